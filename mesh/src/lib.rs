@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod card;
+pub mod connector;
 pub mod identity;
 pub mod name;
 pub mod noise;

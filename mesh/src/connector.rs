@@ -1,0 +1,374 @@
+//! Connector: whom to dial and when. A part of the node, which feeds it and carries out its dials.
+//!
+//! ```text
+//!  operator: connect, forget ──► Goal::Target ┐                      ┌─► Waiting ── due ──► Connecting / Retrying ─┐
+//!  degree rule: set_wanted ────► Goal::Peer  ─┴► one attempt each ───┤      ▲ back-off                             │
+//!                                                                    └─ Failed ◄── refused, closed early ──────────┤
+//!                                  Resting: reachable without it        closed after a minute: at once ◄─ Connected┘
+//! ```
+//!
+//! Invariants:
+//! - a goal has at most one dial under way, and no two goals dial the same destination at the same time;
+//! - a goal that some connection satisfies is not dialled, whoever opened that connection;
+//! - the shell answers every dial exactly once: [`Connector::handle_connected`] or [`Connector::handle_failed`].
+
+mod backoff;
+mod goal;
+mod target;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
+
+pub use self::goal::{Attempt, AttemptState, Goal};
+pub use self::target::{Destination, InvalidTarget, Target};
+
+use self::goal::{Link, Phase, Pursuit};
+use crate::identity::PeerKey;
+use crate::name::PeerName;
+use crate::time::Instant;
+
+/// How many targets an operator may give.
+pub const TARGETS_MAX: usize = 1_024;
+/// How many discovered peers are pursued or remembered as failing.
+const PEER_GOALS_MAX: usize = 256;
+/// How many dials are under way at one time; further goals wait for one to end.
+const DIALS_MAX: usize = 64;
+/// How many addresses of one discovered peer are tried in turn.
+const ADDRESSES_MAX: usize = 8;
+/// A connection that lived this long was a success: its goal starts again with the shortest interval.
+const SUCCESS_AGE: Duration = Duration::from_secs(60);
+/// The longest error text kept for `status`, octets.
+const ERROR_MAX_BYTES: usize = 300;
+
+/// One dial, from request to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DialId(pub u64);
+
+/// One TCP connection, numbered by the shell; never reused in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ConnectionId(pub u64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// Whether peers learnt from other peers are dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Discovery {
+    On,
+    Off,
+}
+
+/// What `connect` does with targets given earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Earlier {
+    Keep,
+    Replace,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    pub discovery: Discovery,
+    /// Where a target without a port is dialled: our own listening port.
+    pub default_port: u16,
+    /// `--conn-limit`: no dial when this many connections exist or are being opened; 0 is none.
+    pub connection_limit: usize,
+}
+
+/// A dial for the shell to carry out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dial {
+    pub id: DialId,
+    pub destination: Destination,
+}
+
+/// Why a dial led to no connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DialError {
+    /// What the operating system or the resolver said: refused, no route, timed out, no such host.
+    #[error("{0}")]
+    Connect(String),
+    #[error("this is our own address; remove it with `weave-rs forget`")]
+    Itself,
+    #[error(
+        "peer name {name} belongs to key {holder}, and the peer with key {newcomer} claims it too; give one of them another --name"
+    )]
+    NameCollision { name: PeerName, holder: PeerKey, newcomer: PeerKey },
+    #[error("already connected to peer {peer}")]
+    Duplicate { peer: PeerKey },
+    #[error("connection limit reached ({limit})")]
+    ConnectionLimit { limit: usize },
+    #[error("peer {peer} has as many connections as it keeps, and named other peers instead")]
+    Referred { peer: PeerKey },
+}
+
+impl DialError {
+    /// The peer that answered the dial, if it came that far.
+    const fn peer(&self) -> Option<PeerKey> {
+        match self {
+            Self::Duplicate { peer } | Self::Referred { peer } => Some(*peer),
+            Self::Connect(_) | Self::Itself | Self::NameCollision { .. } | Self::ConnectionLimit { .. } => None,
+        }
+    }
+}
+
+/// More targets than [`TARGETS_MAX`]; none was added.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} targets are more than {TARGETS_MAX}; one reachable peer is enough, the others are discovered")]
+pub struct TooManyTargets(pub usize);
+
+/// The machine; see the module's drawing.
+#[derive(Debug)]
+pub struct Connector {
+    config: Config,
+    /// What we want to be connected to, and how far each has come.
+    pursuits: BTreeMap<Goal, Pursuit>,
+    /// Dials under way, also those whose goal was forgotten meanwhile.
+    dials: BTreeMap<DialId, (Goal, Destination)>,
+    /// Live connections of this peer, dialled or accepted.
+    links: BTreeMap<ConnectionId, Link>,
+    /// Dials not yet handed to the shell.
+    outbox: VecDeque<Dial>,
+    next_dial: u64,
+    rng: ChaCha8Rng,
+}
+
+impl Connector {
+    pub fn new(config: Config, seed: u64) -> Self {
+        Self {
+            config,
+            pursuits: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            links: BTreeMap::new(),
+            outbox: VecDeque::new(),
+            next_dial: 0,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+        }
+    }
+
+    /// Pursues `targets`, those known already anew: at once and with the shortest interval.
+    ///
+    /// # Errors
+    /// When the targets would be too many; nothing is changed then.
+    pub fn connect(&mut self, targets: &[Target], earlier: Earlier, now: Instant) -> Result<(), TooManyTargets> {
+        let wanted: BTreeSet<&Target> = match earlier {
+            Earlier::Keep => self.targets().chain(targets).collect(),
+            Earlier::Replace => targets.iter().collect(),
+        };
+        if wanted.len() > TARGETS_MAX {
+            return Err(TooManyTargets(wanted.len()));
+        }
+        if earlier == Earlier::Replace {
+            self.pursuits.retain(|goal, _| goal.target().is_none_or(|target| targets.contains(target)));
+        }
+        for target in targets {
+            let destination = target.destination(self.config.default_port);
+            let pursuit = self
+                .pursuits
+                .entry(Goal::Target(target.clone()))
+                .or_insert_with(|| Pursuit::new(vec![destination], now));
+            pursuit.try_at_once(now);
+        }
+        self.satisfy_goals();
+        self.handle_timeout(now);
+        Ok(())
+    }
+
+    /// Stops pursuing `targets`. A live connection stays, and a peer may still be dialled because it was discovered.
+    pub fn forget(&mut self, targets: &[Target]) {
+        let port = self.config.default_port;
+        let forgotten: BTreeSet<Destination> = targets.iter().map(|target| target.destination(port)).collect();
+        self.pursuits
+            .retain(|goal, _| goal.target().is_none_or(|target| !forgotten.contains(&target.destination(port))));
+    }
+
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.pursuits.keys().filter_map(Goal::target)
+    }
+
+    /// Replaces the discovered peers to which the degree rule wants a connection, each with its addresses, best first.
+    /// A target known to lead to a peer that is reachable and not wanted rests; so call this again when reachability
+    /// changes. Without discovery nothing is wanted but targets, and none rests.
+    pub fn set_wanted(
+        &mut self,
+        wanted: &BTreeMap<PeerKey, Vec<SocketAddr>>,
+        is_reachable: impl Fn(&PeerKey) -> bool,
+        now: Instant,
+    ) {
+        if self.config.discovery == Discovery::Off {
+            return;
+        }
+        for (goal, pursuit) in &mut self.pursuits {
+            pursuit.resting = match goal {
+                Goal::Peer(peer) => !wanted.contains_key(peer),
+                Goal::Target(_) => pursuit.peer.is_some_and(|peer| !wanted.contains_key(&peer) && is_reachable(&peer)),
+            };
+        }
+        // An unwanted peer is remembered until its back-off ends: wanted again, it is not dialled at once again.
+        self.pursuits.retain(|goal, pursuit| goal.target().is_some() || !pursuit.is_forgettable(now));
+        for (peer, addresses) in wanted {
+            self.want(*peer, addresses, now);
+        }
+        self.satisfy_goals();
+        self.handle_timeout(now);
+    }
+
+    fn want(&mut self, peer: PeerKey, addresses: &[SocketAddr], now: Instant) {
+        let destinations: Vec<_> = addresses.iter().take(ADDRESSES_MAX).copied().map(Destination::Address).collect();
+        let known = self.pursuits.keys().filter(|goal| goal.target().is_none()).count();
+        match self.pursuits.get_mut(&Goal::Peer(peer)) {
+            Some(pursuit) if destinations.is_empty() || pursuit.destinations == destinations => {}
+            Some(pursuit) => {
+                pursuit.destinations = destinations;
+                pursuit.position = 0;
+                pursuit.try_at_once(now);
+            }
+            None if destinations.is_empty() || known >= PEER_GOALS_MAX => {}
+            None => {
+                let mut pursuit = Pursuit::new(destinations, now);
+                pursuit.peer = Some(peer);
+                self.pursuits.insert(Goal::Peer(peer), pursuit);
+            }
+        }
+    }
+
+    /// A connection to `peer` is open; `dial` if we opened it.
+    pub fn handle_connected(
+        &mut self,
+        connection: ConnectionId,
+        dial: Option<DialId>,
+        peer: PeerKey,
+        remote: SocketAddr,
+        now: Instant,
+    ) {
+        let dialled = dial.and_then(|dial| self.dials.remove(&dial));
+        let link = Link { peer, remote, is_inbound: dial.is_none(), since: now };
+        self.links.insert(connection, link);
+        if let Some((goal, _)) = dialled
+            && let Some(pursuit) = self.pursuits.get_mut(&goal)
+        {
+            pursuit.peer = Some(peer);
+            pursuit.last_error = None;
+            pursuit.phase = Phase::Linked(connection);
+        }
+        self.satisfy_goals();
+        self.handle_timeout(now);
+    }
+
+    /// `dial` led to no connection, or to one that the node refused.
+    pub fn handle_failed(&mut self, dial: DialId, error: &DialError, now: Instant) {
+        let Some((goal, _)) = self.dials.remove(&dial) else { return };
+        if let Some(pursuit) = self.pursuits.get_mut(&goal) {
+            pursuit.peer = error.peer().or(pursuit.peer);
+            pursuit.fail(shortened(error), now, &mut self.rng);
+            if *error == DialError::Itself && goal.target().is_some() {
+                pursuit.phase = Phase::Never;
+            }
+        }
+        self.satisfy_goals();
+        self.handle_timeout(now);
+    }
+
+    /// A connection ended, for the reason `error`.
+    pub fn handle_closed(&mut self, connection: ConnectionId, error: &impl fmt::Display, now: Instant) {
+        let Some(link) = self.links.remove(&connection) else { return };
+        for pursuit in self.pursuits.values_mut().filter(|pursuit| pursuit.phase == Phase::Linked(connection)) {
+            if now.since(link.since) > SUCCESS_AGE {
+                pursuit.last_error = Some(shortened(error));
+                pursuit.phase = Phase::Idle { next_try: now };
+                pursuit.try_at_once(now);
+            } else {
+                pursuit.fail(shortened(error), now, &mut self.rng);
+            }
+        }
+        self.satisfy_goals();
+        self.handle_timeout(now);
+    }
+
+    /// Dials every goal that is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while self.dials.len() < DIALS_MAX {
+            let Some(goal) = self.ready().find(|(_, next_try)| *next_try <= now).map(|(goal, _)| goal.clone()) else {
+                return;
+            };
+            self.dial(goal, now);
+        }
+    }
+
+    fn dial(&mut self, goal: Goal, now: Instant) {
+        let limit = self.config.connection_limit;
+        let is_full = limit != 0 && self.links.len() + self.dials.len() >= limit;
+        let Some(pursuit) = self.pursuits.get_mut(&goal) else { return };
+        if is_full {
+            pursuit.fail(shortened(&DialError::ConnectionLimit { limit }), now, &mut self.rng);
+            return;
+        }
+        let id = DialId(self.next_dial);
+        self.next_dial += 1;
+        pursuit.phase = Phase::Dialling(id);
+        let destination = pursuit.destination().clone();
+        self.outbox.push_back(Dial { id, destination: destination.clone() });
+        self.dials.insert(id, (goal, destination));
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.dials.len() >= DIALS_MAX {
+            return None;
+        }
+        self.ready().map(|(_, next_try)| next_try).min()
+    }
+
+    pub fn poll_dial(&mut self) -> Option<Dial> {
+        self.outbox.pop_front()
+    }
+
+    /// Every goal and how far it has come, for `status connections`.
+    pub fn attempts(&self) -> impl Iterator<Item = Attempt<'_>> {
+        self.pursuits.iter().map(|(goal, pursuit)| pursuit.attempt(goal))
+    }
+
+    /// Goals that wait for their time, with that time.
+    fn ready(&self) -> impl Iterator<Item = (&Goal, Instant)> {
+        self.pursuits.iter().filter_map(|(goal, pursuit)| match pursuit.phase {
+            Phase::Idle { next_try } if !pursuit.resting && !self.is_dialled(pursuit.destination()) => {
+                Some((goal, next_try))
+            }
+            Phase::Idle { .. } | Phase::Dialling(_) | Phase::Linked(_) | Phase::Never => None,
+        })
+    }
+
+    fn is_dialled(&self, destination: &Destination) -> bool {
+        self.dials.values().any(|(_, dialled)| dialled == destination)
+    }
+
+    /// Marks idle goals that a live connection satisfies.
+    fn satisfy_goals(&mut self) {
+        for (goal, pursuit) in &mut self.pursuits {
+            if let Phase::Idle { .. } = pursuit.phase
+                && let Some((connection, link)) =
+                    self.links.iter().find(|(_, link)| pursuit.is_satisfied_by(goal, link))
+            {
+                pursuit.peer = Some(link.peer);
+                pursuit.last_error = None;
+                pursuit.phase = Phase::Linked(*connection);
+            }
+        }
+    }
+}
+
+fn shortened(error: &impl fmt::Display) -> String {
+    let mut text = error.to_string();
+    text.truncate(text.floor_char_boundary(ERROR_MAX_BYTES));
+    text
+}
+
+#[cfg(test)]
+mod tests;
