@@ -1,0 +1,141 @@
+//! The kernel state that one host of the mesh wants, as plain values, and the way there.
+//!
+//! ```text
+//!   Plan ────────────┐                             ┌─► Step, Step, Step … ── linux/apply.rs ──► kernel
+//!                    ├─► diff(&Observed, &Plan) ───┤                                              │
+//!   Observed ────────┘                             └─► Conflict                                   │
+//!      ▲                                                                                          │
+//!      └───────────────────────────── linux/observe.rs (dump) ◄───────────────────────────────────┘
+//! ```
+//!
+//! Invariants:
+//! - a plan is the whole truth: what it does not name is removed from *our* devices, and nothing else is touched;
+//! - `diff` of a plan and the state that its steps produce is empty;
+//! - steps add before they remove: no frame finds neither the old entry nor the new one;
+//! - the guard comes before any device or port that it guards is up.
+
+mod diff;
+mod link_name;
+mod observed;
+mod step;
+
+pub use diff::{Conflict, diff};
+pub use link_name::{InvalidLinkName, LinkName};
+pub use observed::{BridgeFdbEntry, Keep, LinkKind, NeighbourEntry, Observed, ObservedLink};
+pub use step::Step;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use weave_mesh::name::MacAddr;
+
+use crate::guard;
+
+/// Desired kernel state of one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub bridge: BridgePlan,
+    /// The TAP device by which the packet thread takes part in the bridge. The thread creates it; the plan plugs it.
+    pub tap: LinkName,
+    /// The fast path; absent with `--no-fastdp`, or when a password is set and no subnet is trusted.
+    pub vxlan: Option<VxlanPlan>,
+    /// Attached containers, by the name of their host-side device. Any other port of the bridge except the two overlay
+    /// ports is plugged by hand: it learns, and what it learns is reported.
+    pub ports: BTreeMap<LinkName, PortPlan>,
+    /// Where frames for a remote station leave: one entry per remote endpoint and per peer's bridge.
+    pub bridge_fdb: BTreeMap<MacAddr, OverlayPort>,
+    /// The peer's underlay address behind a remote station. Kept while the peer is on sleeve, else its fast path could
+    /// not be probed.
+    pub vxlan_fdb: BTreeMap<MacAddr, IpAddr>,
+    /// Peers that get broadcast and multicast frames over the fast path.
+    pub flood: BTreeSet<IpAddr>,
+    /// Addresses of all endpoints, local ones included: queries for them are answered on this host.
+    pub neighbours: BTreeMap<IpAddr, MacAddr>,
+    /// What is let through beyond the addresses of [`ports`](Self::ports).
+    pub guard: guard::Rules,
+}
+
+/// The bridge that containers are attached to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgePlan {
+    pub name: LinkName,
+    /// The peer's name; heartbeats of the fast path are sent to it.
+    pub mac: MacAddr,
+    /// Of the bridge and of both overlay ports.
+    pub mtu: u32,
+}
+
+/// The VXLAN device that carries the fast path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VxlanPlan {
+    pub name: LinkName,
+    /// From the mesh id: a host that inherits another mesh's address does not hear it.
+    pub vni: u32,
+    /// UDP port, the same at all peers.
+    pub port: u16,
+    /// The underlay source address. An unspecified one lets the kernel choose, and its family is the family of the
+    /// underlay: a VXLAN device speaks one of the two.
+    pub local: IpAddr,
+}
+
+/// One attached container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortPlan {
+    /// The container's own MAC, the only source that its port accepts.
+    pub mac: MacAddr,
+    /// The addresses it may use as source. Its IPv6 link-local address (from the MAC) is added by the guard.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// By which overlay port frames for a station leave the bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OverlayPort {
+    /// The kernel's fast path.
+    Vxlan,
+    /// Sleeve: the packet thread.
+    Tap,
+}
+
+/// The switches of a bridge port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortFlags {
+    /// Frames do not pass between two isolated ports: what came over one carrier never leaves over the other.
+    pub isolated: bool,
+    /// Frames are dropped unless the FDB has their source at this port.
+    pub locked: bool,
+    pub learning: bool,
+    /// Unknown unicast leaves by this port.
+    pub unicast_flood: bool,
+    pub multicast_flood: bool,
+    pub broadcast_flood: bool,
+    /// ARP and ND for known neighbours are answered instead of sent out of this port.
+    pub neighbour_suppression: bool,
+}
+
+impl PortFlags {
+    pub const OVERLAY: Self = Self {
+        isolated: true,
+        locked: false,
+        learning: false,
+        unicast_flood: false,
+        multicast_flood: true,
+        broadcast_flood: true,
+        neighbour_suppression: true,
+    };
+
+    pub const ATTACHED: Self = Self { isolated: false, locked: true, neighbour_suppression: false, ..Self::OVERLAY };
+}
+
+impl Plan {
+    /// The device of an overlay port, if this plan has it.
+    pub fn overlay_link(&self, port: OverlayPort) -> Option<&LinkName> {
+        match port {
+            OverlayPort::Vxlan => self.vxlan.as_ref().map(|vxlan| &vxlan.name),
+            OverlayPort::Tap => Some(&self.tap),
+        }
+    }
+
+    pub fn overlay_links(&self) -> impl Iterator<Item = &LinkName> {
+        [OverlayPort::Vxlan, OverlayPort::Tap].into_iter().filter_map(|port| self.overlay_link(port))
+    }
+}

@@ -1,0 +1,86 @@
+//! Kernel state as it is, reduced to what a plan may change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use weave_mesh::name::MacAddr;
+
+use super::{LinkName, PortFlags};
+
+/// Kernel state around one bridge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The bridge, its two overlay ports, and every device that is plugged into the bridge or named in the plan.
+    pub links: BTreeMap<LinkName, ObservedLink>,
+    /// By station; a station has one entry.
+    pub bridge_fdb: BTreeMap<MacAddr, BridgeFdbEntry>,
+    pub vxlan_fdb: BTreeMap<MacAddr, IpAddr>,
+    pub flood: BTreeSet<IpAddr>,
+    /// Of the bridge device.
+    pub neighbours: BTreeMap<IpAddr, NeighbourEntry>,
+    /// The MAC that an address had when it was last removed from the neighbours: somebody's cache may still have it.
+    pub former_neighbours: BTreeMap<IpAddr, MacAddr>,
+    /// The script whose result our tables still are; `None` when there are none, or not as we left them.
+    pub guard: Option<String>,
+}
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedLink {
+    pub index: u32,
+    pub kind: LinkKind,
+    pub mac: MacAddr,
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// Its flags as a port of our bridge; `None` when it is not plugged into it.
+    pub port: Option<PortFlags>,
+}
+
+/// What a device is, as far as a plan cares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    Bridge {
+        snooping: bool,
+        ipv6_tuned: bool,
+    },
+    /// `df_set` and not `learning` are how we make it.
+    Vxlan {
+        vni: u32,
+        port: u16,
+        local: IpAddr,
+        df_set: bool,
+        learning: bool,
+    },
+    Tap,
+    Veth,
+    Foreign,
+}
+
+/// Where the bridge has a station.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeFdbEntry {
+    pub port: LinkName,
+    pub keep: Keep,
+}
+
+/// Why the bridge has a station where it has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// The device's own address; never ours to change.
+    Own,
+    /// Put there by hand or by us, and moved by nobody.
+    Sticky,
+    /// Put there, but moved by the next frame with this source.
+    Static,
+    /// Learnt from a frame.
+    Learnt,
+}
+
+/// What the bridge device knows about an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighbourEntry {
+    pub mac: MacAddr,
+    /// Ours are permanent; the kernel's own come and go.
+    pub permanent: bool,
+}

@@ -1,0 +1,98 @@
+//! One change of kernel state.
+
+use std::net::IpAddr;
+
+use weave_mesh::name::MacAddr;
+
+use super::{LinkName, PortFlags, VxlanPlan};
+
+/// A change that [`diff`](super::diff) asks for. Every step may be repeated: the second time changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Replace our nftables tables by what this script declares, in one transaction.
+    InstallGuard {
+        script: String,
+    },
+    CreateBridge {
+        name: LinkName,
+        mac: MacAddr,
+    },
+    CreateVxlan {
+        vxlan: VxlanPlan,
+        mtu: u32,
+    },
+    DeleteLink {
+        link: LinkName,
+    },
+    SetMac {
+        link: LinkName,
+        mac: MacAddr,
+    },
+    SetMtu {
+        link: LinkName,
+        mtu: u32,
+    },
+    /// Multicast goes to every port; nobody on the overlay is cut off by somebody's query.
+    DisableSnooping {
+        bridge: LinkName,
+    },
+    /// IPv6 on, router advertisements ignored: a container cannot give this host an address or a route.
+    TuneIpv6 {
+        link: LinkName,
+    },
+    /// Make `link` a port of `bridge`.
+    Plug {
+        link: LinkName,
+        bridge: LinkName,
+    },
+    SetPortFlags {
+        link: LinkName,
+        flags: PortFlags,
+    },
+    BringUp {
+        link: LinkName,
+    },
+    /// A sticky static entry: frames for `mac` leave by `port`, and no forged source moves it.
+    SetBridgeFdb {
+        mac: MacAddr,
+        port: LinkName,
+    },
+    RemoveBridgeFdb {
+        mac: MacAddr,
+        port: LinkName,
+    },
+    SetVxlanFdb {
+        link: LinkName,
+        mac: MacAddr,
+        remote: IpAddr,
+    },
+    RemoveVxlanFdb {
+        link: LinkName,
+        mac: MacAddr,
+        remote: IpAddr,
+    },
+    AddFlood {
+        link: LinkName,
+        remote: IpAddr,
+    },
+    RemoveFlood {
+        link: LinkName,
+        remote: IpAddr,
+    },
+    SetNeighbour {
+        bridge: LinkName,
+        address: IpAddr,
+        mac: MacAddr,
+    },
+    RemoveNeighbour {
+        bridge: LinkName,
+        address: IpAddr,
+    },
+    /// Tell the containers of this host that `address` has another MAC than it had: gratuitous ARP or unsolicited NA.
+    /// Theirs is swallowed by the suppression on the overlay ports.
+    Announce {
+        bridge: LinkName,
+        address: IpAddr,
+        mac: MacAddr,
+    },
+}
