@@ -1,0 +1,3 @@
+//! Sleeve: Ethernet in UDP, sealed end to end.
+
+pub mod seal;
