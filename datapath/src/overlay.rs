@@ -13,7 +13,9 @@ pub enum Reason {
     Adopted,
     HeartbeatAnswered,
     /// Full-size heartbeats were lost while sleeve probes sent at the same times were answered.
-    HeartbeatsLost { lost: u32 },
+    HeartbeatsLost {
+        lost: u32,
+    },
     Healed,
     Forbidden(Why),
 }

@@ -24,11 +24,20 @@ pub enum Via {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Program the kernel accordingly. Promotion: kernel, then tables; demotion: tables, then kernel.
-    CarrierChanged { peer: PeerKey, carrier: Carrier, reason: Reason },
+    CarrierChanged {
+        peer: PeerKey,
+        carrier: Carrier,
+        reason: Reason,
+    },
     /// A session works, or works by another way than before. `Via::Direct` counts as a direct session, and its address
     /// as learnt from a live one.
-    SessionUp { peer: PeerKey, via: Via },
-    SessionDown { peer: PeerKey },
+    SessionUp {
+        peer: PeerKey,
+        via: Via,
+    },
+    SessionDown {
+        peer: PeerKey,
+    },
     /// Store this number; after a restart it is [`Config::timestamp_floor`](crate::engine::Config::timestamp_floor).
     ReserveTimestamp(u64),
     Warning(Warning),
