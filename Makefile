@@ -1,0 +1,93 @@
+# Two commands for everybody: `make demo` and `make test`. The rest is for those who work on it. As root, on Debian 12
+# with Rust 1.95; what else is needed is installed from Debian's packages on the way.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+CARGO := cargo
+export CARGO_TERM_COLOR ?= auto
+
+# What the binary runs (ip is for the tests; the daemon speaks netlink), and what the tests look with.
+BUILD_PACKAGES := gcc libc6-dev
+DEMO_PACKAGES := $(BUILD_PACKAGES) iproute2 nftables iptables iputils-ping procps
+TEST_PACKAGES := $(DEMO_PACKAGES) docker.io busybox-static
+BENCH_PACKAGES := $(DEMO_PACKAGES) iperf3
+
+SEEDS ?= 32
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+.PHONY: demo
+demo: ## three hosts in namespaces, both data paths, explained as it happens (about a minute after the build)
+	@$(call install,$(DEMO_PACKAGES))
+	$(CARGO) build --locked -p weave-cli -p weave-netns-tests --bins
+	$(CARGO) run --locked -q -p weave-netns-tests --bin demo
+
+.PHONY: test
+test: ## everything that must hold before a change lands
+	@$(call install,$(TEST_PACKAGES))
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) build --locked -p weave-cli
+	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked -p weave-datapath --no-default-features
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+	echo "not checked here: licences by cargo-deny (make deny), advisories (their database is outside the registry)"
+
+.PHONY: check
+check: ## what needs no root: format, lints, documents, and the tests without namespaces
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) test --locked -p weave-mesh
+	$(CARGO) test --locked -p weave-datapath --no-default-features
+	$(CARGO) test --locked -p weave-netns-tests --test tidy --test purity
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+
+.PHONY: bench
+bench: ## throughput, latency and the thousand-peer simulation, with raw output
+	@$(call install,$(BENCH_PACKAGES))
+	$(CARGO) build --locked --release -p weave-cli -p weave-bench
+	$(CARGO) run --locked --release -q -p weave-bench
+
+.PHONY: soak
+soak: ## the long ones: fresh seeds for the simulator (SEEDS=n), fuzzing of every decoder where cargo-fuzz is installed
+	$(CARGO) build --locked --release -p weave-cli
+	binary="$${CARGO_TARGET_DIR:-$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')}/release/weave-rs"
+	for run in $$(seq $(SEEDS)); do
+	  seed=$$RANDOM$$RANDOM
+	  echo "weave-rs sim --peers 60 --seed $$seed --loss 0.05"
+	  "$$binary" sim --peers 60 --seed $$seed --loss 0.05 > /dev/null
+	done
+	if $(CARGO) fuzz --version > /dev/null 2>&1; then
+	  for crate in mesh datapath; do
+	    for target in $$(cd $$crate && $(CARGO) fuzz list); do
+	      (cd $$crate && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target -- -max_total_time=600)
+	    done
+	  done
+	else
+	  echo "no cargo-fuzz: decoders not fuzzed (cargo install cargo-fuzz)"
+	fi
+
+.PHONY: deny
+deny: ## licences, bans and sources of all dependencies, by cargo-deny (installs it: about ten minutes)
+	$(CARGO) deny --version > /dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny check bans licenses sources
+
+# install,PACKAGES: those that are missing, by apt; nothing is asked and nothing is done when all are there.
+define install
+missing=""
+for package in $(1); do
+  dpkg-query -W -f='$${db:Status-Status}' "$$package" 2>/dev/null | grep -qx installed || missing+=" $$package"
+done
+if [ -n "$$missing" ]; then
+  command -v apt-get > /dev/null || { echo "not a Debian: install$$missing by hand" >&2; exit 1; }
+  [ "$$(id -u)" = 0 ] || { echo "installing$$missing needs root" >&2; exit 1; }
+  echo "installing$$missing"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get install -qq -y --no-install-recommends $$missing > /dev/null 2>&1 \
+    || { apt-get update -qq && apt-get install -qq -y --no-install-recommends $$missing > /dev/null; }
+fi
+endef
