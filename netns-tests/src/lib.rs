@@ -1,1 +1,23 @@
-//! netns-tests
+//! The real `weave-rs` on real kernel devices: every host of a test is a network namespace that the test makes itself.
+//!
+//! ```text
+//!   host h1 (netns)              switch (netns)               host h2 (netns)
+//!   weave-rs launch                                           weave-rs launch
+//!   eth0 192.168.48.1 ──veth──── [bridge sw0] ────veth──── eth0 192.168.48.2
+//!   [bridge weave]                nftables:                   [bridge weave]
+//!     └─ethwe 10.32.0.1           the faults                    └─ethwe 10.32.0.2
+//!        container (netns)                                         container (netns)
+//! ```
+//!
+//! * [`topology`] makes switch, hosts, NAT and containers; dropping them removes every trace.
+//! * [`weave`] starts, kills, stops and asks the daemon of a host.
+//! * [`probe`] looks at the result: pings, streams with their longest gap, captures, forged frames.
+//!
+//! Tests here need root, and fail with that reason without it. Nothing is skipped.
+
+#![forbid(unsafe_code)]
+
+pub mod frame;
+pub mod probe;
+pub mod topology;
+pub mod weave;

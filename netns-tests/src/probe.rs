@@ -1,0 +1,59 @@
+//! Ways to see whether a network works: waiting, pinging, streaming, listening in, and forging.
+
+use std::net::IpAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::topology::Container;
+
+mod capture;
+mod stream;
+
+pub use capture::{Capture, PacketSocket};
+pub use stream::{Report, TcpStreamProbe, UdpStreamProbe};
+
+/// Polls a condition until it holds, and returns how long that took. The one place where a test may wait.
+pub fn eventually(deadline: Duration, what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<Duration> {
+    let begin = Instant::now();
+    loop {
+        let last = condition();
+        if matches!(last, Ok(true)) {
+            return Ok(begin.elapsed());
+        }
+        if begin.elapsed() >= deadline {
+            match last {
+                Err(error) => return Err(error.context(format!("not within {deadline:?}: {what}"))),
+                Ok(_) => bail!("not within {deadline:?}: {what}"),
+            }
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Lets time pass in which nothing is to happen, and fails at the first sign that `condition` no longer holds.
+pub fn throughout(time: Duration, what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        if !condition()? {
+            bail!("after {:?} it was over: {what}", begin.elapsed());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// One echo request, answered within a second and a half or not.
+pub fn ping(from: &Container, to: impl Into<IpAddr>) -> Result<()> {
+    from.namespace().run(&format!("ping -n -c1 -W1.5 {}", to.into()))?;
+    Ok(())
+}
+
+/// Pings until one is answered.
+pub fn ping_eventually(from: &Container, to: impl Into<IpAddr>, deadline: Duration) -> Result<Duration> {
+    let to = to.into();
+    eventually(deadline, &format!("{from} pings {to}"), || {
+        Ok(from.namespace().run(&format!("ping -n -c1 -W0.3 {to}")).is_ok())
+    })
+}

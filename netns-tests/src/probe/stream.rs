@@ -1,0 +1,207 @@
+//! Traffic that keeps count: a TCP stream that checks every byte and measures its longest gap, and numbered datagrams that
+//! miss nobody's absence.
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::topology::Container;
+
+/// What became of a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Report {
+    /// Payload bytes received.
+    pub bytes: u64,
+    /// From the first to the last byte.
+    pub elapsed: Duration,
+    /// The longest time in which nothing arrived.
+    pub longest_gap: Duration,
+    /// Datagrams sent and never received; always zero for TCP.
+    pub lost: u64,
+    /// Datagrams received more than once; always zero for TCP.
+    pub doubled: u64,
+}
+
+impl Report {
+    /// Payload speed.
+    pub fn megabits_per_second(&self) -> f64 {
+        self.bytes as f64 * 8.0 / 1e6 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+}
+
+/// A TCP stream from one container to another, with a pattern that shows any byte lost, doubled or changed.
+#[derive(Debug)]
+pub struct TcpStreamProbe {
+    stop: Arc<AtomicBool>,
+    received: Arc<AtomicU64>,
+    sender: JoinHandle<Result<()>>,
+    receiver: JoinHandle<Result<Report>>,
+}
+
+impl TcpStreamProbe {
+    /// Connects and begins to send as fast as it goes.
+    pub fn start(from: &Container, to: &Container, address: Ipv4Addr) -> Result<Self> {
+        let listener = to.namespace().enter(|| Ok(TcpListener::bind((address, 0))?))?;
+        let target = listener.local_addr()?;
+        let outgoing = from.namespace().enter(|| {
+            TcpStream::connect_timeout(&target, Duration::from_secs(5)).with_context(|| format!("dialling {target}"))
+        })?;
+        let (incoming, _) = listener.accept()?;
+        incoming.set_read_timeout(Some(Duration::from_secs(30)))?;
+        outgoing.set_write_timeout(Some(Duration::from_secs(30)))?;
+        let (stop, received) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&received));
+        let sender = std::thread::spawn(move || send_pattern(outgoing, &stopped));
+        let receiver = std::thread::spawn(move || check_pattern(incoming, &counted));
+        Ok(Self { stop, received, sender, receiver })
+    }
+
+    /// Bytes that have arrived so far.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Ends the stream in good order and reports on it.
+    pub fn finish(self) -> Result<Report> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
+        self.receiver.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))?
+    }
+}
+
+/// A prime length, so that no multiple of it is a usual buffer size: a shifted pattern never looks right.
+const PATTERN_LENGTH: usize = 65_521;
+
+fn pattern() -> Vec<u8> {
+    (0..PATTERN_LENGTH).map(|index| (index % 251) as u8).collect()
+}
+
+fn send_pattern(mut stream: TcpStream, stop: &AtomicBool) -> Result<()> {
+    let pattern = pattern();
+    while !stop.load(Ordering::Relaxed) {
+        stream.write_all(&pattern).context("the stream broke at its sender")?;
+    }
+    Ok(())
+}
+
+fn check_pattern(mut stream: TcpStream, received: &AtomicU64) -> Result<Report> {
+    let pattern = pattern();
+    let mut buffer = vec![0; PATTERN_LENGTH];
+    let begin = Instant::now();
+    let (mut last, mut longest_gap, mut bytes) = (begin, Duration::ZERO, 0);
+    loop {
+        let length = stream.read(&mut buffer).context("the stream broke at its receiver")?;
+        let arrived = Instant::now();
+        longest_gap = longest_gap.max(arrived - last);
+        last = arrived;
+        if length == 0 {
+            return Ok(Report { bytes, elapsed: arrived - begin, longest_gap, lost: 0, doubled: 0 });
+        }
+        let offset = (bytes % PATTERN_LENGTH as u64) as usize;
+        let first = length.min(PATTERN_LENGTH - offset);
+        let right =
+            buffer[..first] == pattern[offset..offset + first] && buffer[first..length] == pattern[..length - first];
+        ensure!(right, "a byte changed after {bytes}");
+        bytes += length as u64;
+        received.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Numbered datagrams from one container to another at a steady pace.
+#[derive(Debug)]
+pub struct UdpStreamProbe {
+    stop: Arc<AtomicBool>,
+    sender: JoinHandle<Result<u64>>,
+    receiver: JoinHandle<Result<Received>>,
+}
+
+#[derive(Debug)]
+struct Received {
+    numbers: BTreeSet<u64>,
+    doubled: u64,
+    longest_gap: Duration,
+    elapsed: Duration,
+}
+
+/// Between two datagrams.
+const PACE: Duration = Duration::from_millis(1);
+/// How long after the last datagram a receiver waits for stragglers.
+const STRAGGLERS: Duration = Duration::from_millis(400);
+const DATAGRAM_LENGTH: usize = 200;
+
+impl UdpStreamProbe {
+    /// Begins to send.
+    pub fn start(from: &Container, to: &Container, address: Ipv4Addr) -> Result<Self> {
+        let incoming = to.namespace().enter(|| Ok(UdpSocket::bind((address, 0))?))?;
+        let target = incoming.local_addr()?;
+        let outgoing = from.namespace().enter(|| Ok(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, ended) = (Arc::clone(&stop), Arc::clone(&stop));
+        let sender = std::thread::spawn(move || send_numbers(&outgoing, target, &stopped));
+        let receiver = std::thread::spawn(move || receive_numbers(&incoming, &ended));
+        Ok(Self { stop, sender, receiver })
+    }
+
+    /// Stops sending, waits for stragglers and reports.
+    pub fn finish(self) -> Result<Report> {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
+        let received = self.receiver.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))??;
+        let arrived = received.numbers.len() as u64;
+        Ok(Report {
+            bytes: arrived * DATAGRAM_LENGTH as u64,
+            elapsed: received.elapsed,
+            longest_gap: received.longest_gap,
+            lost: sent - arrived,
+            doubled: received.doubled,
+        })
+    }
+}
+
+fn send_numbers(socket: &UdpSocket, target: SocketAddr, stop: &AtomicBool) -> Result<u64> {
+    let begin = Instant::now();
+    let mut number = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        let mut datagram = [0; DATAGRAM_LENGTH];
+        datagram[..8].copy_from_slice(&number.to_be_bytes());
+        socket.send_to(&datagram, target).context("cannot send a numbered datagram")?;
+        number += 1;
+        let due = PACE * u32::try_from(number).unwrap_or(u32::MAX);
+        std::thread::sleep(due.saturating_sub(begin.elapsed()));
+    }
+    Ok(number)
+}
+
+fn receive_numbers(socket: &UdpSocket, ended: &AtomicBool) -> Result<Received> {
+    socket.set_read_timeout(Some(STRAGGLERS))?;
+    let begin = Instant::now();
+    let mut received =
+        Received { numbers: BTreeSet::new(), doubled: 0, longest_gap: Duration::ZERO, elapsed: Duration::ZERO };
+    let mut last: Option<Instant> = None;
+    let mut datagram = [0; DATAGRAM_LENGTH];
+    loop {
+        match socket.recv(&mut datagram) {
+            Ok(DATAGRAM_LENGTH) => {
+                let arrived = Instant::now();
+                received.longest_gap = received.longest_gap.max(arrived - last.unwrap_or(arrived));
+                last = Some(arrived);
+                received.elapsed = arrived - begin;
+                let number = u64::from_be_bytes(datagram[..8].try_into()?);
+                received.doubled += u64::from(!received.numbers.insert(number));
+            }
+            Ok(length) => bail!("a datagram of {length} bytes"),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                if ended.load(Ordering::Relaxed) {
+                    return Ok(received);
+                }
+            }
+            Err(error) => return Err(error).context("cannot receive a numbered datagram"),
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! The daemon of one host: the real binary, started, asked, stopped, killed and started again.
+//!
+//! State, socket and log live in the host's directory; the log is printed when the test that owns the daemon fails.
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::probe::eventually;
+use crate::topology::{Container, Host, Namespace};
+
+/// How `weave-rs launch` is called.
+#[derive(Debug, Clone, Default)]
+pub struct Launch {
+    arguments: Vec<String>,
+    passwords: Vec<String>,
+}
+
+impl Launch {
+    /// A mesh of one, without a password.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Dials this host.
+    #[must_use]
+    pub fn peer(self, host: &Host) -> Self {
+        self.argument(&host.address().to_string())
+    }
+
+    /// One more argument, as it is.
+    #[must_use]
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// One more line of the password file; the first one dials.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.passwords.push(password.to_owned());
+        self
+    }
+}
+
+/// What a client command said.
+#[derive(Debug)]
+pub struct Answer {
+    /// The exit code; -1 when a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// A daemon, running or not.
+#[derive(Debug)]
+pub struct Weave {
+    namespace: String,
+    host_path: PathBuf,
+    directory: PathBuf,
+    name: String,
+    launch: Launch,
+    child: Option<Child>,
+    ready: UnixDatagram,
+}
+
+/// How long a daemon may take to call itself ready on a busy machine. Argon2 alone takes a good part of a second.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long SIGTERM may take.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Weave {
+    /// Starts the daemon of a host and waits until it is ready.
+    pub fn launch(host: &Host, launch: Launch) -> Result<Self> {
+        let mut weave = Self::prepare(host, launch)?;
+        weave.start()?;
+        Ok(weave)
+    }
+
+    /// A daemon that is not started yet.
+    pub fn prepare(host: &Host, launch: Launch) -> Result<Self> {
+        let directory = host.directory().to_owned();
+        let ready = UnixDatagram::bind(directory.join("notify"))?;
+        ready.set_read_timeout(Some(READY_TIMEOUT))?;
+        let name = format!("02:00:00:00:00:{:02x}", host.number());
+        Ok(Self {
+            namespace: host.namespace().name().to_owned(),
+            host_path: host.namespace().path().to_owned(),
+            directory,
+            name,
+            launch,
+            child: None,
+            ready,
+        })
+    }
+
+    /// Starts it, waits until it says so, and returns how long that took.
+    pub fn start(&mut self) -> Result<Duration> {
+        let begin = Instant::now();
+        self.spawn()?;
+        self.wait_ready()?;
+        Ok(begin.elapsed())
+    }
+
+    /// Starts it, and does not wait.
+    pub fn spawn(&mut self) -> Result<()> {
+        ensure!(self.child.is_none(), "{self}: already running");
+        std::fs::write(self.directory.join("passwords"), self.launch.passwords.join("\n"))?;
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "ip", "netns", "exec", &self.namespace]);
+        command.arg(binary()?).arg("launch").args(["--name", &self.name]);
+        command.arg("--nickname").arg(format!("h{}", self.number()));
+        command.arg("--state-dir").arg(self.directory.join("state"));
+        command.arg("--socket").arg(self.socket());
+        command.args(["--log-level", &std::env::var("WEAVE_TEST_LOG").unwrap_or_else(|_| "info".to_owned())]);
+        if !self.launch.passwords.is_empty() {
+            command.arg("--password-file").arg(self.directory.join("passwords"));
+        }
+        command.args(&self.launch.arguments).env("NOTIFY_SOCKET", self.directory.join("notify"));
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
+        self.child = Some(child.context("cannot start the daemon")?);
+        Ok(())
+    }
+
+    /// Waits for `READY=1` of a spawned daemon.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + READY_TIMEOUT;
+        self.ready.set_read_timeout(Some(Duration::from_millis(100)))?;
+        let mut message = [0; 1024];
+        while Instant::now() < deadline {
+            if let Ok(length) = self.ready.recv(&mut message)
+                && message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
+            {
+                return Ok(());
+            }
+            if let Some(child) = &mut self.child
+                && let Some(status) = child.try_wait()?
+            {
+                self.child = None;
+                bail!("{self}: ended at once: {status}\n{}", self.log());
+            }
+        }
+        bail!("{self}: not ready after {READY_TIMEOUT:?}\n{}", self.log())
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("not running")?;
+        child.kill()?;
+        child.wait()?;
+        self.drain_notifications()
+    }
+
+    /// SIGTERM, and how it ended.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        let mut child = self.child.take().context("not running")?;
+        kill_process(Pid::from_child(&child), Signal::TERM)?;
+        let mut status = None;
+        let stopped = eventually(STOP_TIMEOUT, "the daemon stops on SIGTERM", || {
+            status = child.try_wait()?;
+            Ok(status.is_some())
+        });
+        if stopped.is_err() {
+            let _ = child.kill();
+        }
+        stopped?;
+        self.drain_notifications()?;
+        status.context("no exit status")
+    }
+
+    /// Waits for a daemon that should end by itself, and how it ended.
+    pub fn wait_end(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        let mut child = self.child.take().context("not running")?;
+        let mut status = None;
+        let ended = eventually(deadline, "the daemon ends by itself", || {
+            status = child.try_wait()?;
+            Ok(status.is_some())
+        });
+        if ended.is_err() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        ended?;
+        status.context("no exit status")
+    }
+
+    /// Whether the process is still there.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// The process id of a running daemon.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Changes how the next start is called.
+    pub fn set_launch(&mut self, launch: Launch) {
+        self.launch = launch;
+    }
+
+    /// A client command on this host, whatever comes of it.
+    pub fn ask(&self, words: &[&str]) -> Result<Answer> {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace]).arg(binary()?).args(words);
+        let output = command.env("WEAVE_SOCKET", self.socket()).stdin(Stdio::null()).output()?;
+        Ok(Answer {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// A client command that must succeed; its output.
+    pub fn run(&self, words: &[&str]) -> Result<String> {
+        let answer = self.ask(words)?;
+        ensure!(answer.code == 0, "{self}: weave-rs {}: {answer:?}", words.join(" "));
+        Ok(answer.stdout)
+    }
+
+    /// Gives a container an address, such as `10.32.0.1/12`.
+    pub fn attach(&self, container: &Container, address: &str) -> Result<()> {
+        let printed = self.run(&["attach", address, &container.target()])?;
+        let bare = address.split('/').next().unwrap_or(address);
+        ensure!(printed.contains(bare), "{self}: attach printed {printed:?}, not {address}");
+        Ok(())
+    }
+
+    /// A container of the host with an address of its own.
+    pub fn container(&self, host: &Host, address: Ipv4Addr) -> Result<Container> {
+        let container = host.container()?;
+        self.attach(&container, &format!("{address}/12"))?;
+        Ok(container)
+    }
+
+    /// The line of `status paths` about a peer; empty when there is none.
+    pub fn path_to(&self, peer: &Self) -> Result<String> {
+        let paths = self.run(&["status", "paths"])?;
+        Ok(paths.lines().find(|line| line.contains(&peer.name)).unwrap_or_default().to_owned())
+    }
+
+    /// Waits until the path to a peer uses a carrier: `fastdp` or `sleeve`. Returns how long that took.
+    pub fn wait_path(&self, peer: &Self, carrier: &str, deadline: Duration) -> Result<Duration> {
+        eventually(deadline, &format!("{self} reaches {peer} by {carrier}"), || {
+            Ok(self.path_to(peer)?.split_whitespace().any(|word| word == carrier))
+        })
+        .with_context(|| self.run(&["status", "paths"]).unwrap_or_default())
+    }
+
+    /// Waits until `status connections` holds a line with all these words.
+    pub fn wait_connection(&self, words: &[&str], deadline: Duration) -> Result<Duration> {
+        eventually(deadline, &format!("{self} has a connection {words:?}"), || {
+            let connections = self.run(&["status", "connections"])?;
+            Ok(connections.lines().any(|line| words.iter().all(|word| line.contains(word))))
+        })
+        .with_context(|| self.run(&["status", "connections"]).unwrap_or_default())
+    }
+
+    /// Waits until the log holds a text.
+    pub fn wait_log(&self, text: &str, deadline: Duration) -> Result<Duration> {
+        eventually(deadline, &format!("{self} logs {text:?}"), || Ok(self.log().contains(text)))
+    }
+
+    /// All it has logged so far, over all its lives.
+    pub fn log(&self) -> String {
+        std::fs::read(self.log_path()).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
+    }
+
+    /// Its `--name`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it keeps its state.
+    pub fn state_directory(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("weave.sock")
+    }
+
+    /// The namespace of its host, as a file.
+    pub fn host_path(&self) -> &Path {
+        &self.host_path
+    }
+
+    /// Resident memory in KiB.
+    pub fn resident_kib(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid().context("not running")?))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
+    fn number(&self) -> u8 {
+        u8::from_str_radix(&self.name[self.name.len() - 2..], 16).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    fn drain_notifications(&self) -> Result<()> {
+        self.ready.set_nonblocking(true)?;
+        while self.ready.recv(&mut [0; 1024]).is_ok() {}
+        self.ready.set_nonblocking(false)?;
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Weave {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "h{}", self.number())
+    }
+}
+
+impl Drop for Weave {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() || std::env::var_os("WEAVE_TEST_KEEP_LOG").is_some() {
+            eprintln!("---- log of {self} ----\n{}", self.log());
+        }
+    }
+}
+
+/// A client command in a namespace without a daemon of its own.
+pub fn client(namespace: &Namespace) -> Result<Command> {
+    Ok(namespace.command(binary()?))
+}
+
+/// The binary under test, beside the test's own target directory.
+pub fn binary() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let found = own.ancestors().skip(1).map(|directory| directory.join("weave-rs")).find(|path| path.is_file());
+    found.with_context(|| format!("no weave-rs near {}: build it first (cargo build -p weave-cli)", own.display()))
+}
