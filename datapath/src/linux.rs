@@ -6,8 +6,16 @@
 //!   control ───┘    └─► Event      └─► apply.rs ── steps ────────────┤
 //!                                                └► nft (guard)      │
 //!   attach ──► veth.rs (a thread inside the target namespace) ───────┘
+//!
+//!   Tables ──► packet.rs (a thread) ─┬─► tap.rs ────────────► bridge
+//!              ▲    │                ├─► udp.rs ────────────► underlay
+//!   control ───┘    └─► Event        └─► packet_socket.rs ──► VXLAN device
 //! ```
 
+pub mod clock;
 pub mod kernel;
 pub mod netns;
+pub mod packet_socket;
+pub mod tap;
+pub mod udp;
 pub mod veth;
