@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity::{Hash, Identity, NoiseKey, PeerKey, Scheme, digest};
+use crate::identity::{Hash, Identity, NoiseKey, PeerKey, Scheme, Signature, digest};
 use crate::name::{MacAddr, MeshId, PeerName};
 
 /// The longest encoded card, octets: a handshake message with it stays below 512.
@@ -58,14 +58,15 @@ pub enum CardError {
     OverLimit,
     #[error("card of {0} is not signed by its key")]
     BadSignature(PeerKey),
+    #[error("card of {0} belongs to another mesh; compare --mesh")]
+    OtherMesh(PeerKey),
 }
 
 /// An encoded card with its owner's signature, passed on by forwarders unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedCard {
     encoded: Vec<u8>,
-    #[serde(with = "signature_bytes")]
-    signature: [u8; 64],
+    signature: Signature,
 }
 
 impl SignedCard {
@@ -97,9 +98,14 @@ impl SignedCard {
         Ok(card)
     }
 
+    /// How long the encoded card is, octets; checked before anything is kept.
+    pub const fn encoded_bytes(&self) -> usize {
+        self.encoded.len()
+    }
+
     /// Identifies card and signature together: a checked one need not be checked again.
     pub fn hash(&self) -> Hash {
-        digest("weave-rs signed card", &[&self.encoded, &self.signature])
+        digest("weave-rs signed card", &[&self.encoded, &self.signature.0])
     }
 }
 
@@ -116,17 +122,4 @@ fn check_limits(card: &Card, encoded_bytes: usize) -> Result<(), CardError> {
         && card.trusted_subnets.len() <= TRUSTED_SUBNETS_MAX
         && card.instance_id.len() <= INSTANCE_ID_MAX_BYTES;
     if within { Ok(()) } else { Err(CardError::OverLimit) }
-}
-
-mod signature_bytes {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(signature: &[u8; 64], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(signature)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 64], D::Error> {
-        let bytes = <&[u8]>::deserialize(deserializer)?;
-        bytes.try_into().map_err(|_| serde::de::Error::invalid_length(bytes.len(), &"64 bytes"))
-    }
 }

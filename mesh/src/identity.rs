@@ -10,7 +10,7 @@ use std::fmt;
 use blake2::digest::{FixedOutput, Update};
 use blake2::{Blake2s256, Digest};
 use ed25519_dalek::Signer;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
 /// A 32-byte hash.
@@ -46,6 +46,29 @@ impl fmt::Debug for PeerKey {
 /// An X25519 public key, the static key of Noise handshakes.
 pub type NoiseKey = [u8; 32];
 
+/// A signature by an identity key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Signature(pub [u8; 64]);
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..8].iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
+impl Serialize for Signature {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Signature {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = <&[u8]>::deserialize(deserializer)?;
+        bytes.try_into().map(Self).map_err(|_| de::Error::invalid_length(bytes.len(), &"64 bytes"))
+    }
+}
+
 /// How signatures are made and checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
@@ -57,21 +80,21 @@ pub enum Scheme {
 
 impl Scheme {
     /// Whether `signature` over `message` was made by `key`.
-    pub fn verify(self, key: &PeerKey, message: &[u8], signature: &[u8; 64]) -> bool {
+    pub fn verify(self, key: &PeerKey, message: &[u8], signature: &Signature) -> bool {
         match self {
             Self::Ed25519 => ed25519_dalek::VerifyingKey::from_bytes(&key.0).is_ok_and(|public| {
-                public.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).is_ok()
+                public.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.0)).is_ok()
             }),
             Self::Simulated => simulated_signature(key, message) == *signature,
         }
     }
 }
 
-fn simulated_signature(key: &PeerKey, message: &[u8]) -> [u8; 64] {
+fn simulated_signature(key: &PeerKey, message: &[u8]) -> Signature {
     let hash = digest("simulated signature", &[&key.0, message]);
     let mut signature = [0; 64];
     signature[..32].copy_from_slice(&hash);
-    signature
+    Signature(signature)
 }
 
 /// A peer's own secret keys.
@@ -125,9 +148,9 @@ impl Identity {
         self.noise.as_bytes()
     }
 
-    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+    pub fn sign(&self, message: &[u8]) -> Signature {
         match self.scheme {
-            Scheme::Ed25519 => self.signing.sign(message).to_bytes(),
+            Scheme::Ed25519 => Signature(self.signing.sign(message).to_bytes()),
             Scheme::Simulated => simulated_signature(&self.key, message),
         }
     }
