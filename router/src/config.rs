@@ -1,0 +1,187 @@
+//! What `weave-rs launch` was asked to do, parsed: a value of these types is usable, or the error says how to mend it.
+//!
+//! Combinations that parse but do not fit together are found by [`Config::check`], before anything is opened.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use weave_mesh::card::{NICKNAME_MAX_BYTES, Subnet, TRUSTED_SUBNETS_MAX};
+use weave_mesh::connector::{Discovery, TARGETS_MAX, Target};
+use weave_mesh::name::PeerName;
+
+pub use self::password::{PasswordError, Passwords};
+pub use self::value::{BridgeName, EtherType, MeshName, MtuBytes};
+
+pub mod password;
+pub mod value;
+
+/// Where the daemon keeps its state unless told otherwise.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/weave-rs";
+/// Where the control socket is unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/weave-rs/weave-rs.sock";
+/// Where the control API listens on TCP unless told otherwise.
+pub const DEFAULT_HTTP_ADDR: &str = "127.0.0.1:6784";
+
+/// Whether kernel VXLAN may carry frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FastPath {
+    On,
+    Off,
+}
+
+/// Everything `launch` needs.
+#[derive(Debug)]
+pub struct Config {
+    pub targets: Vec<Target>,
+    /// A name that overrides the persisted one.
+    pub name: Option<PeerName>,
+    pub nickname: String,
+    pub mesh: MeshName,
+    /// TCP of the control plane and UDP of sleeve; VXLAN is at the port above.
+    pub port: u16,
+    /// The one underlay address to listen on and dial from; all of them when `None`.
+    pub host: Option<IpAddr>,
+    pub passwords: Passwords,
+    pub trusted_subnets: Vec<Subnet>,
+    pub state_dir: PathBuf,
+    pub http_addr: SocketAddr,
+    pub socket: PathBuf,
+    pub bridge: BridgeName,
+    pub mtu: Option<MtuBytes>,
+    pub allowed_ethertypes: Vec<EtherType>,
+    pub fast_path: FastPath,
+    pub discovery: Discovery,
+    /// How many TCP connections to peers this host keeps at most; 0 is any number.
+    pub connection_limit: usize,
+}
+
+/// Options that do not fit together or with this host.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("nickname `{0}` is longer than {NICKNAME_MAX_BYTES} octets; give a shorter --nickname")]
+    LongNickname(String),
+    #[error("{0} trusted subnets are more than {TRUSTED_SUBNETS_MAX}; merge them into larger ones")]
+    TooManyTrustedSubnets(usize),
+    #[error("--trusted-subnets means nothing without a password; give --password-file or leave it out")]
+    TrustWithoutPassword,
+    #[error("{0} peers are more than {TARGETS_MAX}; name a few, the others are discovered")]
+    TooManyTargets(usize),
+    #[error("--port {0} leaves no room for the VXLAN port above it; choose one between 1 and 65534")]
+    UnusablePort(u16),
+    #[error(
+        "--http-addr {0} uses the mesh's own port on the address it listens on; give another --http-addr or --port"
+    )]
+    PortsCollide(SocketAddr),
+    #[error("--name {0} is a group address; clear the lowest bit of its first octet")]
+    GroupName(PeerName),
+    #[error(
+        "--http-addr {0} is not a loopback address, and the control API asks for no password; use 127.0.0.1 or [::1]"
+    )]
+    ExposedControl(SocketAddr),
+}
+
+impl Config {
+    /// # Errors
+    /// Names the options that do not fit together and what to give instead.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.port == 0 || self.port == u16::MAX {
+            return Err(ConfigError::UnusablePort(self.port));
+        }
+        if self.nickname.len() > NICKNAME_MAX_BYTES {
+            return Err(ConfigError::LongNickname(self.nickname.clone()));
+        }
+        if self.trusted_subnets.len() > TRUSTED_SUBNETS_MAX {
+            return Err(ConfigError::TooManyTrustedSubnets(self.trusted_subnets.len()));
+        }
+        if !self.trusted_subnets.is_empty() && self.passwords.is_empty() {
+            return Err(ConfigError::TrustWithoutPassword);
+        }
+        if self.targets.len() > TARGETS_MAX {
+            return Err(ConfigError::TooManyTargets(self.targets.len()));
+        }
+        if let Some(name) = self.name.filter(|name| name.mac().is_group()) {
+            return Err(ConfigError::GroupName(name));
+        }
+        self.check_http_addr()
+    }
+
+    fn check_http_addr(&self) -> Result<(), ConfigError> {
+        if !self.http_addr.ip().is_loopback() {
+            return Err(ConfigError::ExposedControl(self.http_addr));
+        }
+        let shares_address = self.host.is_none_or(|host| host == self.http_addr.ip());
+        if self.http_addr.port() == self.port && shares_address {
+            return Err(ConfigError::PortsCollide(self.http_addr));
+        }
+        Ok(())
+    }
+
+    /// The UDP port of kernel VXLAN.
+    pub const fn vxlan_port(&self) -> u16 {
+        // `check` has refused 65535.
+        self.port + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::value::parse_trusted_subnets;
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            targets: Vec::new(),
+            name: None,
+            nickname: "host1".to_owned(),
+            mesh: MeshName::default(),
+            port: 6783,
+            host: None,
+            passwords: Passwords::default(),
+            trusted_subnets: Vec::new(),
+            state_dir: DEFAULT_STATE_DIR.into(),
+            http_addr: DEFAULT_HTTP_ADDR.parse().unwrap(),
+            socket: DEFAULT_SOCKET.into(),
+            bridge: BridgeName::default(),
+            mtu: None,
+            allowed_ethertypes: Vec::new(),
+            fast_path: FastPath::On,
+            discovery: Discovery::On,
+            connection_limit: 200,
+        }
+    }
+
+    #[test]
+    fn the_defaults_fit_together() {
+        assert_eq!(config().check(), Ok(()));
+        assert_eq!(config().vxlan_port(), 6784);
+    }
+
+    #[test]
+    fn trusted_subnets_without_a_password_are_refused() {
+        let subnets = parse_trusted_subnets("10.0.0.0/8").unwrap();
+        let config = Config { trusted_subnets: subnets, ..config() };
+
+        assert_eq!(config.check(), Err(ConfigError::TrustWithoutPassword));
+    }
+
+    #[test]
+    fn the_last_port_is_refused_because_vxlan_needs_the_next() {
+        assert_eq!(Config { port: 65535, ..config() }.check(), Err(ConfigError::UnusablePort(65535)));
+    }
+
+    #[test]
+    fn a_control_address_that_others_reach_is_refused() {
+        let http_addr = "0.0.0.0:6784".parse().unwrap();
+
+        assert_eq!(Config { http_addr, ..config() }.check(), Err(ConfigError::ExposedControl(http_addr)));
+    }
+
+    #[test]
+    fn the_control_port_must_not_be_the_meshs() {
+        let http_addr = "127.0.0.1:6783".parse().unwrap();
+        let elsewhere = Config { http_addr, host: Some([192, 0, 2, 1].into()), ..config() };
+
+        assert_eq!(Config { http_addr, ..config() }.check(), Err(ConfigError::PortsCollide(http_addr)));
+        assert_eq!(elsewhere.check(), Ok(()));
+    }
+}
