@@ -1,0 +1,68 @@
+//! Which machine this is, so that a copied state directory is noticed.
+
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+use weave_mesh::card::INSTANCE_ID_MAX_BYTES;
+use weave_mesh::identity::{Hash, digest};
+
+/// What tells this machine from others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The EC2 instance id, empty elsewhere.
+    pub instance_id: String,
+    /// Hash of the machine id; of nothing where there is none.
+    pub machine: Hash,
+}
+
+impl Machine {
+    /// Reads what the firmware and the operating system say.
+    pub fn detect() -> Self {
+        // EC2's firmware shows the instance id here, without asking the metadata service.
+        let asset_tag = read_line("/sys/devices/virtual/dmi/id/board_asset_tag");
+        let instance_id = asset_tag.filter(|tag| is_instance_id(tag)).unwrap_or_default();
+        let machine_id = read_line("/etc/machine-id").unwrap_or_default();
+        Self { instance_id, machine: digest("weave-rs machine", &[machine_id.as_bytes()]) }
+    }
+
+    /// Whether state written on `other` belongs here: the instance id decides where both have one, since an image
+    /// may carry its machine id to every instance started from it.
+    pub fn is_same(&self, other: &Self) -> bool {
+        if self.instance_id.is_empty() || other.instance_id.is_empty() {
+            self.machine == other.machine && self.instance_id == other.instance_id
+        } else {
+            self.instance_id == other.instance_id
+        }
+    }
+}
+
+fn is_instance_id(text: &str) -> bool {
+    text.len() <= INSTANCE_ID_MAX_BYTES
+        && text.strip_prefix("i-").is_some_and(|digits| digits.chars().all(|digit| digit.is_ascii_hexdigit()))
+}
+
+fn read_line(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(instance_id: &str, machine: u8) -> Machine {
+        Machine { instance_id: instance_id.to_owned(), machine: [machine; 32] }
+    }
+
+    #[test]
+    fn instances_of_one_image_are_different_machines() {
+        assert!(!machine("i-1", 7).is_same(&machine("i-2", 7)));
+        assert!(machine("i-1", 7).is_same(&machine("i-1", 8)));
+    }
+
+    #[test]
+    fn elsewhere_the_machine_id_decides() {
+        assert!(machine("", 7).is_same(&machine("", 7)));
+        assert!(!machine("", 7).is_same(&machine("", 8)));
+        assert!(!machine("", 7).is_same(&machine("i-1", 7)));
+    }
+}
