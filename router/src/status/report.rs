@@ -1,0 +1,109 @@
+//! `report`: the snapshot as JSON under the original's field names, which Scope and scripts read; what the original
+//! does not have follows under names of the same style.
+
+use serde_json::{Value, json};
+
+use super::{Carrier, Connection, Direction, Peer, Snapshot};
+
+/// The whole report.
+pub fn report(snapshot: &Snapshot) -> Value {
+    json!({
+        "Ready": snapshot.ready,
+        "Version": snapshot.version,
+        "VersionCheck": { "Enabled": false },
+        "Router": router(snapshot),
+        "Paths": snapshot.paths,
+        "Endpoints": snapshot.endpoints,
+        "Warnings": snapshot.warnings,
+        "Counters": snapshot.counters,
+    })
+}
+
+fn router(snapshot: &Snapshot) -> Value {
+    let router = &snapshot.router;
+    json!({
+        "Protocol": "weave",
+        "ProtocolMinVersion": router.protocol,
+        "ProtocolMaxVersion": router.protocol,
+        "Encryption": router.encryption,
+        "PeerDiscovery": router.peer_discovery,
+        "Name": router.name,
+        "NickName": router.nickname,
+        "Key": router.key,
+        "Mesh": router.mesh,
+        "Port": router.port,
+        "Peers": snapshot.peers.iter().map(peer).collect::<Vec<_>>(),
+        "Connections": snapshot.connections.iter().map(|each| connection(each, router.encryption)).collect::<Vec<_>>(),
+        "Targets": snapshot.targets,
+        "TrustedSubnets": router.trusted_subnets,
+        "Interface": format!("{} (mtu {})", router.bridge, router.mtu),
+        "MACs": macs(snapshot),
+    })
+}
+
+fn peer(peer: &Peer) -> Value {
+    let connections = peer.connections.iter().map(|connection| {
+        json!({
+            "Name": connection.peer.name,
+            "NickName": connection.peer.nickname,
+            "Address": connection.address,
+            "Outbound": connection.direction == Direction::Outbound,
+            "Established": connection.established,
+        })
+    });
+    json!({
+        "Name": peer.label.name,
+        "NickName": peer.label.nickname,
+        "Key": peer.key,
+        "Reachable": peer.reachable,
+        "Incarnation": peer.version.0,
+        "Version": peer.version.1,
+        "Connections": connections.collect::<Vec<_>>(),
+    })
+}
+
+fn connection(connection: &Connection, mesh_has_password: bool) -> Value {
+    let attributes = connection.carrier.map(|carrier| {
+        let name = match carrier {
+            Carrier::Fastdp => "fastdp",
+            Carrier::Sleeve => "sleeve",
+        };
+        let mut attributes = json!({ "name": name, "mtu": connection.mtu });
+        if mesh_has_password {
+            attributes["encrypted"] = connection.encrypted.into();
+        }
+        attributes
+    });
+    let info = connection.peer.as_ref().map_or_else(|| connection.info.clone(), ToString::to_string);
+    json!({
+        "Address": connection.address,
+        "Outbound": connection.direction == Direction::Outbound,
+        "State": connection.state,
+        "Info": info,
+        "Attrs": attributes,
+    })
+}
+
+fn macs(snapshot: &Snapshot) -> Vec<Value> {
+    let entries = snapshot.endpoints.iter();
+    entries
+        .map(|endpoint| json!({ "Mac": endpoint.mac, "Name": endpoint.peer.name, "NickName": endpoint.peer.nickname }))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::text::tests::snapshot;
+    use super::*;
+
+    #[test]
+    fn the_report_keeps_the_originals_field_names() {
+        let report = report(&snapshot());
+
+        assert_eq!(report["Router"]["NickName"], "host1");
+        assert_eq!(report["Router"]["Peers"][0]["Connections"][0]["Established"], true);
+        assert_eq!(report["Router"]["Connections"][0]["Attrs"]["name"], "sleeve");
+        assert_eq!(report["Router"]["Connections"][1]["Attrs"], Value::Null);
+        assert_eq!(report["Router"]["Connections"][0]["State"], "established");
+    }
+}

@@ -1,0 +1,289 @@
+//! The snapshot as text, in the columns of the original; scripts read them.
+
+use std::fmt::Write;
+
+use super::time::rfc3339;
+use super::{Carrier, Connection, ConnectionState, Direction, Path, Snapshot};
+
+/// Labels are right-aligned so that the colons sit in this column.
+const LABEL_WIDTH: usize = 15;
+
+/// `status`.
+pub fn summary(snapshot: &Snapshot) -> String {
+    let router = &snapshot.router;
+    let mut lines = vec![("Version", snapshot.version.to_owned()), ("", String::new())];
+    lines.push(("Service", "router".to_owned()));
+    lines.push(("Protocol", format!("weave {}", router.protocol)));
+    lines.push(("Name", format!("{}({})", router.name, router.nickname)));
+    lines.push(("Mesh", router.mesh.clone()));
+    lines.push(("Encryption", if router.encryption { "enabled" } else { "disabled" }.to_owned()));
+    lines.push(("PeerDiscovery", if router.peer_discovery { "enabled" } else { "disabled" }.to_owned()));
+    lines.push(("Targets", snapshot.targets.len().to_string()));
+    lines.push(("Connections", count_connections(&snapshot.connections)));
+    lines.push(("Peers", count_peers(snapshot)));
+    lines.push(("TrustedSubnets", trusted_subnets(&router.trusted_subnets)));
+    lines.push(("", String::new()));
+    lines.push(("Service", "datapath".to_owned()));
+    lines.push(("Bridge", format!("{} (mtu {})", router.bridge, router.mtu)));
+    lines.push(("FastPath", if router.fast_path { "enabled" } else { "disabled" }.to_owned()));
+    lines.push(("Paths", count_paths(&snapshot.paths)));
+    lines.push(("Endpoints", snapshot.endpoints.len().to_string()));
+    lines.extend(snapshot.warnings.iter().map(|warning| ("Warning", warning.clone())));
+    lines.iter().fold(String::new(), |mut text, (label, value)| {
+        let colon = if label.is_empty() { "" } else { ": " };
+        let _ = writeln!(text, "{}", format!("{label:>LABEL_WIDTH$}{colon}{value}").trim_end());
+        text
+    })
+}
+
+fn trusted_subnets(subnets: &[String]) -> String {
+    if subnets.is_empty() { "none".to_owned() } else { subnets.join(", ") }
+}
+
+fn count_connections(connections: &[Connection]) -> String {
+    let states = [
+        ConnectionState::Established,
+        ConnectionState::Pending,
+        ConnectionState::Retrying,
+        ConnectionState::Failed,
+        ConnectionState::Connecting,
+    ];
+    let count = |state| connections.iter().filter(|connection| connection.state == state).count();
+    let counts = states.map(|state| (state, count(state)));
+    let named: Vec<_> =
+        counts.iter().filter(|(_, count)| *count > 0).map(|(state, count)| format!("{count} {state}")).collect();
+    bracketed(connections.len(), "", &named)
+}
+
+fn count_peers(snapshot: &Snapshot) -> String {
+    let connections = || snapshot.peers.iter().flat_map(|peer| &peer.connections);
+    let established = connections().filter(|connection| connection.established).count();
+    let pending = connections().count() - established;
+    let named = [(established, "established"), (pending, "pending")];
+    let named: Vec<_> =
+        named.iter().filter(|(count, _)| *count > 0).map(|(count, state)| format!("{count} {state}")).collect();
+    let text = bracketed(snapshot.peers.len(), "with ", &named);
+    if named.is_empty() { text } else { text.replace(')', " connections)") }
+}
+
+fn count_paths(paths: &[Path]) -> String {
+    let count = |carrier| paths.iter().filter(|path| path.carrier == carrier).count();
+    let counts = [
+        (count(Some(Carrier::Fastdp)), "fastdp"),
+        (count(Some(Carrier::Sleeve)), "sleeve"),
+        (count(None), "without a session"),
+    ];
+    let named: Vec<_> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
+    bracketed(paths.len(), "", &named)
+}
+
+fn bracketed(total: usize, lead: &str, parts: &[String]) -> String {
+    if parts.is_empty() { total.to_string() } else { format!("{total} ({lead}{})", parts.join(", ")) }
+}
+
+const fn arrow(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Outbound => "->",
+        Direction::Inbound => "<-",
+    }
+}
+
+fn lines<T>(items: &[T], line: impl Fn(&T) -> String) -> String {
+    items.iter().map(|item| format!("{}\n", line(item).trim_end())).collect()
+}
+
+/// `status connections`: arrow, address, state, and either carrier, peer and MTU or what went wrong.
+pub fn connections(snapshot: &Snapshot) -> String {
+    lines(&snapshot.connections, |connection| {
+        let Connection { direction, address, state, info, .. } = connection;
+        let lead = format!("{} {address:<21} {state:<11}", arrow(*direction));
+        match (&connection.peer, state) {
+            (Some(peer), ConnectionState::Established | ConnectionState::Pending) => {
+                let encryption = match (snapshot.router.encryption, connection.encrypted) {
+                    (false, _) => String::new(),
+                    (true, true) => format!("{:<11} ", "encrypted"),
+                    (true, false) => format!("{:<11} ", "unencrypted"),
+                };
+                let carrier =
+                    connection.carrier.map_or_else(|| format!("{:<6}", "none"), |carrier| format!("{carrier:<6}"));
+                format!("{lead} {encryption}{carrier} {peer} mtu={} {info}", connection.mtu)
+            }
+            _ => format!("{lead} {info}"),
+        }
+    })
+}
+
+/// `status peers`: a line for each peer, and one for each of its connections.
+pub fn peers(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    for peer in &snapshot.peers {
+        let state = if peer.reachable { "" } else { " - unreachable" };
+        let _ = writeln!(text, "{}{state}", peer.label);
+        for connection in &peer.connections {
+            let state = if connection.established { "established" } else { "pending" };
+            let lead = arrow(connection.direction);
+            let _ = writeln!(text, "   {lead} {:<21} {:<37} {state}", connection.address, connection.peer);
+        }
+    }
+    text
+}
+
+/// `status targets`: one per line, as it was entered.
+pub fn targets(snapshot: &Snapshot) -> String {
+    lines(&snapshot.targets, Clone::clone)
+}
+
+/// `status paths`: one line per peer: carrier, MTU, since when, why.
+pub fn paths(snapshot: &Snapshot) -> String {
+    lines(&snapshot.paths, |path| {
+        let carrier = path.carrier.map_or_else(|| format!("{:<6}", "none"), |carrier| format!("{carrier:<6}"));
+        let encryption = if path.encrypted { "encrypted" } else { "unencrypted" };
+        let via = path.relay.as_ref().map_or_else(String::new, |relay| format!(" via {relay}"));
+        let since = rfc3339(path.since);
+        format!("{:<37} {carrier} {encryption:<11} mtu={} since {since}{via}: {}", path.peer, path.mtu, path.reason)
+    })
+}
+
+/// `status endpoints`: MAC, owner, state, container, addresses.
+pub fn endpoints(snapshot: &Snapshot) -> String {
+    lines(&snapshot.endpoints, |endpoint| {
+        let container = if endpoint.container.is_empty() { "-" } else { &endpoint.container };
+        let addresses = endpoint.addresses.join(" ");
+        format!("{} {:<37} {:<11} {container:<12} {addresses}", endpoint.mac, endpoint.peer, endpoint.state)
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::{Endpoint, EndpointState, Peer, PeerConnection, PeerLabel, Router};
+    use super::*;
+
+    fn label(number: u8) -> PeerLabel {
+        PeerLabel { name: format!("02:00:00:00:00:0{number}"), nickname: format!("host{number}") }
+    }
+
+    pub(in super::super) fn snapshot() -> Snapshot {
+        let established = Connection {
+            direction: Direction::Inbound,
+            address: "192.168.48.12:34919".to_owned(),
+            state: ConnectionState::Established,
+            peer: Some(label(2)),
+            carrier: Some(Carrier::Sleeve),
+            encrypted: true,
+            mtu: 1376,
+            info: String::new(),
+        };
+        let failed = Connection {
+            direction: Direction::Outbound,
+            address: "192.168.48.13:6783".to_owned(),
+            state: ConnectionState::Failed,
+            peer: None,
+            carrier: None,
+            info: "connection refused, retry: 2026-11-22T19:20:05Z".to_owned(),
+            ..established.clone()
+        };
+        Snapshot {
+            version: "0.1.0",
+            ready: true,
+            router: Router {
+                name: label(1).name,
+                nickname: label(1).nickname,
+                key: "ab".repeat(32),
+                mesh: "weave".to_owned(),
+                protocol: 3,
+                port: 6783,
+                encryption: true,
+                peer_discovery: true,
+                trusted_subnets: Vec::new(),
+                bridge: "weave".to_owned(),
+                mtu: 1376,
+                fast_path: true,
+                connection_limit: 200,
+            },
+            targets: vec!["192.168.48.12".to_owned()],
+            connections: vec![established, failed],
+            peers: vec![Peer {
+                label: label(1),
+                key: "ab".repeat(32),
+                is_self: true,
+                reachable: true,
+                version: (1, 1),
+                addresses: Vec::new(),
+                connections: vec![PeerConnection {
+                    direction: Direction::Inbound,
+                    address: "192.168.48.12:34919".to_owned(),
+                    peer: label(2),
+                    established: true,
+                }],
+            }],
+            paths: vec![Path {
+                peer: label(2),
+                key: "cd".repeat(32),
+                carrier: Some(Carrier::Sleeve),
+                encrypted: true,
+                mtu: 1376,
+                since: 1_795_375_205,
+                reason: "no answer to heartbeats on the fast path".to_owned(),
+                outlook: "an answered heartbeat moves it to fastdp".to_owned(),
+                remote: Some("192.168.48.12:6783".to_owned()),
+                relay: None,
+                session_age_seconds: Some(3),
+            }],
+            endpoints: vec![Endpoint {
+                mac: "8e:00:00:00:00:01".to_owned(),
+                addresses: vec!["10.32.0.1/12".to_owned()],
+                container: "c1".to_owned(),
+                peer: label(1),
+                state: EndpointState::Local,
+            }],
+            warnings: Vec::new(),
+            counters: Default::default(),
+        }
+    }
+
+    #[test]
+    fn connections_keep_the_originals_columns() {
+        assert_eq!(
+            connections(&snapshot()),
+            "<- 192.168.48.12:34919   established encrypted   sleeve 02:00:00:00:00:02(host2) mtu=1376\n\
+             -> 192.168.48.13:6783    failed      connection refused, retry: 2026-11-22T19:20:05Z\n"
+        );
+    }
+
+    #[test]
+    fn without_a_password_connections_have_no_encryption_column() {
+        let mut snapshot = snapshot();
+        snapshot.router.encryption = false;
+
+        assert!(connections(&snapshot).contains("established sleeve 02:00:00:00:00:02(host2) mtu=1376\n"));
+    }
+
+    #[test]
+    fn the_summary_aligns_its_colons() {
+        let text = summary(&snapshot());
+
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            assert_eq!(line.find(':'), Some(LABEL_WIDTH), "{line}");
+        }
+        assert!(text.contains("    Connections: 2 (1 established, 1 failed)\n"), "{text}");
+        assert!(text.contains("          Peers: 1 (with 1 established connections)\n"), "{text}");
+    }
+
+    #[test]
+    fn peers_list_their_connections_indented() {
+        assert_eq!(
+            peers(&snapshot()),
+            "02:00:00:00:00:01(host1)\n   <- 192.168.48.12:34919   02:00:00:00:00:02(host2)              established\n"
+        );
+    }
+
+    #[test]
+    fn a_path_is_one_line_with_its_reason() {
+        assert_eq!(
+            paths(&snapshot()),
+            "02:00:00:00:00:02(host2)              sleeve encrypted   mtu=1376 since 2026-11-22T19:20:05Z: \
+             no answer to heartbeats on the fast path\n"
+        );
+    }
+}
