@@ -1,1 +1,20 @@
-//! router
+//! The daemon: everything that touches the outside world but frames. Sockets, files, HTTP, Docker.
+//!
+//! ```text
+//!   control thread (node.rs)          owns the mesh machine; peers.rs brings it TCP, store.rs keeps its state,
+//!        │  ▲                         fabric.rs turns its view into kernel plan and packet tables
+//!        │  └── request.rs ◄── admin thread (api.rs, docker.rs, attach.rs): asks, never holds state of its own
+//!        └────► datapath's packet thread and kernel keeper: snapshots in, events out
+//! ```
+//!
+//! `launch` is the way in; `app.rs` has the order in which things start and stop.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod attach;
+pub mod config;
+pub mod docker;
+pub mod request;
+pub mod status;
+pub mod store;
+pub mod telemetry;

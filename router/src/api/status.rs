@@ -1,0 +1,90 @@
+//! Everything that is only shown.
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::{Context, Refusal};
+use crate::request::Request;
+use crate::status::{Snapshot, report as reporting, text, why as explaining};
+
+/// How the asker wants to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl Format {
+    fn wanted(headers: &HeaderMap) -> Self {
+        let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        if accepts.is_some_and(|accepts| accepts.contains("application/json")) { Self::Json } else { Self::Text }
+    }
+
+    fn render<T: Serialize>(self, text: impl FnOnce() -> String, value: &T) -> Result<Response, Refusal> {
+        match self {
+            Self::Text => Ok(text().into_response()),
+            Self::Json => json(value),
+        }
+    }
+}
+
+/// Four spaces deep, as the original indents its report.
+fn json<T: Serialize>(value: &T) -> Result<Response, Refusal> {
+    let mut bytes = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    let failed = |error: serde_json::Error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    value.serialize(&mut serializer).map_err(failed)?;
+    bytes.push(b'\n');
+    Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response())
+}
+
+async fn snapshot(context: &Context) -> Result<Snapshot, Refusal> {
+    Ok(context.requester.ask(Request::Snapshot).await?)
+}
+
+pub(super) async fn summary(State(context): State<Context>, headers: HeaderMap) -> Result<Response, Refusal> {
+    let snapshot = snapshot(&context).await?;
+    let body = Format::wanted(&headers).render(|| text::summary(&snapshot), &snapshot)?;
+    let code = if snapshot.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok((code, body).into_response())
+}
+
+pub(super) async fn table(
+    State(context): State<Context>,
+    Path(table): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let snapshot = snapshot(&context).await?;
+    let format = Format::wanted(&headers);
+    match table.as_str() {
+        "connections" => format.render(|| text::connections(&snapshot), &snapshot.connections),
+        "peers" => format.render(|| text::peers(&snapshot), &snapshot.peers),
+        "targets" => format.render(|| text::targets(&snapshot), &snapshot.targets),
+        "paths" => format.render(|| text::paths(&snapshot), &snapshot.paths),
+        "endpoints" => format.render(|| text::endpoints(&snapshot), &snapshot.endpoints),
+        _ => {
+            let why =
+                format!("there is no status of `{table}`; ask for connections, peers, targets, paths or endpoints");
+            Err(Refusal(StatusCode::NOT_FOUND, why))
+        }
+    }
+}
+
+pub(super) async fn report(State(context): State<Context>) -> Result<Response, Refusal> {
+    json(&reporting::report(&snapshot(&context).await?))
+}
+
+pub(super) async fn why(
+    State(context): State<Context>,
+    Path(peer): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let snapshot = snapshot(&context).await?;
+    let refused = |error: explaining::WhyError| Refusal(StatusCode::NOT_FOUND, error.to_string());
+    let peer = explaining::find(&snapshot, &peer).map_err(refused)?;
+    let path = snapshot.paths.iter().find(|path| path.key == peer.key);
+    Format::wanted(&headers).render(|| explaining::explain(&snapshot, peer), &path)
+}

@@ -1,0 +1,150 @@
+//! Containers on the network: what a target names, and what this host has attached.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use weave_datapath::linux::veth;
+use weave_mesh::card::Subnet;
+
+use crate::docker::{Docker, DockerError};
+
+pub use self::ledger::{Attachment, Ledger};
+
+mod ledger;
+
+/// The longest target, octets: a path.
+const TARGET_MAX_BYTES: usize = 4_096;
+
+/// Why a container was not attached or detached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    #[error("`{0}` is no target: give a Docker container, pid:N, or netns:/run/netns/NAME")]
+    NoTarget(String),
+    #[error("no address given, and automatic addresses are not available; give ADDRESS/LENGTH, such as 10.32.0.1/12")]
+    NoAddress,
+    #[error("{address} is held by container {holder} on this host; detach it there first")]
+    AddressTaken { address: IpAddr, holder: String },
+    #[error("{address} given twice with different prefix lengths; give one of them")]
+    TwoLengths { address: IpAddr },
+    #[error("this host has {0} attached containers, as many as it takes; detach some first")]
+    TooManyContainers(usize),
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+    #[error(transparent)]
+    Port(#[from] veth::AttachError),
+    #[error("cannot write down the attachment: {0}")]
+    Store(#[from] crate::store::FileError),
+}
+
+/// What the operator names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Name or id of a Docker container.
+    Docker(String),
+    Process(u32),
+    Namespace(PathBuf),
+}
+
+impl FromStr for Subject {
+    type Err = AttachError;
+
+    fn from_str(text: &str) -> Result<Self, AttachError> {
+        let invalid = || AttachError::NoTarget(text.chars().take(TARGET_MAX_BYTES).collect());
+        if text.is_empty() || text.len() > TARGET_MAX_BYTES {
+            return Err(invalid());
+        }
+        match text.split_once(':') {
+            Some(("pid", number)) => number.parse().map(Self::Process).map_err(|_| invalid()),
+            Some(("netns", path)) if path.starts_with('/') => Ok(Self::Namespace(path.into())),
+            Some(_) => Err(invalid()),
+            None if Docker::is_container_name(text) => Ok(Self::Docker(text.to_owned())),
+            None => Err(invalid()),
+        }
+    }
+}
+
+impl Subject {
+    /// Finds the network namespace; asks Docker for its containers.
+    ///
+    /// # Errors
+    /// When Docker cannot be asked or does not run such a container.
+    pub async fn resolve(self, docker: &Docker) -> Result<Container, AttachError> {
+        match self {
+            Self::Docker(name) => {
+                let found = docker.inspect(&name).await?;
+                Ok(Container { label: found.id, netns: process_netns(found.pid) })
+            }
+            Self::Process(pid) => Ok(Container { label: format!("pid:{pid}"), netns: process_netns(pid) }),
+            Self::Namespace(path) => Ok(Container { label: format!("netns:{}", path.display()), netns: path }),
+        }
+    }
+}
+
+fn process_netns(pid: u32) -> PathBuf {
+    format!("/proc/{pid}/ns/net").into()
+}
+
+/// A container that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Its Docker id, or the target as it was given.
+    pub label: String,
+    pub netns: PathBuf,
+}
+
+impl fmt::Display for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label)
+    }
+}
+
+/// Addresses as `attach` accepts them: at least one, each once.
+///
+/// # Errors
+/// When there is none, or one of them twice with different lengths.
+pub fn distinct(addresses: Vec<Subnet>) -> Result<Vec<Subnet>, AttachError> {
+    let mut distinct: Vec<Subnet> = Vec::with_capacity(addresses.len());
+    for subnet in addresses {
+        match distinct.iter().find(|known| known.address == subnet.address) {
+            Some(known) if *known == subnet => {}
+            Some(_) => return Err(AttachError::TwoLengths { address: subnet.address }),
+            None => distinct.push(subnet),
+        }
+    }
+    if distinct.is_empty() { Err(AttachError::NoAddress) } else { Ok(distinct) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::value::parse_subnet;
+
+    #[test]
+    fn a_target_is_a_container_a_process_or_a_namespace() {
+        let parsed = |text: &str| text.parse::<Subject>().ok();
+
+        assert_eq!(parsed("web-1"), Some(Subject::Docker("web-1".to_owned())));
+        assert_eq!(parsed("pid:42"), Some(Subject::Process(42)));
+        assert_eq!(parsed("netns:/run/netns/a"), Some(Subject::Namespace("/run/netns/a".into())));
+        for text in ["", "pid:", "pid:-1", "netns:a", "a/b", "a b", "../x", "host:x"] {
+            assert_eq!(parsed(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn attaching_without_an_address_says_what_to_give() {
+        let error = distinct(Vec::new()).unwrap_err();
+
+        assert!(error.to_string().contains("10.32.0.1/12"));
+    }
+
+    #[test]
+    fn an_address_given_twice_counts_once() {
+        let [a, b, c] = ["10.32.0.1/12", "10.32.0.2/12", "10.32.0.1/16"].map(|text| parse_subnet(text).unwrap());
+
+        assert_eq!(distinct(vec![a, b, a]).unwrap(), [a, b]);
+        assert!(matches!(distinct(vec![a, c]), Err(AttachError::TwoLengths { .. })));
+    }
+}

@@ -1,0 +1,144 @@
+//! The containers that this host has attached, as they are written down.
+//!
+//! Invariants:
+//! - no two entries share a host-side device, a MAC or an address;
+//! - an entry's `attached` time is higher than that of every endpoint that was known when it last gained an address.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use weave_datapath::linux::veth::Attached;
+use weave_mesh::card::Subnet;
+use weave_mesh::name::MacAddr;
+
+use super::{AttachError, Container};
+
+/// How many containers one host attaches.
+const ATTACHMENTS_MAX: usize = 4_096;
+
+/// One attached container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    pub container: String,
+    pub netns: PathBuf,
+    pub mac: MacAddr,
+    pub addresses: Vec<Subnet>,
+    /// Lamport time of the last change; of two claims to an address the higher one wins.
+    pub attached: u64,
+}
+
+/// All of them, by host-side device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    entries: BTreeMap<String, Attachment>,
+}
+
+impl Ledger {
+    /// Whether `container` may have `addresses` on this host.
+    ///
+    /// # Errors
+    /// Names another container that holds one of them.
+    pub fn admit(&self, container: &Container, addresses: &[Subnet]) -> Result<(), AttachError> {
+        let others = || self.entries.values().filter(|entry| entry.netns != container.netns);
+        let holder =
+            |address: IpAddr| others().find(|entry| entry.addresses.iter().any(|subnet| subnet.address == address));
+        for subnet in addresses {
+            if let Some(other) = holder(subnet.address) {
+                return Err(AttachError::AddressTaken { address: subnet.address, holder: other.container.clone() });
+            }
+        }
+        let is_known = self.entries.values().any(|entry| entry.netns == container.netns);
+        if !is_known && self.entries.len() >= ATTACHMENTS_MAX {
+            return Err(AttachError::TooManyContainers(self.entries.len()));
+        }
+        Ok(())
+    }
+
+    /// Writes down what a container has; `clock` is the highest Lamport time in use anywhere.
+    pub fn record(&mut self, container: &Container, port: &Attached, clock: u64) {
+        let host_link = port.host_link.to_string();
+        let known = self.entries.get(&host_link);
+        let gains = known.is_none_or(|entry| {
+            entry.mac != port.mac || port.addresses.iter().any(|subnet| !entry.addresses.contains(subnet))
+        });
+        let attached = match known {
+            Some(entry) if !gains => entry.attached,
+            Some(_) | None => clock.max(self.clock()).saturating_add(1),
+        };
+        let entry = Attachment {
+            container: container.label.clone(),
+            netns: container.netns.clone(),
+            mac: port.mac,
+            addresses: port.addresses.clone(),
+            attached,
+        };
+        self.entries.insert(host_link, entry);
+    }
+
+    /// Removes the container behind a device that is gone.
+    pub fn remove(&mut self, host_link: &str) -> Option<Attachment> {
+        self.entries.remove(host_link)
+    }
+
+    /// Removes a container by its namespace.
+    pub fn remove_container(&mut self, container: &Container) -> Option<Attachment> {
+        let host_link = self.entries.iter().find(|(_, entry)| entry.netns == container.netns)?.0.clone();
+        self.remove(&host_link)
+    }
+
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Attachment)> {
+        self.entries.iter().map(|(host_link, entry)| (host_link.as_str(), entry))
+    }
+
+    fn clock(&self) -> u64 {
+        self.entries.values().map(|entry| entry.attached).max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::value::parse_subnet;
+
+    fn container(name: &str) -> Container {
+        Container { label: name.to_owned(), netns: format!("/run/netns/{name}").into() }
+    }
+
+    fn port(host_link: &str, addresses: &[&str]) -> Attached {
+        Attached {
+            host_link: host_link.parse().unwrap(),
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            addresses: addresses.iter().map(|text| parse_subnet(text).unwrap()).collect(),
+        }
+    }
+
+    #[test]
+    fn an_address_belongs_to_one_container_of_a_host() {
+        let mut ledger = Ledger::default();
+        ledger.record(&container("a"), &port("vethwepla", &["10.32.0.1/12"]), 0);
+        let address = [parse_subnet("10.32.0.1/12").unwrap()];
+
+        let again = ledger.admit(&container("a"), &address);
+        let other = ledger.admit(&container("b"), &address);
+
+        assert!(again.is_ok());
+        assert_eq!(
+            other.unwrap_err().to_string(),
+            "10.32.0.1 is held by container a on this host; detach it there first"
+        );
+    }
+
+    #[test]
+    fn a_gained_address_outranks_every_claim_known_so_far() {
+        let mut ledger = Ledger::default();
+        ledger.record(&container("a"), &port("vethwepla", &["10.32.0.1/12"]), 7);
+        ledger.record(&container("b"), &port("vethweplb", &["10.32.0.2/12"]), 3);
+        ledger.record(&container("a"), &port("vethwepla", &["10.32.0.1/12"]), 50);
+
+        let times: Vec<_> = ledger.entries().map(|(_, entry)| entry.attached).collect();
+
+        assert_eq!(times, [8, 9]);
+    }
+}

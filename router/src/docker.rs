@@ -1,0 +1,173 @@
+//! Docker, as much of it as attaching needs: which process a container runs as, asked over its unix socket.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::UnixStream;
+
+/// Where Docker listens unless `DOCKER_HOST` names another unix socket.
+const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest inspection of a container that is read.
+const ANSWER_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// The longest container name, octets.
+const NAME_MAX_BYTES: usize = 255;
+
+/// Why Docker did not tell.
+#[derive(Debug, thiserror::Error)]
+pub enum DockerError {
+    #[error("Docker has no container `{0}`; `docker ps` lists them")]
+    NoSuchContainer(String),
+    #[error("container `{0}` is not running; start it first")]
+    NotRunning(String),
+    #[error("container `{0}` uses the host's own network and cannot be attached; run it without --network=host")]
+    HostNetwork(String),
+    #[error("cannot reach Docker at {}: {source}; is it running?", socket.display())]
+    Unreachable { socket: PathBuf, source: std::io::Error },
+    #[error("Docker did not answer within {} s; is it overloaded?", TIMEOUT.as_secs())]
+    Timeout,
+    #[error("unexpected answer from Docker: {0}; check that it listens at that socket")]
+    Answer(String),
+}
+
+/// What we need to know of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    pub id: String,
+    pub pid: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspection {
+    id: String,
+    state: State,
+    host_config: HostConfig,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    pid: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HostConfig {
+    network_mode: String,
+}
+
+/// The Docker engine of this host.
+#[derive(Clone, Debug)]
+pub struct Docker {
+    socket: PathBuf,
+}
+
+impl Docker {
+    /// The engine that `DOCKER_HOST` names if that is a unix socket, else the usual one.
+    pub fn of_this_host(docker_host: Option<&str>) -> Self {
+        let socket = docker_host.and_then(|host| host.strip_prefix("unix://")).unwrap_or(DEFAULT_SOCKET);
+        Self { socket: socket.into() }
+    }
+
+    /// Whether Docker could have a container of this name or id.
+    pub fn is_container_name(text: &str) -> bool {
+        let is_allowed = |character: char| character.is_ascii_alphanumeric() || "_.-".contains(character);
+        text.len() <= NAME_MAX_BYTES
+            && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && text.chars().all(is_allowed)
+    }
+
+    /// The container called `name`, or whose id is or starts with it.
+    ///
+    /// # Errors
+    /// When there is none, it cannot be attached, or Docker cannot be asked.
+    pub async fn inspect(&self, name: &str) -> Result<Inspected, DockerError> {
+        let request = self.get(format!("/containers/{name}/json"));
+        let (status, body) = tokio::time::timeout(TIMEOUT, request).await.map_err(|_| DockerError::Timeout)??;
+        if status == hyper::StatusCode::NOT_FOUND {
+            return Err(DockerError::NoSuchContainer(name.to_owned()));
+        }
+        if !status.is_success() {
+            return Err(DockerError::Answer(status.to_string()));
+        }
+        inspected(name, &body)
+    }
+
+    async fn get(&self, path: String) -> Result<(hyper::StatusCode, Bytes), DockerError> {
+        let unreachable = |source| DockerError::Unreachable { socket: self.socket.clone(), source };
+        let unexpected = |error: &dyn std::fmt::Display| DockerError::Answer(error.to_string());
+        let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| unexpected(&error))?;
+        let request = hyper::Request::get(path).header("host", "docker").body(Empty::<Bytes>::new());
+        let request = request.map_err(|error| unexpected(&error))?;
+        let exchange = async {
+            let response = sender.send_request(request).await.map_err(|error| unexpected(&error))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_MAX_BYTES).collect().await;
+            Ok((status, body.map_err(|error| unexpected(&error))?.to_bytes()))
+        };
+        tokio::pin!(exchange);
+        tokio::select! {
+            biased;
+            answer = &mut exchange => answer,
+            ended = connection => match ended {
+                Err(error) => Err(unexpected(&error)),
+                Ok(()) => exchange.await,
+            },
+        }
+    }
+}
+
+fn inspected(name: &str, body: &[u8]) -> Result<Inspected, DockerError> {
+    let inspection: Inspection =
+        serde_json::from_slice(body).map_err(|error| DockerError::Answer(error.to_string()))?;
+    match inspection {
+        Inspection { state: State { pid: 0 }, .. } => Err(DockerError::NotRunning(name.to_owned())),
+        Inspection { host_config: HostConfig { network_mode }, .. } if network_mode == "host" => {
+            Err(DockerError::HostNetwork(name.to_owned()))
+        }
+        Inspection { id, state: State { pid }, .. } => Ok(Inspected { id, pid }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_running_container_has_a_process() {
+        let body = |pid: u32, mode: &str| {
+            format!(r#"{{"Id":"abc","State":{{"Pid":{pid},"Status":"x"}},"HostConfig":{{"NetworkMode":"{mode}"}}}}"#)
+        };
+
+        let found = inspected("web", body(42, "bridge").as_bytes());
+
+        assert_eq!(found.unwrap(), Inspected { id: "abc".to_owned(), pid: 42 });
+        assert!(matches!(inspected("web", body(0, "bridge").as_bytes()), Err(DockerError::NotRunning(_))));
+        assert!(matches!(inspected("web", body(42, "host").as_bytes()), Err(DockerError::HostNetwork(_))));
+        assert!(matches!(inspected("web", b"<html>"), Err(DockerError::Answer(_))));
+    }
+
+    #[test]
+    fn a_name_cannot_lead_to_another_url() {
+        for text in ["a/../b", "a?x", "a#", "-a", "", "a b"] {
+            assert!(!Docker::is_container_name(text), "{text}");
+        }
+        assert!(Docker::is_container_name("web_1.my-app"));
+    }
+
+    #[tokio::test]
+    async fn an_absent_engine_is_named_in_the_error() {
+        let docker = Docker::of_this_host(Some("unix:///nonexistent/docker.sock"));
+
+        let error = docker.inspect("web").await.unwrap_err();
+
+        assert!(error.to_string().contains("/nonexistent/docker.sock"), "{error}");
+    }
+}
