@@ -13,7 +13,9 @@
 //! ```
 
 pub mod clock;
+mod errno;
 pub mod kernel;
+pub mod netlink;
 pub mod netns;
 pub mod packet_socket;
 pub mod tap;

@@ -20,7 +20,7 @@ mod observed;
 mod step;
 
 pub use diff::{Conflict, diff};
-pub use link_name::{InvalidLinkName, LinkName};
+pub use link_name::{BridgeNames, HOST_LINK_PREFIX, InvalidLinkName, LinkName};
 pub use observed::{BridgeFdbEntry, Keep, LinkKind, NeighbourEntry, Observed, ObservedLink};
 pub use step::Step;
 
@@ -34,9 +34,9 @@ use crate::guard;
 /// Desired kernel state of one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
+    /// The bridge, and its two overlay ports. The TAP is made by the packet thread; the plan only plugs it.
+    pub names: BridgeNames,
     pub bridge: BridgePlan,
-    /// The TAP device by which the packet thread takes part in the bridge. The thread creates it; the plan plugs it.
-    pub tap: LinkName,
     /// The fast path; absent with `--no-fastdp`, or when a password is set and no subnet is trusted.
     pub vxlan: Option<VxlanPlan>,
     /// Attached containers, by the name of their host-side device. Any other port of the bridge except the two overlay
@@ -58,7 +58,6 @@ pub struct Plan {
 /// The bridge that containers are attached to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BridgePlan {
-    pub name: LinkName,
     /// The peer's name; heartbeats of the fast path are sent to it.
     pub mac: MacAddr,
     /// Of the bridge and of both overlay ports.
@@ -68,7 +67,6 @@ pub struct BridgePlan {
 /// The VXLAN device that carries the fast path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VxlanPlan {
-    pub name: LinkName,
     /// From the mesh id: a host that inherits another mesh's address does not hear it.
     pub vni: u32,
     /// UDP port, the same at all peers.
@@ -127,15 +125,11 @@ impl PortFlags {
 }
 
 impl Plan {
-    /// The device of an overlay port, if this plan has it.
-    pub fn overlay_link(&self, port: OverlayPort) -> Option<&LinkName> {
+    /// The device of an overlay port.
+    pub fn overlay_link(&self, port: OverlayPort) -> &LinkName {
         match port {
-            OverlayPort::Vxlan => self.vxlan.as_ref().map(|vxlan| &vxlan.name),
-            OverlayPort::Tap => Some(&self.tap),
+            OverlayPort::Vxlan => &self.names.vxlan,
+            OverlayPort::Tap => &self.names.tap,
         }
-    }
-
-    pub fn overlay_links(&self) -> impl Iterator<Item = &LinkName> {
-        [OverlayPort::Vxlan, OverlayPort::Tap].into_iter().filter_map(|port| self.overlay_link(port))
     }
 }

@@ -18,8 +18,6 @@ use crate::plan::LinkName;
 
 /// The interface inside a container.
 pub const CONTAINER_LINK: &str = "ethwe";
-/// The beginning of the name of every host-side device; seven characters for the namespace follow.
-pub const HOST_LINK_PREFIX: &str = "vethwepl";
 /// Addresses on one container.
 pub const ADDRESSES_MAX: usize = 64;
 

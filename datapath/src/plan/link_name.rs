@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// The beginning of the name of the host-side device of every attached container; seven characters follow.
+pub const HOST_LINK_PREFIX: &str = "vethwepl";
 /// The longest name of a network device: `IFNAMSIZ` without the closing zero.
 const LINK_NAME_MAX_BYTES: usize = 15;
 /// The longest name of a bridge: room is left for the suffixes of the devices named after it.
@@ -26,29 +28,31 @@ pub enum InvalidLinkName {
 }
 
 impl LinkName {
-    /// The three devices of a bridge: itself, its VXLAN device, its TAP.
-    ///
-    /// # Errors
-    /// When the bridge's name is malformed or leaves no room for `-vx` and `-tap`.
-    pub fn for_bridge(name: &str) -> Result<BridgeNames, InvalidLinkName> {
-        let bridge: Self = name.parse()?;
-        if name.len() > BRIDGE_NAME_MAX_BYTES {
-            return Err(InvalidLinkName::TooLongForBridge(name.to_owned()));
-        }
-        Ok(BridgeNames { vxlan: Self(format!("{name}-vx")), tap: Self(format!("{name}-tap")), bridge })
-    }
-
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The names of the devices that belong to one bridge.
+/// The devices that belong to one bridge: itself, its VXLAN device, its TAP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BridgeNames {
     pub bridge: LinkName,
     pub vxlan: LinkName,
     pub tap: LinkName,
+}
+
+impl BridgeNames {
+    /// The bridge `name`, and the devices named after it.
+    ///
+    /// # Errors
+    /// When the name is malformed or leaves no room for `-vx` and `-tap`.
+    pub fn of(name: &str) -> Result<Self, InvalidLinkName> {
+        let bridge: LinkName = name.parse()?;
+        if name.len() > BRIDGE_NAME_MAX_BYTES {
+            return Err(InvalidLinkName::TooLongForBridge(name.to_owned()));
+        }
+        Ok(Self { vxlan: LinkName(format!("{name}-vx")), tap: LinkName(format!("{name}-tap")), bridge })
+    }
 }
 
 impl FromStr for LinkName {
@@ -88,12 +92,9 @@ mod tests {
 
     #[test]
     fn a_bridge_names_its_overlay_ports() {
-        let names = LinkName::for_bridge("weave").expect("names");
+        let names = BridgeNames::of("weave").expect("names");
 
         assert_eq!((names.vxlan.as_str(), names.tap.as_str()), ("weave-vx", "weave-tap"));
-        assert_eq!(
-            LinkName::for_bridge("twelve-chars"),
-            Err(InvalidLinkName::TooLongForBridge("twelve-chars".to_owned()))
-        );
+        assert_eq!(BridgeNames::of("twelve-chars"), Err(InvalidLinkName::TooLongForBridge("twelve-chars".to_owned())));
     }
 }

@@ -44,11 +44,11 @@ pub enum LinkKind {
         snooping: bool,
         ipv6_tuned: bool,
     },
-    /// `df_set` and not `learning` are how we make it.
+    /// `df_set` and not `learning` are how we make it. The kernel does not show an unspecified `local`.
     Vxlan {
         vni: u32,
         port: u16,
-        local: IpAddr,
+        local: Option<IpAddr>,
         df_set: bool,
         learning: bool,
     },

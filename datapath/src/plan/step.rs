@@ -18,6 +18,7 @@ pub enum Step {
         mac: MacAddr,
     },
     CreateVxlan {
+        name: LinkName,
         vxlan: VxlanPlan,
         mtu: u32,
     },
