@@ -86,6 +86,11 @@ impl DatagramBatch {
         self.slots.room()
     }
 
+    /// Where the next reads are to go, for a call that makes many. [`Self::push`] keeps them in the same order.
+    pub fn rooms(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        self.slots.rooms()
+    }
+
     /// Keeps the first `len` octets of [`Self::room`], which came from `source` as datagrams of `segment_bytes` each
     /// (`len` when the kernel coalesced nothing).
     pub fn push(&mut self, len: usize, segment_bytes: usize, source: SocketAddr) {
@@ -127,6 +132,11 @@ impl Slots {
     fn room(&mut self) -> Option<&mut [u8]> {
         let start = self.lens.len() * self.slot_bytes;
         self.bytes.get_mut(start..start + self.slot_bytes).filter(|room| !room.is_empty())
+    }
+
+    fn rooms(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let start = self.lens.len() * self.slot_bytes;
+        self.bytes[start..].chunks_exact_mut(self.slot_bytes)
     }
 
     fn push(&mut self, len: usize) {

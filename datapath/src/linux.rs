@@ -17,6 +17,7 @@ mod errno;
 pub mod kernel;
 pub mod netlink;
 pub mod netns;
+pub mod packet;
 pub mod packet_socket;
 pub mod tap;
 pub mod udp;

@@ -15,10 +15,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use socket2::{SockAddr, SockAddrStorage};
 
+use crate::heartbeat;
 use crate::plan::LinkName;
-
-/// Local experimental ethertype 1 (IEEE 802), big-endian on the wire.
-pub const HEARTBEAT_ETHERTYPE: u16 = 0x88b5;
 
 /// A heartbeat could not be sent.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +109,7 @@ fn link_address(index: u32) -> SockAddr {
     // SAFETY: `sockaddr_ll` is one of the socket address types, and all-zero bytes are a valid one.
     let link = unsafe { storage.view_as::<libc::sockaddr_ll>() };
     link.sll_family = libc::AF_PACKET as libc::sa_family_t;
-    link.sll_protocol = HEARTBEAT_ETHERTYPE.to_be();
+    link.sll_protocol = heartbeat::ETHERTYPE.to_be();
     link.sll_ifindex = index as c_int;
     // SAFETY: the storage was filled as a `sockaddr_ll` of this length.
     unsafe { SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as libc::socklen_t) }

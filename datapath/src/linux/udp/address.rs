@@ -48,27 +48,27 @@ impl Storage {
         Some(size_of::<libc::sockaddr_in6>() as libc::socklen_t)
     }
 
-    /// The address that the kernel stored; `None` for a family other than the two.
-    pub(super) fn load(&self) -> Option<SocketAddr> {
+    /// The address that the kernel stored; unspecified before it stored one.
+    pub(super) fn load(&self) -> SocketAddr {
         // SAFETY: every member begins with the family, and all bytes are initialised from `zeroed` on.
         match libc::c_int::from(unsafe { self.family }) {
             libc::AF_INET => {
                 // SAFETY: as the family says.
                 let v4 = unsafe { self.v4 };
                 let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
-                Some(SocketAddr::new(ip.into(), u16::from_be(v4.sin_port)))
+                SocketAddr::new(ip.into(), u16::from_be(v4.sin_port))
             }
             libc::AF_INET6 => {
                 // SAFETY: as the family says.
                 let v6 = unsafe { self.v6 };
                 let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
                 let port = u16::from_be(v6.sin6_port);
-                Some(match ip.to_ipv4_mapped() {
+                match ip.to_ipv4_mapped() {
                     Some(v4) => SocketAddr::new(v4.into(), port),
                     None => std::net::SocketAddrV6::new(ip, port, 0, v6.sin6_scope_id).into(),
-                })
+                }
             }
-            _ => None,
+            _ => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
         }
     }
 }
@@ -86,7 +86,7 @@ mod tests {
     fn round_trip(address: &str, family: Family) -> Option<String> {
         let mut storage = Storage::zeroed();
         storage.store(address.parse().unwrap(), family)?;
-        Some(storage.load().unwrap().to_string())
+        Some(storage.load().to_string())
     }
 
     #[test]

@@ -14,13 +14,13 @@ pub struct Receiver {
     sources: Vec<Storage>,
     slots: Vec<libc::iovec>,
     headers: Vec<libc::mmsghdr>,
+    received: usize,
 }
 
 /// Where one datagram of the last [`Receiver::receive`] lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram {
-    /// Which of the slots holds it.
-    pub slot: usize,
+    /// Zero for one that was longer than its slot.
     pub length: usize,
     pub source: SocketAddr,
 }
@@ -31,22 +31,19 @@ impl Default for Receiver {
             sources: vec![Storage::zeroed(); MAX_BATCH],
             slots: Vec::with_capacity(MAX_BATCH),
             headers: Vec::with_capacity(MAX_BATCH),
+            received: 0,
         }
     }
 }
 
 impl Receiver {
-    /// Receives at most one datagram into each of the first [`MAX_BATCH`] `slots` and hands those that fit to `accept`.
-    /// Returns how many arrived, those that did not fit included; zero when none waits.
+    /// Receives at most one datagram into each of the first [`MAX_BATCH`] `slots`, in their order; see
+    /// [`Self::datagrams`]. Returns how many arrived, zero when none waits.
     ///
     /// # Errors
     /// As `recvmmsg(2)`. An error reported by the network for an earlier send may surface here and ends nothing.
-    pub fn receive<'a>(
-        &mut self,
-        socket: &UdpSocket,
-        slots: impl Iterator<Item = &'a mut [u8]>,
-        mut accept: impl FnMut(Datagram),
-    ) -> io::Result<usize> {
+    pub fn receive<'a>(&mut self, socket: &UdpSocket, slots: impl Iterator<Item = &'a mut [u8]>) -> io::Result<usize> {
+        self.received = 0;
         self.point_at(slots);
         let count = self.headers.len() as libc::c_uint;
         // SAFETY: every header points at one live element of `sources` and of `slots`, neither of which moves before
@@ -64,13 +61,17 @@ impl Receiver {
             let error = io::Error::last_os_error();
             return if error.kind() == io::ErrorKind::WouldBlock { Ok(0) } else { Err(error) };
         };
-        for (slot, (header, source)) in self.headers.iter().zip(&self.sources).take(received).enumerate() {
-            let is_whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
-            if let Some(source) = source.load().filter(|_| is_whole) {
-                accept(Datagram { slot, length: header.msg_len as usize, source });
-            }
-        }
+        self.received = received;
         Ok(received)
+    }
+
+    /// What the last [`Self::receive`] put into the slots, in their order.
+    pub fn datagrams(&self) -> impl Iterator<Item = Datagram> {
+        self.headers.iter().zip(&self.sources).take(self.received).map(|(header, source)| {
+            let is_whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
+            let length = if is_whole { header.msg_len as usize } else { 0 };
+            Datagram { length, source: source.load() }
+        })
     }
 
     fn point_at<'a>(&mut self, slots: impl Iterator<Item = &'a mut [u8]>) {

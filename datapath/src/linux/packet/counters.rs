@@ -1,0 +1,44 @@
+//! What went through the descriptors, and what they refused. What the engine drops is counted by the engine.
+
+use crate::linux::udp::SendOutcome;
+
+/// Totals since the thread started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames read from the TAP.
+    pub frames_in: u64,
+    pub frame_bytes_in: u64,
+    /// Frames written to the TAP.
+    pub frames_out: u64,
+    pub frame_bytes_out: u64,
+    /// Frames that were longer than the overlay's MTU allows.
+    pub frames_too_long: u64,
+    /// Frames that the TAP refused to take: it is down, or the kernel has no memory.
+    pub frames_refused: u64,
+    pub datagrams_in: u64,
+    pub datagram_bytes_in: u64,
+    pub datagrams_out: u64,
+    /// Datagrams for which the socket or the device had no room.
+    pub datagrams_no_room: u64,
+    /// Datagrams without a route, or that this host's firewall stopped.
+    pub datagrams_unreachable: u64,
+    /// Datagrams refused for any other reason.
+    pub datagrams_refused: u64,
+    pub heartbeats_in: u64,
+    pub heartbeats_out: u64,
+    /// Heartbeats that the VXLAN device did not take: it is absent, down or full.
+    pub heartbeats_refused: u64,
+    /// Errors of a descriptor that ended nothing.
+    pub read_errors: u64,
+    /// Turns of the loop.
+    pub turns: u64,
+}
+
+impl Counters {
+    pub(super) fn note_sent(&mut self, outcome: SendOutcome) {
+        self.datagrams_out += outcome.sent;
+        self.datagrams_no_room += outcome.full;
+        self.datagrams_unreachable += outcome.unreachable;
+        self.datagrams_refused += outcome.refused;
+    }
+}
