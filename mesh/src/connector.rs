@@ -29,6 +29,7 @@ pub use self::goal::{Attempt, AttemptState, Goal};
 pub use self::target::{Destination, InvalidTarget, Target};
 
 use self::goal::{Link, Phase, Pursuit};
+use crate::connection;
 use crate::identity::PeerKey;
 use crate::name::PeerName;
 use crate::time::Instant;
@@ -96,6 +97,9 @@ pub enum DialError {
     /// What the operating system or the resolver said: refused, no route, timed out, no such host.
     #[error("{0}")]
     Connect(String),
+    /// The stream opened, but the handshake failed.
+    #[error(transparent)]
+    Handshake(#[from] connection::Error),
     #[error("this is our own address; remove it with `weave-rs forget`")]
     Itself,
     #[error(
@@ -115,7 +119,8 @@ impl DialError {
     const fn peer(&self) -> Option<PeerKey> {
         match self {
             Self::Duplicate { peer } | Self::Referred { peer } => Some(*peer),
-            Self::Connect(_) | Self::Itself | Self::NameCollision { .. } | Self::ConnectionLimit { .. } => None,
+            Self::Connect(_) | Self::Handshake(_) | Self::Itself => None,
+            Self::NameCollision { .. } | Self::ConnectionLimit { .. } => None,
         }
     }
 }

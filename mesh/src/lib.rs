@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod card;
+pub mod connection;
 pub mod connector;
 pub mod identity;
 pub mod name;

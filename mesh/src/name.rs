@@ -96,7 +96,7 @@ octets_text!(MacAddr);
 octets_text!(PeerName);
 
 /// Which mesh a peer belongs to: a hash of `--mesh NAME`, independent of passwords.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MeshId(pub [u8; 16]);
 
 impl MeshId {
@@ -111,6 +111,19 @@ impl MeshId {
     /// addresses do not mix.
     pub fn vni(self) -> u32 {
         (u32::from_be_bytes([0, self.0[0], self.0[1], self.0[2]])).max(1)
+    }
+}
+
+impl fmt::Display for MeshId {
+    /// The first four octets, enough to tell meshes apart in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..4].iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
+impl fmt::Debug for MeshId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
