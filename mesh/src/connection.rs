@@ -35,6 +35,7 @@ use crate::identity::Identity;
 use crate::name::MeshId;
 use crate::noise::Psk;
 use crate::time::Instant;
+use crate::wire::Message;
 
 /// The longest message before the other end has proved itself, octets.
 pub const PREAUTH_MAX_BYTES: usize = 512;
@@ -42,10 +43,8 @@ pub const PREAUTH_MAX_BYTES: usize = 512;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest sealed record, octets: the most that Noise allows.
 const RECORD_MAX_BYTES: usize = 65_535;
-/// The longest message after the handshake, octets.
-pub const MESSAGE_MAX_BYTES: usize = 9 * 1_024 * 1_024;
-/// How much may wait to be sent, octets: the longest message and as much again.
-pub const SEND_QUEUE_MAX_BYTES: usize = 2 * MESSAGE_MAX_BYTES;
+/// How much may wait to be sent, octets: the largest set and half as much again.
+pub const SEND_QUEUE_MAX_BYTES: usize = 12 * 1_024 * 1_024;
 /// Octets that sealing adds.
 const TAG_BYTES: usize = 16;
 /// What a listener sends instead of its first record when no password opens the proof. No length of a message before
@@ -84,11 +83,11 @@ pub struct Connected {
     pub uid: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Event {
     /// Comes first, once.
     Connected(Box<Connected>),
-    Message(Vec<u8>),
+    Message(Message),
 }
 
 /// The machine; see the module's drawing.
@@ -171,14 +170,14 @@ impl Connection {
         }
     }
 
-    /// Queues one encoded message.
+    /// Queues one message.
     ///
     /// # Errors
     /// Before the other end has proved itself, and when too much waits to be sent already; the connection is over in
     /// either case.
-    pub fn send(&mut self, message: &[u8]) -> Result<(), Error> {
+    pub fn send(&mut self, message: &Message) -> Result<(), Error> {
         let queued = match &mut self.state {
-            State::Open(session) => session.queue(message),
+            State::Open(session) => session.queue(&message.encode()),
             State::Header | State::Handshake(_) => Err(Error::NotOpen),
             State::Failed(error) => Err(error.clone()),
         };
@@ -272,7 +271,7 @@ impl Connection {
             State::Open(mut session) => {
                 session.open(message)?;
                 session.take_messages(|message| {
-                    events.push_back(Event::Message(message.to_vec()));
+                    events.push_back(Event::Message(Message::decode(message)?));
                     Ok(())
                 })?;
                 State::Open(session)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::header::Versions;
 use crate::card::CardError;
 use crate::name::MeshId;
+use crate::wire::DecodeError;
 
 /// A connection that failed is over: whatever [`poll_transmit`](super::Connection::poll_transmit) still returns is for
 /// the other end's log, then the stream is closed.
@@ -35,7 +36,7 @@ pub enum Error {
     #[error("a record does not open: it was altered, repeated or truncated on the way")]
     Seal,
     #[error("the other end sent a malformed message: {0}")]
-    Message(String),
+    Message(#[from] DecodeError),
     #[error("the other end does not read: {bytes} bytes are waiting to be sent, at most {limit} may")]
     Backlog { bytes: usize, limit: usize },
     #[error("not connected yet: nothing is sent before the other end has proved itself")]

@@ -3,16 +3,17 @@
 //! ```text
 //!  stream   | length: u16 | sealed record | length: u16 | sealed record | …        big-endian; length of the sealed part
 //!  records, opened and joined:
-//!           | length: u32 | message … | length: u32 | message | …                  a message may span records
+//!           | length: u16 | message … | length: u16 | message | …                  a message may span records
 //! ```
 //! A record is sealed when it is taken, so that small messages waiting for a slow reader share one.
 
 use snow::TransportState;
 
-use super::{Error, MESSAGE_MAX_BYTES, RECORD_MAX_BYTES, SEND_QUEUE_MAX_BYTES, TAG_BYTES};
+use super::{Error, RECORD_MAX_BYTES, SEND_QUEUE_MAX_BYTES, TAG_BYTES};
+use crate::wire::MESSAGE_BYTES_MAX;
 
 /// Octets of the length before a message.
-const LENGTH_BYTES: usize = 4;
+const LENGTH_BYTES: usize = 2;
 /// When this much of the unsent bytes was sent already, it is cut off.
 const COMPACT_BYTES: usize = 256 * 1_024;
 
@@ -32,14 +33,14 @@ impl Session {
 
     /// Queues one encoded message.
     pub(super) fn queue(&mut self, message: &[u8]) -> Result<(), Error> {
-        if message.len() > MESSAGE_MAX_BYTES {
-            return Err(Error::TooLong { bytes: message.len(), limit: MESSAGE_MAX_BYTES });
+        if message.len() > MESSAGE_BYTES_MAX {
+            return Err(Error::TooLong { bytes: message.len(), limit: MESSAGE_BYTES_MAX });
         }
         let bytes = self.backlog() + LENGTH_BYTES + message.len();
         if bytes > SEND_QUEUE_MAX_BYTES {
             return Err(Error::Backlog { bytes, limit: SEND_QUEUE_MAX_BYTES });
         }
-        let length = u32::try_from(message.len()).expect("MESSAGE_MAX_BYTES is below 2^32");
+        let length = u16::try_from(message.len()).expect("MESSAGE_BYTES_MAX is below 2^16");
         self.unsent.extend_from_slice(&length.to_be_bytes());
         self.unsent.extend_from_slice(message);
         Ok(())
@@ -79,9 +80,9 @@ impl Session {
     pub(super) fn take_messages(&mut self, mut take: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
         let mut taken = 0;
         while let Some((length, rest)) = self.opened[taken..].split_first_chunk::<LENGTH_BYTES>() {
-            let length = u32::from_be_bytes(*length) as usize;
-            if length > MESSAGE_MAX_BYTES {
-                return Err(Error::TooLong { bytes: length, limit: MESSAGE_MAX_BYTES });
+            let length = usize::from(u16::from_be_bytes(*length));
+            if length > MESSAGE_BYTES_MAX {
+                return Err(Error::TooLong { bytes: length, limit: MESSAGE_BYTES_MAX });
             }
             let Some(message) = rest.get(..length) else { break };
             take(message)?;

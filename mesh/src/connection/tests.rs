@@ -3,6 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::identity::Scheme;
 use crate::name::{MacAddr, PeerName};
+use crate::store::{Tag, Version};
+use crate::wire::{DecodeError, MESSAGE_BYTES_MAX, OFFERS_MAX, Offer};
 
 const PASSWORD: Psk = [1; 32];
 const OTHER: Psk = [2; 32];
@@ -71,10 +73,17 @@ fn connected(connection: &mut Connection) -> Option<Box<Connected>> {
     }
 }
 
+/// A message of about 18 bytes for each offer.
+fn offers(count: u64) -> Message {
+    let version = Version { incarnation: 1_800_000_000_000_000, counter: count };
+    Message::Offers(vec![Offer { owner: Tag([7; 8]), version }; count as usize])
+}
+
+/// The messages that arrived, encoded.
 fn messages(connection: &mut Connection) -> Vec<Vec<u8>> {
     std::iter::from_fn(|| connection.poll_event())
         .filter_map(|event| match event {
-            Event::Message(message) => Some(message),
+            Event::Message(message) => Some(message.encode()),
             Event::Connected(_) => None,
         })
         .collect()
@@ -94,19 +103,21 @@ fn both_ends_learn_each_others_card_and_one_uid() {
 }
 
 #[test]
-fn messages_of_every_size_arrive_in_order() {
+fn messages_of_every_size_arrive_in_order_over_as_many_records_as_they_need() {
     let mut pair = Pair::of_passwords(&[PASSWORD], &[PASSWORD]);
     pair.settle();
-    let sizes = [0, 1, 65_514, 65_515, 65_516, 65_535, 200_000, MESSAGE_MAX_BYTES];
+    messages(&mut pair.listener);
+    let sent: Vec<Message> = (0..OFFERS_MAX as u64).step_by(50).map(offers).collect();
 
-    for size in sizes {
-        pair.dialler.send(&vec![7; size]).unwrap();
-        pair.listener.send(&vec![8; size]).unwrap();
-        assert_eq!(pair.settle(), (None, None));
-
-        assert_eq!(messages(&mut pair.listener), [vec![7; size]]);
-        assert_eq!(messages(&mut pair.dialler), [vec![8; size]]);
+    for message in &sent {
+        pair.dialler.send(message).unwrap();
     }
+    let bytes = pair.dialler.backlog_bytes();
+    assert_eq!(pair.settle(), (None, None));
+
+    assert!(bytes > 2 * RECORD_MAX_BYTES);
+    let encoded: Vec<_> = sent.iter().map(Message::encode).collect();
+    assert_eq!(messages(&mut pair.listener), encoded);
 }
 
 #[test]
@@ -115,7 +126,7 @@ fn small_messages_that_wait_share_a_record() {
     pair.settle();
     messages(&mut pair.listener);
     for _ in 0..100 {
-        pair.dialler.send(b"hello").unwrap();
+        pair.dialler.send(&Message::Probe).unwrap();
     }
 
     let record = pair.dialler.poll_transmit().unwrap();
@@ -142,12 +153,12 @@ fn the_listener_tries_all_its_passwords_on_the_diallers_first() {
         let mut pair = Pair::of_passwords(&[PASSWORD, OTHER], listener);
         assert_eq!(pair.settle(), (None, None));
 
-        pair.dialler.send(b"up").unwrap();
-        pair.listener.send(b"down").unwrap();
+        pair.dialler.send(&offers(1)).unwrap();
+        pair.listener.send(&offers(2)).unwrap();
         pair.settle();
 
-        assert_eq!(messages(&mut pair.listener), [b"up"]);
-        assert_eq!(messages(&mut pair.dialler), [b"down"]);
+        assert_eq!(messages(&mut pair.listener), [offers(1).encode()]);
+        assert_eq!(messages(&mut pair.dialler), [offers(2).encode()]);
     }
 }
 
@@ -180,7 +191,7 @@ fn a_card_of_another_identity_is_refused() {
 fn the_dialler_sends_nothing_before_the_listener_has_proved_itself() {
     let mut pair = Pair::of_passwords(&[PASSWORD], &[PASSWORD]);
 
-    assert_eq!(pair.dialler.send(b"early"), Err(Error::NotOpen));
+    assert_eq!(pair.dialler.send(&Message::Probe), Err(Error::NotOpen));
 }
 
 #[test]
@@ -249,19 +260,19 @@ fn the_longest_card_fits_the_handshake() {
 fn a_reader_that_stops_is_given_up_when_the_queue_is_full() {
     let mut pair = Pair::of_passwords(&[PASSWORD], &[PASSWORD]);
     pair.settle();
-    let message = vec![0; 1_024 * 1_024];
+    let message = offers(OFFERS_MAX as u64);
 
     let error = std::iter::repeat_with(|| pair.dialler.send(&message)).find_map(Result::err).unwrap();
 
     assert!(matches!(error, Error::Backlog { limit: SEND_QUEUE_MAX_BYTES, .. }));
-    assert_eq!(pair.dialler.send(b"more"), Err(error));
+    assert_eq!(pair.dialler.send(&Message::Probe), Err(error));
 }
 
 #[test]
 fn a_repeated_record_is_refused() {
     let mut pair = Pair::of_passwords(&[PASSWORD], &[PASSWORD]);
     pair.settle();
-    pair.dialler.send(b"once").unwrap();
+    pair.dialler.send(&Message::Probe).unwrap();
     let record = pair.dialler.poll_transmit().unwrap();
 
     assert_eq!(pair.listener.handle_bytes(&record), Ok(()));
@@ -269,15 +280,25 @@ fn a_repeated_record_is_refused() {
 }
 
 #[test]
+fn a_sealed_message_that_does_not_decode_ends_the_connection() {
+    let mut pair = Pair::of_passwords(&[PASSWORD], &[PASSWORD]);
+    pair.settle();
+    let State::Open(session) = &mut pair.dialler.state else { panic!("open") };
+    let record = session.seal_raw(&[0, 1, 0xff]);
+
+    assert_eq!(pair.listener.handle_bytes(&record), Err(Error::Message(DecodeError::Malformed)));
+}
+
+#[test]
 fn an_announced_length_over_the_limit_is_refused_before_it_is_buffered() {
     let mut pair = Pair::of_passwords(&[PASSWORD], &[PASSWORD]);
     pair.settle();
     let State::Open(session) = &mut pair.dialler.state else { panic!("open") };
-    let record = session.seal_raw(&u32::MAX.to_be_bytes());
+    let record = session.seal_raw(&u16::MAX.to_be_bytes());
 
     let error = pair.listener.handle_bytes(&record).unwrap_err();
 
-    assert_eq!(error, Error::TooLong { bytes: u32::MAX as usize, limit: MESSAGE_MAX_BYTES });
+    assert_eq!(error, Error::TooLong { bytes: 65_535, limit: MESSAGE_BYTES_MAX });
 }
 
 /// In which exchange of bytes both ends are open: after two headers, three messages and the listener's card.
@@ -290,8 +311,8 @@ fn conversation() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let (mut up, mut down) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         if round == OPEN_ROUND {
-            pair.dialler.send(&[7; 300]).unwrap();
-            pair.listener.send(&[8; 300]).unwrap();
+            pair.dialler.send(&offers(7)).unwrap();
+            pair.listener.send(&offers(8)).unwrap();
         }
         let (upward, downward) = (sent(&mut pair.dialler), sent(&mut pair.listener));
         pair.listener.handle_bytes(&upward).unwrap();
@@ -318,7 +339,7 @@ proptest! {
                 connection.handle_bytes(b"weave\x03\x03").unwrap();
             }
             let _ = connection.handle_bytes(&bytes);
-            prop_assert_eq!(connection.poll_event(), None);
+            prop_assert!(connection.poll_event().is_none());
         }
     }
 
@@ -328,8 +349,8 @@ proptest! {
         let mut position = 0;
         for round in 0..ROUNDS {
             if round == OPEN_ROUND && let (State::Open(_), State::Open(_)) = (&pair.dialler.state, &pair.listener.state) {
-                pair.dialler.send(&[7; 300]).unwrap();
-                pair.listener.send(&[8; 300]).unwrap();
+                pair.dialler.send(&offers(7)).unwrap();
+                pair.listener.send(&offers(8)).unwrap();
             }
             let (mut up, mut down) = (sent(&mut pair.dialler), sent(&mut pair.listener));
             for bytes in [&mut up, &mut down] {
@@ -341,10 +362,10 @@ proptest! {
             let _ = (pair.listener.handle_bytes(&up), pair.dialler.handle_bytes(&down));
         }
         for message in messages(&mut pair.listener) {
-            prop_assert_eq!(message, vec![7; 300]);
+            prop_assert_eq!(message, offers(7).encode());
         }
         for message in messages(&mut pair.dialler) {
-            prop_assert_eq!(message, vec![8; 300]);
+            prop_assert_eq!(message, offers(8).encode());
         }
     }
 
@@ -354,7 +375,7 @@ proptest! {
         let mut sizes = sizes.into_iter().cycle();
         for round in 0..ROUNDS {
             if round == OPEN_ROUND {
-                pair.dialler.send(&[7; 300]).unwrap();
+                pair.dialler.send(&offers(7)).unwrap();
             }
             let (up, down) = (sent(&mut pair.dialler), sent(&mut pair.listener));
             for (bytes, end) in [(up, &mut pair.listener), (down, &mut pair.dialler)] {
@@ -366,6 +387,6 @@ proptest! {
                 }
             }
         }
-        prop_assert_eq!(messages(&mut pair.listener), vec![vec![7; 300]]);
+        prop_assert_eq!(messages(&mut pair.listener), vec![offers(7).encode()]);
     }
 }
