@@ -1,3 +1,8 @@
 //! Sleeve: Ethernet in UDP, sealed end to end.
 
+pub mod cookie;
+pub mod packet;
+pub mod rate;
+pub mod relay;
+pub mod replay;
 pub mod seal;
