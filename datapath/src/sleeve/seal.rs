@@ -7,14 +7,13 @@
 
 use ring::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf;
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// What sealing adds to a payload.
 pub const TAG_BYTES: usize = 16;
 
 /// A cipher for data packets, agreed on in each handshake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cipher {
     Aes256Gcm,
     ChaCha20Poly1305,
@@ -36,6 +35,14 @@ impl Cipher {
         match self {
             Self::Aes256Gcm => "AES-256-GCM",
             Self::ChaCha20Poly1305 => "ChaCha20-Poly1305",
+        }
+    }
+
+    /// Its number in handshakes; lists may hold numbers that only newer versions know.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Aes256Gcm => 1,
+            Self::ChaCha20Poly1305 => 2,
         }
     }
 
