@@ -91,7 +91,13 @@ impl ResponderKeys {
         (&*cookie).try_into().ok()
     }
 
-    fn seal_cookie(&self, receiver: Index, mac1: &[u8; MAC_BYTES], mut cookie: Cookie, rng: &mut impl RngCore) -> Reply {
+    fn seal_cookie(
+        &self,
+        receiver: Index,
+        mac1: &[u8; MAC_BYTES],
+        mut cookie: Cookie,
+        rng: &mut impl RngCore,
+    ) -> Reply {
         let mut nonce = [0; COOKIE_NONCE_BYTES];
         rng.fill_bytes(&mut nonce);
         let key = SealingKey::new(Cipher::ChaCha20Poly1305, &self.reply_key(&nonce));

@@ -117,7 +117,8 @@ impl Initiator {
         });
         let len = opened.ok_or(Error::WrongPassword)?;
         let ResponsePayload { card, cipher } = parse(&payload[..len])?;
-        let cipher = self.offered.iter().copied().find(|offered| offered.code() == cipher).ok_or(Error::NoCommonCipher)?;
+        let cipher =
+            self.offered.iter().copied().find(|offered| offered.code() == cipher).ok_or(Error::NoCommonCipher)?;
         let (send, receive) = self.noise.dangerously_get_raw_split();
         Ok(Agreement { cipher, send: Zeroizing::new(send), receive: Zeroizing::new(receive), card })
     }
@@ -141,9 +142,8 @@ impl Asked {
     /// # Errors
     /// When it is not for us, was altered or does not decode.
     pub fn read(local: Local<'_>, message: &[u8], rng: &mut impl RngCore) -> Result<Self, Error> {
-        let mut noise = builder(local.identity, rng)
-            .and_then(snow::Builder::build_responder)
-            .map_err(|_| Error::Malformed)?;
+        let mut noise =
+            builder(local.identity, rng).and_then(snow::Builder::build_responder).map_err(|_| Error::Malformed)?;
         let mut payload = [0; MESSAGE_BYTES_MAX];
         if message.len() > MESSAGE_BYTES_MAX {
             return Err(Error::Malformed);

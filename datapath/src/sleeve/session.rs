@@ -141,12 +141,7 @@ impl Session {
     ///
     /// # Errors
     /// Why it is dropped.
-    pub fn open<'a>(
-        &mut self,
-        header: DataHeader,
-        packet: &'a mut [u8],
-        now: Instant,
-    ) -> Result<Opened<'a>, Drop> {
+    pub fn open<'a>(&mut self, header: DataHeader, packet: &'a mut [u8], now: Instant) -> Result<Opened<'a>, Drop> {
         if header.counter >= REJECT_AFTER_PACKETS || now.since(self.born) >= REJECT_AFTER {
             return Err(Drop::Exhausted);
         }
