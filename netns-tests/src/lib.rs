@@ -10,6 +10,7 @@
 //! ```
 //!
 //! * [`topology`] makes switch, hosts, NAT and containers; dropping them removes every trace.
+//! * [`scene`] puts the usual daemons and containers on them.
 //! * [`weave`] starts, kills, stops and asks the daemon of a host.
 //! * [`probe`] looks at the result: pings, streams with their longest gap, captures, forged frames.
 //!
@@ -19,5 +20,6 @@
 
 pub mod frame;
 pub mod probe;
+pub mod scene;
 pub mod topology;
 pub mod weave;

@@ -20,6 +20,7 @@ use crate::topology::{Container, Host, Namespace};
 pub struct Launch {
     arguments: Vec<String>,
     passwords: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Launch {
@@ -47,9 +48,16 @@ impl Launch {
         self.passwords.push(password.to_owned());
         self
     }
+
+    /// One more variable of its environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
 }
 
-/// What a client command said.
+/// What a command said.
 #[derive(Debug)]
 pub struct Answer {
     /// The exit code; -1 when a signal ended it.
@@ -124,6 +132,7 @@ impl Weave {
         if !self.launch.passwords.is_empty() {
             command.arg("--password-file").arg(self.directory.join("passwords"));
         }
+        command.envs(self.launch.environment.iter().cloned());
         command.args(&self.launch.arguments).env("NOTIFY_SOCKET", self.directory.join("notify"));
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();

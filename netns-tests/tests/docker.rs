@@ -1,0 +1,115 @@
+//! A container of a real `dockerd`, attached by its name.
+//!
+//! ```text
+//!   h1: dockerd (own socket, own data), container `web`        h2 ── 10.32.0.2
+//! ```
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
+use weave_netns_tests::probe::{eventually, ping_eventually};
+use weave_netns_tests::scene::{SETTLED, Scene};
+use weave_netns_tests::topology::{Host, Topology, run};
+use weave_netns_tests::weave::Launch;
+
+#[test]
+fn a_docker_container_is_attached_by_name() -> Result<()> {
+    let net = Topology::new()?;
+    let hosts = vec![net.host()?, net.host()?];
+    let docker = Docker::start(&hosts[0])?;
+    docker.import_busybox()?;
+    docker.run(&[
+        "run",
+        "--detach",
+        "--network",
+        "none",
+        "--name",
+        "web",
+        "busybox",
+        "/bin/busybox",
+        "sleep",
+        "600",
+    ])?;
+    let socket = docker.socket();
+    let scene = Scene::on(net, hosts, |number, hosts| match number {
+        0 => Launch::new().environment("DOCKER_HOST", &socket),
+        _ => Launch::new().peer(&hosts[0]),
+    })?;
+
+    assert_eq!(scene.weaves[0].run(&["attach", "10.32.0.80/12", "web"])?, "10.32.0.80\n");
+
+    ping_eventually(&scene.containers[1], std::net::Ipv4Addr::new(10, 32, 0, 80), SETTLED)?;
+    docker.run(&["exec", "web", "/bin/busybox", "ping", "-c1", "-W2", "10.32.0.2"])?;
+    assert_eq!(scene.weaves[0].run(&["detach", "10.32.0.80/12", "web"])?, "10.32.0.80\n");
+    let answer = scene.weaves[0].ask(&["attach", "10.32.0.81/12", "no-such"])?;
+    assert_eq!(answer.code, 1, "{answer:?}");
+    assert!(answer.stderr.contains("no-such"), "{answer:?}");
+    Ok(())
+}
+
+/// A daemon of the test's own, in a host's namespace, with nothing shared.
+struct Docker {
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Docker {
+    fn start(host: &Host) -> Result<Self> {
+        // Not in the host's directory: dockerd outlives the hosts of a test that fails.
+        let directory = std::env::temp_dir().join(format!("{}-docker", host.namespace().name()));
+        std::fs::create_dir_all(&directory)?;
+        let log = File::create(directory.join("log"))?;
+        let mut command = host.namespace().command("dockerd");
+        command.args(["--bridge", "none", "--iptables=false", "--ip6tables=false", "--storage-driver", "vfs"]);
+        for (flag, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
+            command.arg(flag).arg(directory.join(name));
+        }
+        command.arg("--host").arg(format!("unix://{}", directory.join("sock").display()));
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        let docker = Self { child, directory };
+        eventually(Duration::from_secs(60), "dockerd answers", || Ok(docker.run(&["version"]).is_ok()))
+            .with_context(|| docker.log())?;
+        Ok(docker)
+    }
+
+    fn socket(&self) -> String {
+        format!("unix://{}", self.directory.join("sock").display())
+    }
+
+    fn run(&self, words: &[&str]) -> Result<String> {
+        run(Command::new("docker").env("DOCKER_HOST", self.socket()).args(words)).with_context(|| self.log())
+    }
+
+    /// An image made on the spot, since no registry of images is needed for one static binary.
+    fn import_busybox(&self) -> Result<()> {
+        let root = self.directory.join("root");
+        std::fs::create_dir_all(root.join("bin"))?;
+        std::fs::copy("/bin/busybox", root.join("bin/busybox")).context("busybox-static is not installed")?;
+        let archive = self.directory.join("busybox.tar").display().to_string();
+        run(Command::new("tar").args(["-C", &root.display().to_string(), "-cf", &archive, "."]))?;
+        self.run(&["import", &archive, "busybox"])?;
+        Ok(())
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        let _ = self.run(&["rm", "--force", "web"]);
+        // SIGTERM, so that it takes its containerd along.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let ended = eventually(Duration::from_secs(20), "dockerd stops", || Ok(self.child.try_wait()?.is_some()));
+        if ended.is_err() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
