@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use weave_netns_tests::probe::{eventually, ping_eventually};
 use weave_netns_tests::scene::{SETTLED, Scene};
@@ -63,16 +63,21 @@ impl Docker {
         let directory = std::env::temp_dir().join(format!("{}-docker", host.namespace().name()));
         std::fs::create_dir_all(&directory)?;
         let log = File::create(directory.join("log"))?;
-        let mut command = host.namespace().command("dockerd");
+        // Not `ip netns exec`: its own view of /sys would hide the control groups.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM", "nsenter"]);
+        command.arg(format!("--net={}", host.namespace().path().display())).arg("dockerd");
         command.args(["--bridge", "none", "--iptables=false", "--ip6tables=false", "--storage-driver", "vfs"]);
         for (flag, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
             command.arg(flag).arg(directory.join(name));
         }
         command.arg("--host").arg(format!("unix://{}", directory.join("sock").display()));
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let docker = Self { child, directory };
-        eventually(Duration::from_secs(60), "dockerd answers", || Ok(docker.run(&["version"]).is_ok()))
-            .with_context(|| docker.log())?;
+        let mut docker = Self { child, directory };
+        eventually(Duration::from_secs(60), "dockerd answers, or ends", || {
+            Ok(docker.child.try_wait()?.is_some() || docker.run(&["version"]).is_ok())
+        })?;
+        ensure!(docker.child.try_wait()?.is_none(), "dockerd ended at once:\n{}", docker.log());
         Ok(docker)
     }
 
