@@ -228,7 +228,7 @@ fn files_in(directory: &PathBuf) -> Result<Vec<PathBuf>> {
         let path = entry?.path();
         if path.is_dir() {
             files.extend(files_in(&path)?);
-        } else if fs::metadata(&path)?.len() > 0 {
+        } else if fs::metadata(&path)?.len() > 0 && !path.ends_with("lock") {
             files.push(path);
         }
     }
