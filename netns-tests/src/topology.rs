@@ -63,6 +63,20 @@ impl Topology {
         self.finish_host(number, namespace, None, address)
     }
 
+    /// Two hosts with nothing but a cable between them, for measurements: no switch takes part.
+    pub fn cable(&self) -> Result<(Host, Host)> {
+        let numbers = [self.next_number(), self.next_number()];
+        let [a, b] = numbers.map(|number| Namespace::new(&format!("{}-h{number}", self.prefix)));
+        let (a, b) = (a?, b?);
+        a.run(&format!("ip link add eth0 type veth peer name eth0 netns {}", b.name()))?;
+        for (namespace, number) in [(&a, numbers[0]), (&b, numbers[1])] {
+            namespace.run(&format!("ip addr add {}/24 brd + dev eth0", underlay(number)))?;
+            namespace.run("ip link set eth0 up")?;
+        }
+        let host = |number, namespace| self.finish_host(number, namespace, None, underlay(number));
+        Ok((host(numbers[0], a)?, host(numbers[1], b)?))
+    }
+
     /// A host that reaches the switch through a masquerading router: it can dial, and cannot be dialled.
     pub fn host_behind_nat(&self) -> Result<Host> {
         let number = self.next_number();
