@@ -13,7 +13,9 @@ pub(crate) fn describe() -> Result<String> {
     let memory = field("/proc/meminfo", "MemTotal");
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let mut text = String::from("# Results\n\nPrinted by `make bench`; what each figure means and how to repeat it: README.md.\n\n");
+    let mut text = String::from(
+        "# Results\n\nPrinted by `make bench`; what each figure means and how to repeat it: README.md.\n\n",
+    );
     writeln!(text, "- machine: {model}, {cores} cores, {memory}")?;
     writeln!(text, "- kernel: {}", kernel.trim())?;
     writeln!(text, "- load before the run (/proc/loadavg): {}", load.trim())?;
