@@ -12,13 +12,19 @@
 //!   control ───┘    └─► Event        └─► packet_socket.rs ──► VXLAN device
 //! ```
 
+pub mod apply;
 pub mod clock;
 mod errno;
+pub mod firewall;
+mod garp;
 pub mod kernel;
+pub mod mtu;
 pub mod netlink;
 pub mod netns;
+pub mod observe;
 pub mod packet;
 pub mod packet_socket;
+mod sysctl;
 pub mod tap;
 pub mod udp;
 pub mod veth;

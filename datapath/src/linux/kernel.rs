@@ -1,11 +1,30 @@
 //! The keeper of kernel state: applies the latest plan, repairs what others undo, reports what bridge ports show.
+//!
+//! ```text
+//!   Kernel::apply ── latest wins ──►┐
+//!   kernel: link, FDB, neighbour ──►│ keeper thread: dump ► diff ► steps ──► Applied, Healed
+//!           nftables changed ──────►│                  └► ports ───────────► Learnt, Forgotten, PortGone
+//!   slow timer ────────────────────►┘ VXLAN entries, every second ─────────► Used
+//! ```
+//!
+//! Invariants:
+//! - it starts from a dump and never from memory: what is there already is adopted, what was flushed comes back;
+//! - a lost notification (overrun) is no more than a notification, since each ends in a dump;
+//! - control never waits for it, nor for the kernel's lock, which another tool may hold for long.
+
+mod keeper;
+mod watcher;
+
 use std::collections::BTreeMap;
+use std::io;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use weave_mesh::name::MacAddr;
 
 use crate::plan::{LinkName, Plan};
+use keeper::Keeper;
 
 /// Events that may wait for control before the keeper itself waits.
 const EVENTS_MAX: usize = 256;
@@ -18,6 +37,7 @@ pub struct Generation(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Kernel state is what the plan of this generation wants, except for `failures` (what and why, one line each).
+    /// Comes again when the failures of a generation change; failed steps are tried again with every check.
     Applied { generation: Generation, failures: Vec<String> },
     /// A station was heard at a port that was plugged by hand.
     Learnt { mac: MacAddr, port: LinkName },
@@ -25,7 +45,7 @@ pub enum Event {
     Forgotten { mac: MacAddr, port: LinkName },
     /// The device of an attached container is gone: the container is.
     PortGone { port: LinkName },
-    /// Somebody else had changed this many things, which are repaired.
+    /// This many things were not as an applied plan wants them (somebody changed them, a device came late), and are.
     Healed { steps: usize },
     /// How long ago the fast path's entry of each station was last used, about once a second.
     Used { ages: BTreeMap<MacAddr, Duration> },
@@ -35,18 +55,25 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Kernel {
     plans: watch::Sender<Option<(Generation, Plan)>>,
+    thread: JoinHandle<()>,
 }
 
 impl Kernel {
-    /// Starts the keeper in the network namespace of the calling thread. It changes nothing before the first plan, and
-    /// adopts what it finds then.
+    /// Starts the keeper in the network namespace of the calling thread. It changes nothing before the first plan.
     ///
     /// # Errors
     /// When the netlink sockets cannot be opened.
-    pub fn spawn() -> std::io::Result<(Self, mpsc::Receiver<Event>)> {
-        let (plans, _) = watch::channel(None);
-        let (_, events) = mpsc::channel(EVENTS_MAX);
-        Ok((Self { plans }, events))
+    pub fn spawn() -> io::Result<(Self, mpsc::Receiver<Event>)> {
+        let (plans, plans_in) = watch::channel(None);
+        let (events_out, events) = mpsc::channel(EVENTS_MAX);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let keeper = {
+            let _inside = runtime.enter();
+            Keeper::new(plans_in, events_out)?
+        };
+        let thread =
+            std::thread::Builder::new().name("kernel".to_owned()).spawn(move || runtime.block_on(keeper.run()))?;
+        Ok((Self { plans, thread }, events))
     }
 
     /// Asks for `plan`; of several plans asked for in a row only the last need be applied. [`Event::Applied`] says when
@@ -58,5 +85,13 @@ impl Kernel {
             *current = Some((asked, plan));
         });
         asked
+    }
+
+    /// Ends the keeper and waits until it changes nothing more; a reset must not be healed.
+    pub fn stop(self) {
+        drop(self.plans);
+        if self.thread.join().is_err() {
+            tracing::error!("the kernel thread panicked");
+        }
     }
 }

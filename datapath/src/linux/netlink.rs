@@ -17,6 +17,8 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
+pub(super) use link::VethPeer;
+
 use super::errno::Remedy;
 
 /// The kernel fills datagrams of a dump up to this size when the reader has room.

@@ -64,7 +64,7 @@ impl PacketSocket {
             return Ok(());
         }
         if let Some(index) = index {
-            self.socket.bind(&link_address(index))?;
+            self.socket.bind(&link_address(index, heartbeat::ETHERTYPE))?;
         }
         self.bound = index;
         Ok(())
@@ -88,7 +88,11 @@ impl PacketSocket {
     /// When the device is absent or down, or its queue is full.
     pub fn send(&self, frame: &[u8]) -> Result<(), SendError> {
         let index = self.index_of(&self.vxlan).ok_or_else(|| SendError::NoDevice(self.vxlan.clone()))?;
-        self.socket.send_to_with_flags(frame, &link_address(index), SendFlags::DONTWAIT.bits() as c_int)?;
+        self.socket.send_to_with_flags(
+            frame,
+            &link_address(index, heartbeat::ETHERTYPE),
+            SendFlags::DONTWAIT.bits() as c_int,
+        )?;
         Ok(())
     }
 
@@ -103,13 +107,13 @@ impl AsFd for PacketSocket {
     }
 }
 
-/// The address of a device for heartbeat frames.
-fn link_address(index: u32) -> SockAddr {
+/// The address of a device for frames of one ethertype.
+pub(super) fn link_address(index: u32, ethertype: u16) -> SockAddr {
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: `sockaddr_ll` is one of the socket address types, and all-zero bytes are a valid one.
     let link = unsafe { storage.view_as::<libc::sockaddr_ll>() };
     link.sll_family = libc::AF_PACKET as libc::sa_family_t;
-    link.sll_protocol = heartbeat::ETHERTYPE.to_be();
+    link.sll_protocol = ethertype.to_be();
     link.sll_ifindex = index as c_int;
     // SAFETY: the storage was filled as a `sockaddr_ll` of this length.
     unsafe { SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as libc::socklen_t) }

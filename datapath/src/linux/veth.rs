@@ -8,13 +8,20 @@
 //! The guard drops everything from a `vethwepl…` device that no plan names: a port is closed from the moment it exists
 //! until a plan with its [`PortPlan`](crate::plan::PortPlan) is applied.
 
+mod inside;
+
+use std::fmt;
+use std::io;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 
+use super::netlink::{Netlink, NetlinkError, VethPeer};
 use super::netns::Netns;
-use crate::plan::LinkName;
+use super::sysctl::SysctlError;
+use crate::plan::{HOST_LINK_PREFIX, InvalidLinkName, LinkName, PortFlags};
 
 /// The interface inside a container.
 pub const CONTAINER_LINK: &str = "ethwe";
@@ -36,39 +43,64 @@ pub struct AttachSpec {
 pub struct Attached {
     pub host_link: LinkName,
     pub mac: MacAddr,
-    /// All addresses of its interface except the link-local one.
+    /// All addresses of its interface except link-local ones.
     pub addresses: Vec<Subnet>,
 }
 
 /// Why a container could not be attached, detached or looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    #[error("cannot open network namespace {path}: {cause}; is the container running?")]
-    Open { path: String, cause: std::io::Error },
-    #[error("{path} is the network namespace of the host itself: a container with --net=host cannot be attached")]
-    HostNamespace { path: String },
-    #[error("cannot enter the network namespace: {0}; the daemon needs CAP_SYS_ADMIN")]
-    Enter(std::io::Error),
+    #[error("cannot open network namespace {}: {cause}; is the container running?", path.display())]
+    Open { path: PathBuf, cause: io::Error },
+    #[error("the target has the network namespace of the host itself (--net=host): it cannot be attached")]
+    HostNamespace,
+    #[error("cannot enter the network namespace: {0}; the daemon needs CAP_SYS_ADMIN, so run it as root")]
+    Enter(io::Error),
     #[error("bridge `{0}` does not exist: is the daemon running?")]
     NoBridge(LinkName),
     #[error("the container has an interface `{CONTAINER_LINK}` that is not ours: remove it first")]
     ForeignInterface,
-    #[error("{0} cannot be given to an interface")]
-    UnusableAddress(IpAddr),
+    #[error("`{CONTAINER_LINK}` vanished from the container: attach it again")]
+    InterfaceGone,
+    #[error("{address}/{prefix_len} cannot be given to a container: use a unicast address such as 10.32.0.1/12")]
+    UnusableAddress { address: IpAddr, prefix_len: u8 },
     #[error("more than {ADDRESSES_MAX} addresses for one container")]
     TooManyAddresses,
-    #[error("the thread inside the container's namespace died")]
-    Died,
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    #[error("namespace {inode} makes an unusable device name: {cause}")]
+    HostLink { inode: u64, cause: InvalidLinkName },
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// Opens the namespace of a container.
+///
+/// # Errors
+/// When there is none.
+pub fn open(path: impl Into<PathBuf>) -> Result<Netns, AttachError> {
+    let path = path.into();
+    Netns::open(&path).map_err(|cause| AttachError::Open { path, cause })
 }
 
 /// Gives the container behind `netns` the addresses of `spec`, and its port if it has none yet. What it has already
-/// stays.
+/// stays. Blocks for a few milliseconds.
 ///
 /// # Errors
 /// Says what is missing; a half-made port is removed again.
-pub async fn attach(netns: Netns, spec: AttachSpec) -> Result<Attached, AttachError> {
-    let _ = (netns, spec);
-    Err(AttachError::Died)
+pub fn attach(netns: &Netns, spec: &AttachSpec) -> Result<Attached, AttachError> {
+    check_addresses(&spec.addresses)?;
+    let mut port = Port::of(netns)?;
+    let bridge =
+        port.netlink.link_index(spec.bridge.as_str())?.ok_or_else(|| AttachError::NoBridge(spec.bridge.clone()))?;
+    let made = port.make(spec)?;
+    let result = port.furnish(spec, bridge);
+    if result.is_err() && made == Made::JustNow {
+        port.remove_quietly();
+    }
+    result
 }
 
 /// Takes `addresses` away, or all when there are none given; with the last one its port goes. The answer is what is
@@ -76,16 +108,148 @@ pub async fn attach(netns: Netns, spec: AttachSpec) -> Result<Attached, AttachEr
 ///
 /// # Errors
 /// Says what is missing. A container that is not attached is no error.
-pub async fn detach(netns: Netns, addresses: Vec<Subnet>) -> Result<Option<Attached>, AttachError> {
-    let _ = (netns, addresses);
-    Err(AttachError::Died)
+pub fn detach(netns: &Netns, addresses: &[Subnet]) -> Result<Option<Attached>, AttachError> {
+    let mut port = Port::of(netns)?;
+    let Some(attached) = port.inspect()? else {
+        return Ok(None);
+    };
+    let kept: Vec<Subnet> = attached
+        .addresses
+        .iter()
+        .filter(|subnet| !addresses.is_empty() && !addresses.contains(subnet))
+        .copied()
+        .collect();
+    if kept.is_empty() {
+        port.netlink.delete_link(port.host_link.as_str())?;
+        return Ok(None);
+    }
+    inside::remove_addresses(netns, addresses)?;
+    Ok(Some(Attached { addresses: kept, ..attached }))
 }
 
 /// How a container is attached, if it is.
 ///
 /// # Errors
 /// Says what is missing.
-pub async fn inspect(netns: Netns) -> Result<Option<Attached>, AttachError> {
-    let _ = netns;
-    Err(AttachError::Died)
+pub fn inspect(netns: &Netns) -> Result<Option<Attached>, AttachError> {
+    Port::of(netns)?.inspect()
+}
+
+/// The host side of one container.
+struct Port<'a> {
+    netns: &'a Netns,
+    netlink: Netlink,
+    host_link: LinkName,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Made {
+    JustNow,
+    Before,
+}
+
+impl<'a> Port<'a> {
+    fn of(netns: &'a Netns) -> Result<Self, AttachError> {
+        if Netns::current().map_err(AttachError::Enter)? == *netns {
+            return Err(AttachError::HostNamespace);
+        }
+        let host_link = host_link(netns.inode())?;
+        Ok(Self { netns, netlink: Netlink::open().map_err(AttachError::Thread)?, host_link })
+    }
+
+    /// Both ends of the pair, unless they exist.
+    fn make(&mut self, spec: &AttachSpec) -> Result<Made, AttachError> {
+        let outside = self.netlink.link_index(self.host_link.as_str())?.is_some();
+        match (outside, inside::exists(self.netns)?) {
+            (true, true) => return Ok(Made::Before),
+            (false, true) => return Err(AttachError::ForeignInterface),
+            // Its other end was renamed or moved away; the pair is of no use any more.
+            (true, false) => self.netlink.delete_link(self.host_link.as_str())?,
+            (false, false) => {}
+        }
+        let peer = VethPeer { netns: self.netns, name: CONTAINER_LINK, mac: spec.mac };
+        self.netlink.create_veth(&self.host_link, spec.mtu, &peer)?;
+        Ok(Made::JustNow)
+    }
+
+    fn furnish(&mut self, spec: &AttachSpec, bridge: u32) -> Result<Attached, AttachError> {
+        let host = self.host_link.as_str();
+        let mac = inside::furnish(self.netns, spec)?;
+        self.netlink.set_mtu(host, spec.mtu)?;
+        self.netlink.plug(host, bridge)?;
+        self.netlink.set_port_flags(host, PortFlags::ATTACHED)?;
+        let index = self.netlink.link_index(host)?.ok_or(AttachError::InterfaceGone)?;
+        self.netlink.set_bridge_fdb(index, mac)?;
+        self.netlink.bring_up(host)?;
+        self.inspect()?.ok_or(AttachError::InterfaceGone)
+    }
+
+    fn inspect(&mut self) -> Result<Option<Attached>, AttachError> {
+        if self.netlink.link_index(self.host_link.as_str())?.is_none() {
+            return Ok(None);
+        }
+        let inside = inside::inspect(self.netns)?;
+        Ok(inside.map(|(mac, addresses)| Attached { host_link: self.host_link.clone(), mac, addresses }))
+    }
+
+    fn remove_quietly(&mut self) {
+        if let Err(error) = self.netlink.delete_link(self.host_link.as_str()) {
+            tracing::warn!(%error, "a half-made port stays");
+        }
+    }
+}
+
+/// The same for the same namespace: seven digits hold any of the kernel's 32-bit namespace numbers.
+fn host_link(inode: u64) -> Result<LinkName, AttachError> {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut rest = inode as u32 as usize;
+    let mut digits = ['0'; 7];
+    for digit in digits.iter_mut().rev() {
+        *digit = char::from(DIGITS[rest % DIGITS.len()]);
+        rest /= DIGITS.len();
+    }
+    let name = HOST_LINK_PREFIX.chars().chain(digits).collect::<String>();
+    name.parse().map_err(|cause| AttachError::HostLink { inode, cause })
+}
+
+fn check_addresses(addresses: &[Subnet]) -> Result<(), AttachError> {
+    if addresses.len() > ADDRESSES_MAX {
+        return Err(AttachError::TooManyAddresses);
+    }
+    match addresses.iter().find(|subnet| !is_usable(**subnet)) {
+        Some(&Subnet { address, prefix_len }) => Err(AttachError::UnusableAddress { address, prefix_len }),
+        None => Ok(()),
+    }
+}
+
+/// A unicast address that a container on the overlay can have, neither the first (the network) nor the last (broadcast)
+/// of its subnet.
+fn is_usable(subnet: Subnet) -> bool {
+    match subnet.address {
+        IpAddr::V4(address) => {
+            let host_bits = u32::MAX.checked_shr(u32::from(subnet.prefix_len)).unwrap_or(0);
+            let host = address.to_bits() & host_bits;
+            let at_an_end = subnet.prefix_len < 31 && (host == 0 || host == host_bits);
+            let special = address.is_unspecified()
+                || address.is_loopback()
+                || address.is_multicast()
+                || address.is_link_local()
+                || address.is_broadcast();
+            (1..=32).contains(&subnet.prefix_len) && !at_an_end && !special
+        }
+        IpAddr::V6(address) => {
+            let special = address.is_unspecified()
+                || address.is_loopback()
+                || address.is_multicast()
+                || address.is_unicast_link_local()
+                || address.to_ipv4_mapped().is_some();
+            (1..=128).contains(&subnet.prefix_len) && !special
+        }
+    }
+}
+
+impl fmt::Debug for Port<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Port").field("host_link", &self.host_link).finish_non_exhaustive()
+    }
 }

@@ -1,0 +1,119 @@
+//! Carries out the steps of a plan.
+//!
+//! A step that fails does not keep the others from being tried: one entry that the kernel refuses must not cut off
+//! every other container.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::firewall::{self, FirewallError};
+use super::garp;
+use super::netlink::{Netlink, NetlinkError};
+use super::sysctl::{self, SysctlError};
+use crate::plan::{LinkName, Step};
+
+/// Why a step could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    #[error(transparent)]
+    Firewall(#[from] FirewallError),
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    #[error("device `{0}` does not exist")]
+    NoDevice(LinkName),
+    #[error("cannot announce an address: {0}")]
+    Announce(io::Error),
+}
+
+/// Carries out `steps` in order. The answer is what failed.
+pub fn apply(netlink: &mut Netlink, steps: &[Step]) -> Vec<ApplyError> {
+    let mut apply = Apply { netlink, indices: BTreeMap::new() };
+    steps.iter().filter_map(|step| apply.step(step).err()).collect()
+}
+
+struct Apply<'a> {
+    netlink: &'a mut Netlink,
+    /// Of the devices used so far: thousands of entries go to a handful of devices.
+    indices: BTreeMap<LinkName, u32>,
+}
+
+impl Apply<'_> {
+    fn step(&mut self, step: &Step) -> Result<(), ApplyError> {
+        match step {
+            Step::InstallGuard { script } => firewall::run_nft(script)?,
+            Step::CreateBridge { name, mac } => self.netlink.create_bridge(name, *mac)?,
+            Step::CreateVxlan { name, vxlan, mtu } => self.netlink.create_vxlan(name, vxlan, *mtu)?,
+            Step::DeleteLink { link } => {
+                self.indices.remove(link);
+                self.netlink.delete_link(link.as_str())?;
+            }
+            Step::SetMac { link, mac } => self.netlink.set_mac(link.as_str(), *mac)?,
+            Step::SetMtu { link, mtu } => self.netlink.set_mtu(link.as_str(), *mtu)?,
+            Step::DisableSnooping { bridge } => self.netlink.disable_snooping(bridge.as_str())?,
+            Step::TuneIpv6 { link } => sysctl::tune_ipv6(link.as_str())?,
+            Step::Plug { link, bridge } => {
+                let bridge = self.index(bridge)?;
+                self.netlink.plug(link.as_str(), bridge)?;
+            }
+            Step::SetPortFlags { link, flags } => self.netlink.set_port_flags(link.as_str(), *flags)?,
+            Step::BringUp { link } => self.netlink.bring_up(link.as_str())?,
+            entry => self.entry(entry)?,
+        }
+        Ok(())
+    }
+
+    /// The steps that change an entry of a table.
+    fn entry(&mut self, step: &Step) -> Result<(), ApplyError> {
+        match step {
+            Step::SetBridgeFdb { mac, port } => {
+                let port = self.index(port)?;
+                self.netlink.set_bridge_fdb(port, *mac)?;
+            }
+            Step::RemoveBridgeFdb { mac, port } => {
+                let port = self.index(port)?;
+                self.netlink.remove_bridge_fdb(port, *mac)?;
+            }
+            Step::SetVxlanFdb { link, mac, remote } => {
+                let link = self.index(link)?;
+                self.netlink.set_vxlan_fdb(link, *mac, *remote)?;
+            }
+            Step::RemoveVxlanFdb { link, mac, remote } => {
+                let link = self.index(link)?;
+                self.netlink.remove_vxlan_fdb(link, *mac, *remote)?;
+            }
+            Step::AddFlood { link, remote } => {
+                let link = self.index(link)?;
+                self.netlink.add_flood(link, *remote)?;
+            }
+            Step::RemoveFlood { link, remote } => {
+                let link = self.index(link)?;
+                self.netlink.remove_flood(link, *remote)?;
+            }
+            Step::SetNeighbour { bridge, address, mac } => {
+                let bridge = self.index(bridge)?;
+                self.netlink.set_neighbour(bridge, *address, *mac)?;
+            }
+            Step::RemoveNeighbour { bridge, address } => {
+                let bridge = self.index(bridge)?;
+                self.netlink.remove_neighbour(bridge, *address)?;
+            }
+            Step::Announce { bridge, address, mac } => {
+                let bridge = self.index(bridge)?;
+                garp::announce(bridge, *address, *mac).map_err(ApplyError::Announce)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn index(&mut self, link: &LinkName) -> Result<u32, ApplyError> {
+        if let Some(index) = self.indices.get(link) {
+            return Ok(*index);
+        }
+        let index = self.netlink.link_index(link.as_str())?.ok_or_else(|| ApplyError::NoDevice(link.clone()))?;
+        self.indices.insert(link.clone(), index);
+        Ok(index)
+    }
+}

@@ -1,0 +1,333 @@
+//! The keeper thread's own state, and its loop.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use weave_mesh::name::MacAddr;
+
+use super::watcher::{Interest, Watcher};
+use super::{Event, Generation};
+use crate::linux::apply::apply;
+use crate::linux::netlink::Netlink;
+use crate::linux::{firewall, observe};
+use crate::plan::{Keep, LinkName, Observed, Plan, Step, diff};
+
+/// How often everything is checked although nothing was heard.
+const CHECK_INTERVAL: Duration = Duration::from_secs(3);
+/// Between a notification and the check that it causes: many come together.
+const SETTLE_DELAY: Duration = Duration::from_millis(20);
+/// The least time between two checks caused by notifications; somebody who undoes us for ever must not take the CPU.
+const CHECK_GAP: Duration = Duration::from_millis(200);
+/// And the least time in terms of the check's own cost, so that large tables keep the thread below one hundredth of
+/// a core when nothing happens, and below a twentieth when much does.
+const IDLE_COST_RATIO: u32 = 100;
+const BUSY_COST_RATIO: u32 = 20;
+/// How often the ages of the fast path's entries are read.
+const USED_INTERVAL: Duration = Duration::from_secs(1);
+/// How often firewalls are looked at although no change was heard (an old iptables gives no notification), and the
+/// least time between two looks, which start other programs.
+const FIREWALL_INTERVAL: Duration = Duration::from_secs(30);
+const FIREWALL_GAP: Duration = Duration::from_secs(1);
+/// Stations learnt at hand-plugged ports that are reported; more are switched and not reported.
+const LEARNT_MAX: usize = 4096;
+/// Addresses whose last MAC is remembered after they are gone.
+const FORMER_MAX: usize = 4096;
+/// Failures that are reported one by one.
+const FAILURES_MAX: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct Keeper {
+    netlink: Netlink,
+    links: Watcher,
+    tables: Watcher,
+    plans: watch::Receiver<Option<(Generation, Plan)>>,
+    events: mpsc::Sender<Event>,
+    /// The plan being kept.
+    plan: Option<(Generation, Plan)>,
+    /// What was last reported about it.
+    reported: Option<(Generation, Vec<String>)>,
+    interest: Interest,
+    guard: Option<InstalledGuard>,
+    former: FormerNeighbours,
+    learnt: BTreeMap<MacAddr, LinkName>,
+    gone: BTreeSet<LinkName>,
+    timers: Timers,
+}
+
+/// The script that our tables are the result of, and what `nft` shows of them.
+#[derive(Debug)]
+struct InstalledGuard {
+    script: String,
+    listing: String,
+}
+
+#[derive(Debug)]
+struct Timers {
+    check: Instant,
+    used: Instant,
+    firewall: Instant,
+    /// Before these nothing is done early.
+    check_not_before: Instant,
+    firewall_not_before: Instant,
+}
+
+/// Why kernel state is compared with the plan.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Asked,
+    Suspected,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        plans: watch::Receiver<Option<(Generation, Plan)>>,
+        events: mpsc::Sender<Event>,
+    ) -> io::Result<Self> {
+        let now = Instant::now();
+        Ok(Self {
+            netlink: Netlink::open()?,
+            links: Watcher::of_links()?,
+            tables: Watcher::of_tables()?,
+            plans,
+            events,
+            plan: None,
+            reported: None,
+            interest: Interest::default(),
+            guard: None,
+            former: FormerNeighbours::default(),
+            learnt: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            timers: Timers { check: now, used: now, firewall: now, check_not_before: now, firewall_not_before: now },
+        })
+    }
+
+    /// Runs until the handle is dropped.
+    pub(super) async fn run(mut self) {
+        loop {
+            let timer = self.timers.check.min(self.timers.used).min(self.timers.firewall);
+            tokio::select! {
+                biased;
+                asked = self.plans.changed() => {
+                    if asked.is_err() {
+                        return;
+                    }
+                    self.plan = self.plans.borrow_and_update().clone();
+                    self.check(Cause::Asked).await;
+                }
+                () = sleep_until(timer), if self.plan.is_some() => self.handle_timers().await,
+                _ = self.links.readable() => self.hear_links(),
+                _ = self.tables.readable() => self.hear_tables(),
+            }
+        }
+    }
+
+    fn hear_links(&mut self) {
+        let Some((_, plan)) = &self.plan else {
+            self.links.discard();
+            return;
+        };
+        if self.links.drain(|message| self.interest.includes(message, &plan.names)) {
+            let soon = (Instant::now() + SETTLE_DELAY).max(self.timers.check_not_before);
+            self.timers.check = self.timers.check.min(soon);
+        }
+    }
+
+    fn hear_tables(&mut self) {
+        if self.tables.discard() {
+            let soon = (Instant::now() + SETTLE_DELAY).max(self.timers.firewall_not_before);
+            self.timers.firewall = self.timers.firewall.min(soon);
+        }
+    }
+
+    async fn handle_timers(&mut self) {
+        let now = Instant::now();
+        if now >= self.timers.firewall {
+            self.look_at_firewalls(now);
+        }
+        if now >= self.timers.check {
+            self.check(Cause::Suspected).await;
+        }
+        if now >= self.timers.used {
+            self.timers.used = now + USED_INTERVAL;
+            self.report_used().await;
+        }
+    }
+
+    /// Compares kernel state with the plan, and makes it so.
+    async fn check(&mut self, cause: Cause) {
+        let Some((generation, plan)) = self.plan.clone() else {
+            return;
+        };
+        let start = Instant::now();
+        // What was heard so far is part of the dump that follows.
+        self.links.discard();
+        let (steps, failures) = match self.make_so(&plan).await {
+            Ok(outcome) => outcome,
+            Err(error) => (0, vec![error]),
+        };
+        let now = Instant::now();
+        let cost = now - start;
+        self.timers.check = now + CHECK_INTERVAL.max(cost * IDLE_COST_RATIO);
+        self.timers.check_not_before = now + CHECK_GAP.max(cost * BUSY_COST_RATIO);
+        if cause == Cause::Suspected && steps > failures.len() {
+            self.tell(Event::Healed { steps: steps - failures.len() }).await;
+        }
+        let outcome = (generation, failures);
+        if self.reported.as_ref() != Some(&outcome) {
+            let (generation, failures) = outcome.clone();
+            self.reported = Some(outcome);
+            self.tell(Event::Applied { generation, failures }).await;
+        }
+    }
+
+    /// The number of steps, and what failed of them.
+    async fn make_so(&mut self, plan: &Plan) -> Result<(usize, Vec<String>), String> {
+        let mut observed = observe::observe(&mut self.netlink, &plan.names).map_err(|error| error.to_string())?;
+        observed.guard = self.guard.as_ref().map(|guard| guard.script.clone());
+        observed.former_neighbours = self.former.of(plan);
+        self.interest = Interest::in_devices_of(&observed);
+        self.report_ports(&observed, plan).await;
+
+        let steps = diff(&observed, plan).map_err(|conflict| conflict.to_string())?;
+        let failures = apply(&mut self.netlink, &steps);
+        for step in &steps {
+            match step {
+                Step::InstallGuard { script } => self.remember_guard(script),
+                Step::SetNeighbour { address, .. } => self.former.forget(*address),
+                Step::RemoveNeighbour { address, .. } => self.former.remember(*address, &observed),
+                Step::CreateBridge { .. } => self.timers.firewall = Instant::now(),
+                _ => {}
+            }
+        }
+        let surplus = failures.len().saturating_sub(FAILURES_MAX);
+        let mut failures: Vec<String> = failures.iter().take(FAILURES_MAX).map(ToString::to_string).collect();
+        if surplus > 0 {
+            failures.push(format!("and {surplus} more"));
+        }
+        Ok((steps.len(), failures))
+    }
+
+    fn remember_guard(&mut self, script: &str) {
+        self.guard = match firewall::list_guard() {
+            Ok(Some(listing)) => Some(InstalledGuard { script: script.to_owned(), listing }),
+            _ => None,
+        };
+    }
+
+    /// Forgets the guard when somebody changed it, so that the next check installs it again; and puts back the accepts
+    /// that Docker loses when it restarts.
+    fn look_at_firewalls(&mut self, now: Instant) {
+        self.tables.discard();
+        self.timers.firewall = now + FIREWALL_INTERVAL;
+        self.timers.firewall_not_before = now + FIREWALL_GAP;
+        let Some((_, plan)) = &self.plan else {
+            return;
+        };
+        if let Some(guard) = &self.guard
+            && firewall::list_guard().ok().flatten().as_ref() != Some(&guard.listing)
+        {
+            self.guard = None;
+            self.timers.check = now;
+        }
+        if let Err(error) = firewall::accept_bridged(&plan.names.bridge) {
+            tracing::warn!(%error, "cannot let bridged frames pass Docker's firewall");
+        }
+    }
+
+    async fn report_ports(&mut self, observed: &Observed, plan: &Plan) {
+        let gone: BTreeSet<LinkName> =
+            plan.ports.keys().filter(|port| !observed.links.contains_key(port)).cloned().collect();
+        let new: Vec<LinkName> = gone.difference(&self.gone).cloned().collect();
+        self.gone = gone;
+        for port in new {
+            self.tell(Event::PortGone { port }).await;
+        }
+
+        let learnt = learnt(observed, plan);
+        let before = std::mem::replace(&mut self.learnt, learnt.clone());
+        for (mac, port) in &before {
+            if learnt.get(mac) != Some(port) {
+                self.tell(Event::Forgotten { mac: *mac, port: port.clone() }).await;
+            }
+        }
+        for (mac, port) in learnt {
+            if before.get(&mac) != Some(&port) {
+                self.tell(Event::Learnt { mac, port }).await;
+            }
+        }
+    }
+
+    async fn report_used(&mut self) {
+        let Some((_, plan)) = &self.plan else {
+            return;
+        };
+        if plan.vxlan.is_none() || plan.vxlan_fdb.is_empty() {
+            return;
+        }
+        match observe::used_ages(&mut self.netlink, &plan.names.vxlan) {
+            Ok(ages) if ages.is_empty() => {}
+            Ok(ages) => self.tell(Event::Used { ages }).await,
+            Err(error) => tracing::debug!(%error, "cannot read the fast path's entries"),
+        }
+    }
+
+    /// Waits for control to take the event, unless control is gone or ends us.
+    async fn tell(&self, event: Event) {
+        let mut plans = self.plans.clone();
+        let ended = async move { while plans.changed().await.is_ok() {} };
+        tokio::select! {
+            _ = self.events.send(event) => {}
+            () = ended => {}
+        }
+    }
+}
+
+/// Stations heard at ports that somebody plugged by hand.
+fn learnt(observed: &Observed, plan: &Plan) -> BTreeMap<MacAddr, LinkName> {
+    let by_hand = |port: &LinkName| {
+        ![&plan.names.vxlan, &plan.names.tap].contains(&port)
+            && !plan.ports.contains_key(port)
+            && observed.links.get(port).is_some_and(|link| link.port.is_some())
+    };
+    let learnt = observed.bridge_fdb.iter().filter(|(_, entry)| entry.keep == Keep::Learnt && by_hand(&entry.port));
+    learnt.map(|(mac, entry)| (*mac, entry.port.clone())).take(LEARNT_MAX).collect()
+}
+
+/// The MACs that addresses had before they were removed: when one comes back with another, somebody's cache is wrong.
+#[derive(Debug, Default)]
+struct FormerNeighbours {
+    macs: BTreeMap<IpAddr, MacAddr>,
+    /// Oldest first.
+    order: VecDeque<IpAddr>,
+}
+
+impl FormerNeighbours {
+    fn remember(&mut self, address: IpAddr, observed: &Observed) {
+        let Some(entry) = observed.neighbours.get(&address) else {
+            return;
+        };
+        self.forget(address);
+        if self.order.len() == FORMER_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.macs.remove(&oldest);
+        }
+        self.macs.insert(address, entry.mac);
+        self.order.push_back(address);
+    }
+
+    fn forget(&mut self, address: IpAddr) {
+        if self.macs.remove(&address).is_some() {
+            self.order.retain(|known| *known != address);
+        }
+    }
+
+    /// Of the addresses that `plan` has.
+    fn of(&self, plan: &Plan) -> BTreeMap<IpAddr, MacAddr> {
+        self.macs.iter().filter(|(address, _)| plan.neighbours.contains_key(address)).map(|(a, m)| (*a, *m)).collect()
+    }
+}

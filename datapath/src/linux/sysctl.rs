@@ -1,0 +1,53 @@
+//! The few switches of a device's IPv6 that only `/proc/sys` has.
+//!
+//! A kernel without IPv6 has no such files, and nothing to switch.
+
+use std::fs;
+use std::io;
+
+/// What a device of the overlay has: IPv6, but no trust in router advertisements.
+const TUNED: [(&str, &str); 2] = [("disable_ipv6", "0"), ("accept_ra", "0")];
+
+/// A switch that cannot be set.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {path}: {cause}; is /proc/sys writable?")]
+pub struct SysctlError {
+    path: String,
+    cause: io::Error,
+}
+
+/// Turns IPv6 on and router advertisements off on a device of the calling thread's namespace.
+///
+/// # Errors
+/// When `/proc/sys` is read-only.
+pub fn tune_ipv6(link: &str) -> Result<(), SysctlError> {
+    TUNED.iter().try_for_each(|(switch, value)| write(link, switch, value))
+}
+
+/// Makes the link-local address of a device the one of its MAC, whatever the host's default is.
+///
+/// # Errors
+/// When `/proc/sys` is read-only.
+pub fn derive_link_local(link: &str) -> Result<(), SysctlError> {
+    write(link, "addr_gen_mode", "0")
+}
+
+fn write(link: &str, switch: &str, value: &str) -> Result<(), SysctlError> {
+    let path = path(link, switch);
+    match fs::write(&path, value) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(SysctlError { path, cause }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether [`tune_ipv6`] would change nothing.
+pub fn is_ipv6_tuned(link: &str) -> bool {
+    TUNED.iter().all(|(switch, value)| match fs::read_to_string(path(link, switch)) {
+        Ok(text) => text.trim_end() == *value,
+        Err(cause) => cause.kind() == io::ErrorKind::NotFound,
+    })
+}
+
+fn path(link: &str, switch: &str) -> String {
+    format!("/proc/sys/net/ipv6/conf/{link}/{switch}")
+}
