@@ -13,6 +13,7 @@
 //! ```
 
 pub mod apply;
+pub mod capability;
 pub mod clock;
 mod errno;
 pub mod firewall;
@@ -24,6 +25,7 @@ pub mod netns;
 pub mod observe;
 pub mod packet;
 pub mod packet_socket;
+pub mod reset;
 mod sysctl;
 pub mod tap;
 pub mod udp;

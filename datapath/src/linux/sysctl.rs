@@ -20,7 +20,7 @@ pub struct SysctlError {
 ///
 /// # Errors
 /// When `/proc/sys` is read-only.
-pub fn tune_ipv6(link: &str) -> Result<(), SysctlError> {
+pub(super) fn tune_ipv6(link: &str) -> Result<(), SysctlError> {
     TUNED.iter().try_for_each(|(switch, value)| write(link, switch, value))
 }
 
@@ -28,7 +28,7 @@ pub fn tune_ipv6(link: &str) -> Result<(), SysctlError> {
 ///
 /// # Errors
 /// When `/proc/sys` is read-only.
-pub fn derive_link_local(link: &str) -> Result<(), SysctlError> {
+pub(super) fn derive_link_local(link: &str) -> Result<(), SysctlError> {
     write(link, "addr_gen_mode", "0")
 }
 
@@ -41,7 +41,7 @@ fn write(link: &str, switch: &str, value: &str) -> Result<(), SysctlError> {
 }
 
 /// Whether [`tune_ipv6`] would change nothing.
-pub fn is_ipv6_tuned(link: &str) -> bool {
+pub(super) fn is_ipv6_tuned(link: &str) -> bool {
     TUNED.iter().all(|(switch, value)| match fs::read_to_string(path(link, switch)) {
         Ok(text) => text.trim_end() == *value,
         Err(cause) => cause.kind() == io::ErrorKind::NotFound,

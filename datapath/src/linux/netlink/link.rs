@@ -18,10 +18,10 @@ use crate::plan::{LinkName, PortFlags, VxlanPlan};
 /// The far end of a veth pair, made straight inside its namespace: it is never seen in ours, where udev or a network
 /// manager would take hold of it.
 #[derive(Debug)]
-pub struct VethPeer<'a, N> {
-    pub netns: &'a N,
-    pub name: &'a str,
-    pub mac: Option<MacAddr>,
+pub(in crate::linux) struct VethPeer<'a, N> {
+    pub(in crate::linux) netns: &'a N,
+    pub(in crate::linux) name: &'a str,
+    pub(in crate::linux) mac: Option<MacAddr>,
 }
 
 impl Netlink {
