@@ -21,6 +21,7 @@ pub struct Launch {
     arguments: Vec<String>,
     passwords: Vec<String>,
     environment: Vec<(String, String)>,
+    name: Option<String>,
 }
 
 impl Launch {
@@ -49,6 +50,13 @@ impl Launch {
         self
     }
 
+    /// Another name than the one of its host's number.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
     /// One more variable of its environment.
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Self {
@@ -74,6 +82,7 @@ pub struct Weave {
     namespace: String,
     host_path: PathBuf,
     directory: PathBuf,
+    /// Of its host, unless the launch gives another.
     name: String,
     launch: Launch,
     child: Option<Child>,
@@ -124,7 +133,7 @@ impl Weave {
         std::fs::write(self.directory.join("passwords"), self.launch.passwords.join("\n"))?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "ip", "netns", "exec", &self.namespace]);
-        command.arg(binary()?).arg("launch").args(["--name", &self.name]);
+        command.arg(binary()?).arg("launch").args(["--name", self.name()]);
         command.arg("--nickname").arg(format!("h{}", self.number()));
         command.arg("--state-dir").arg(self.directory.join("state"));
         command.arg("--socket").arg(self.socket());
@@ -254,7 +263,7 @@ impl Weave {
     /// The line of `status paths` about a peer; empty when there is none.
     pub fn path_to(&self, peer: &Self) -> Result<String> {
         let paths = self.run(&["status", "paths"])?;
-        Ok(paths.lines().find(|line| line.contains(&peer.name)).unwrap_or_default().to_owned())
+        Ok(paths.lines().find(|line| line.contains(peer.name())).unwrap_or_default().to_owned())
     }
 
     /// Waits until the path to a peer uses a carrier: `fastdp` or `sleeve`. Returns how long that took.
@@ -286,7 +295,7 @@ impl Weave {
 
     /// Its `--name`.
     pub fn name(&self) -> &str {
-        &self.name
+        self.launch.name.as_deref().unwrap_or(&self.name)
     }
 
     /// Where it keeps its state.

@@ -169,6 +169,44 @@ fn garbage_on_every_port_disturbs_nobody() -> Result<()> {
 }
 
 #[test]
+fn a_million_forged_handshakes_leave_no_trace() -> Result<()> {
+    let net = Topology::new()?;
+    let (host, stranger, late) = (net.host()?, net.host()?, net.host()?);
+    let weave = Weave::launch(&host, Launch::new())?;
+    let target = host.address();
+    let before = weave.resident_kib()?;
+
+    stranger.namespace().enter(|| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        // A first message of sleeve: type, version, an index, then noise where the sealed part would be.
+        let mut forged = [&[1, 1, 0, 0][..], &Noise(11).bytes(500)].concat();
+        for round in 0..1_000_000_u32 {
+            forged[4..8].copy_from_slice(&round.to_be_bytes());
+            socket.send_to(&forged, (target, 6783))?;
+        }
+        Ok(())
+    })?;
+
+    let grown = weave.resident_kib()?.saturating_sub(before);
+    assert!(grown <= 1_024, "{grown} KiB more than before");
+    let newcomer = Weave::launch(&late, Launch::new().peer(&host))?;
+    newcomer.wait_path(&weave, "fastdp", SETTLED)?;
+    Ok(())
+}
+
+#[test]
+fn a_missing_program_is_named() -> Result<()> {
+    let net = Topology::new()?;
+    let host = net.host()?;
+    let mut command = host.namespace().command("/usr/bin/env");
+    command.arg("PATH=/nonexistent").arg(binary()?).arg("launch");
+
+    let answer = finish(&host, command)?;
+
+    assert_refused(&answer, 1, "nft")
+}
+
+#[test]
 fn silent_strangers_do_not_keep_a_member_out() -> Result<()> {
     let net = Topology::new()?;
     let (host, stranger, late) = (net.host()?, net.host()?, net.host()?);

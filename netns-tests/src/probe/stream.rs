@@ -205,3 +205,71 @@ fn receive_numbers(socket: &UdpSocket, ended: &AtomicBool) -> Result<Received> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::{eventually, throughout};
+    use crate::topology::{Host, Topology};
+
+    const ENOUGH: Duration = Duration::from_secs(10);
+
+    /// Two containers on a bridge made by hand.
+    ///
+    /// ```text
+    ///   eth0 10.0.0.1 ── v1 [br0] v2 ── eth0 10.0.0.2
+    /// ```
+    fn by_hand(host: &Host) -> Result<[Container; 2]> {
+        host.namespace().run("ip link add br0 up type bridge")?;
+        let make = |number: u8| -> Result<Container> {
+            let container = host.container()?;
+            let (outside, inside) = (host.namespace(), container.namespace());
+            outside.run(&format!("ip link add v{number} type veth peer name eth0 netns {}", inside.name()))?;
+            outside.run(&format!("ip link set v{number} master br0 up"))?;
+            inside.run(&format!("ip addr add 10.0.0.{number}/24 dev eth0"))?;
+            inside.run("ip link set eth0 up")?;
+            Ok(container)
+        };
+        Ok([make(1)?, make(2)?])
+    }
+
+    const SECOND: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+
+    #[test]
+    fn an_undisturbed_stream_is_whole() -> Result<()> {
+        let net = Topology::new()?;
+        let host = net.host()?;
+        let [a, b] = by_hand(&host)?;
+        let stream = TcpStreamProbe::start(&a, &b, SECOND)?;
+        let numbers = UdpStreamProbe::start(&a, &b, SECOND)?;
+
+        eventually(ENOUGH, "the stream runs", || Ok(stream.received() > 5_000_000))?;
+
+        let (stream, numbers) = (stream.finish()?, numbers.finish()?);
+        assert!(stream.bytes > 5_000_000);
+        assert_eq!((numbers.lost, numbers.doubled), (0, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn an_interruption_shows_as_gap_and_loss() -> Result<()> {
+        let net = Topology::new()?;
+        let host = net.host()?;
+        let [a, b] = by_hand(&host)?;
+        let stream = TcpStreamProbe::start(&a, &b, SECOND)?;
+        let numbers = UdpStreamProbe::start(&a, &b, SECOND)?;
+        eventually(ENOUGH, "the stream runs", || Ok(stream.received() > 1_000_000))?;
+        let interruption = Duration::from_millis(400);
+
+        host.namespace().run("bridge link set dev v2 state 0")?;
+        throughout(interruption, "nothing passes", || Ok(true))?;
+        host.namespace().run("bridge link set dev v2 state 3")?;
+        let before = stream.received();
+        eventually(ENOUGH, "it goes on", || Ok(stream.received() > before + 1_000_000))?;
+
+        let (stream, numbers) = (stream.finish()?, numbers.finish()?);
+        assert!(stream.longest_gap >= interruption && numbers.longest_gap >= interruption, "{stream:?} {numbers:?}");
+        assert!(numbers.lost > 300 && numbers.lost < 2_000, "{numbers:?}");
+        Ok(())
+    }
+}
