@@ -23,6 +23,7 @@ pub mod identity;
 pub mod name;
 pub mod node;
 pub mod noise;
+pub mod sim;
 pub mod store;
 pub mod time;
 pub mod verifier;
