@@ -13,8 +13,10 @@ pub(crate) fn reachable_peers(daemon: &Weave) -> usize {
 }
 
 fn count_reachable(peers: &serde_json::Value) -> usize {
-    let listed = peers.as_array().or_else(|| peers["peers"].as_array());
-    listed.map_or(0, |all| all.iter().filter(|peer| peer["reachable"].as_bool() == Some(true)).count())
+    // The counter of a peer of which only the card arrived so far is zero.
+    let has_set = |peer: &serde_json::Value| peer["version"][1].as_u64().is_some_and(|counter| counter > 0);
+    let is_live = |peer: &&serde_json::Value| peer["reachable"] == true && has_set(peer);
+    peers.as_array().map_or(0, |all| all.iter().filter(is_live).count())
 }
 
 /// A document of the control API.

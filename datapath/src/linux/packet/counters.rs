@@ -35,6 +35,20 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// What the descriptors refused, in the operator's words; the engine's own drops are in
+    /// [`Drops`](crate::drops::Drops).
+    pub const fn refusals(&self) -> [(&'static str, u64); 7] {
+        [
+            ("frame from a container is longer than the overlay's MTU", self.frames_too_long),
+            ("frame for a container was refused by the TAP device", self.frames_refused),
+            ("datagram found no room in the socket or the device", self.datagrams_no_room),
+            ("datagram has no route or was stopped by this host's firewall", self.datagrams_unreachable),
+            ("datagram was refused by the kernel", self.datagrams_refused),
+            ("heartbeat was refused by the VXLAN device", self.heartbeats_refused),
+            ("descriptor reported an error", self.read_errors),
+        ]
+    }
+
     pub(super) fn note_sent(&mut self, outcome: SendOutcome) {
         self.datagrams_out += outcome.sent;
         self.datagrams_no_room += outcome.full;
