@@ -82,3 +82,41 @@ impl AsFd for Inbox {
         self.bell.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_taken_once() -> io::Result<()> {
+        let inbox = Inbox::new()?;
+        inbox.post(|requests| requests.end = true);
+
+        assert!(inbox.take().end);
+        assert!(!inbox.take().end);
+        Ok(())
+    }
+
+    #[test]
+    fn more_questions_than_the_limit_are_refused() -> io::Result<()> {
+        let inbox = Inbox::new()?;
+        let asked: Vec<_> = (0..=STATUS_REQUESTS_MAX).map(|_| inbox.ask().err()).collect();
+
+        assert_eq!(asked.iter().position(Option::is_some), Some(STATUS_REQUESTS_MAX));
+        assert_eq!(asked.last(), Some(&Some(StatusError::Busy)));
+        assert_eq!(inbox.take().status.len(), STATUS_REQUESTS_MAX);
+        Ok(())
+    }
+
+    #[test]
+    fn nobody_waits_for_a_thread_that_has_ended() -> io::Result<()> {
+        let inbox = Inbox::new()?;
+        let mut before = inbox.ask().expect("room for a question");
+
+        inbox.close();
+
+        assert!(before.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed));
+        assert_eq!(inbox.ask().err(), Some(StatusError::Ended));
+        Ok(())
+    }
+}
