@@ -23,25 +23,27 @@ help: ## this list
 .PHONY: demo
 demo: ## three hosts in namespaces, both data paths, explained as it happens (about a minute after the build)
 	@$(call install,$(DEMO_PACKAGES))
+	set -x
 	$(CARGO) build --locked -p weave-cli -p weave-netns-tests --bins
 	$(CARGO) run --locked -q -p weave-netns-tests --bin demo
 
 .PHONY: test
 test: ## everything that must hold before a change lands
 	@$(call install,$(TEST_PACKAGES))
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(call lint)
+	set -x
 	$(CARGO) test --locked --workspace --exclude weave-netns-tests --no-fail-fast
 	$(CARGO) test --locked -p weave-datapath --no-default-features
 	$(CARGO) build --locked -p weave-cli
 	$(CARGO) test --locked -p weave-netns-tests --no-fail-fast
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+	{ set +x; } 2> /dev/null
 	echo "not checked here: licences by cargo-deny (make deny), advisories (their database is outside the registry)"
 
 .PHONY: check
 check: ## what needs no root: format, lints, documents, and the tests without namespaces
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@$(call lint)
+	set -x
 	$(CARGO) test --locked -p weave-mesh
 	$(CARGO) test --locked -p weave-datapath --no-default-features
 	$(CARGO) test --locked -p weave-netns-tests --test tidy --test purity
@@ -50,6 +52,7 @@ check: ## what needs no root: format, lints, documents, and the tests without na
 .PHONY: bench
 bench: ## throughput, latency and the thousand-peer simulation, with raw output
 	@$(call install,$(BENCH_PACKAGES))
+	set -x
 	$(CARGO) build --locked --release -p weave-cli -p weave-bench
 	$(CARGO) run --locked --release -q -p weave-bench
 
@@ -76,6 +79,19 @@ soak: ## the long ones: fresh seeds for the simulator (SEEDS=n), fuzzing of ever
 deny: ## licences, bans and sources of all dependencies, by cargo-deny (installs it: about ten minutes)
 	$(CARGO) deny --version > /dev/null 2>&1 || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny check bans licenses sources
+
+# A toolchain of rustup's minimal profile has neither tool; where they cannot be added, it is said and the tests go on.
+define lint
+if $(CARGO) fmt --version > /dev/null 2>&1 && $(CARGO) clippy --version > /dev/null 2>&1 \
+  || rustup component add rustfmt clippy; then
+  set -x
+  $(CARGO) fmt --all --check
+  $(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+  { set +x; } 2> /dev/null
+else
+  echo "NOT CHECKED: format and lints, since this toolchain has no rustfmt and clippy" >&2
+fi
+endef
 
 # install,PACKAGES: those that are missing, by apt; nothing is asked and nothing is done when all are there.
 define install
