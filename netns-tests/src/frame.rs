@@ -17,6 +17,9 @@ pub const DOT1Q: u16 = 0x8100;
 /// IPv6.
 pub const IPV6: u16 = 0x86dd;
 
+/// A hop-by-hop header with a router alert, in front of ICMPv6.
+pub const ROUTER_ALERT: [u8; 8] = [58, 0, 5, 2, 0, 0, 1, 0];
+
 /// `02:00:…` in bytes.
 pub fn parse_mac(text: &str) -> Option<Mac> {
     let bytes: Vec<u8> = text.split(':').map(|part| u8::from_str_radix(part, 16).ok()).collect::<Option<_>>()?;
@@ -107,16 +110,15 @@ pub fn neighbour_solicitation(from: Mac, claimed: Ipv6Addr, mac: Mac, target: Ip
 }
 
 /// A router advertisement, which would make every listener send its traffic here.
-pub fn router_advertisement(from: Mac, address: Ipv6Addr) -> Vec<u8> {
+pub fn router_advertisement(from: Mac, address: Ipv6Addr, extension: &[u8]) -> Vec<u8> {
     let message = [&[134, 0, 0, 0, 64, 0, 7, 8][..], &[0; 8], &[1, 1], &from].concat();
-    ethernet([0x33, 0x33, 0, 0, 0, 1], from, IPV6, &icmpv6(address, ALL_NODES, 255, &[], &message))
+    ethernet([0x33, 0x33, 0, 0, 0, 1], from, IPV6, &icmpv6(address, ALL_NODES, 255, extension, &message))
 }
 
 /// An MLD general query.
 pub fn mld_query(from: Mac, address: Ipv6Addr) -> Vec<u8> {
-    let router_alert = [58, 0, 5, 2, 0, 0, 1, 0];
     let message = [&[130, 0, 0, 0, 0x27, 0x10, 0, 0][..], &[0; 16]].concat();
-    ethernet([0x33, 0x33, 0, 0, 0, 1], from, IPV6, &icmpv6(address, ALL_NODES, 1, &router_alert, &message))
+    ethernet([0x33, 0x33, 0, 0, 0, 1], from, IPV6, &icmpv6(address, ALL_NODES, 1, &ROUTER_ALERT, &message))
 }
 
 /// The link-local address that an interface derives from its MAC address.
