@@ -19,12 +19,16 @@
 pub mod card;
 pub mod connection;
 pub mod connector;
+pub mod degree;
 pub mod identity;
+pub mod members;
 pub mod name;
 pub mod node;
 pub mod noise;
 pub mod sim;
+pub mod routes;
 pub mod store;
 pub mod time;
+pub mod topology;
 pub mod verifier;
 pub mod wire;

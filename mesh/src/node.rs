@@ -1,31 +1,68 @@
 //! The node: this peer's view of the mesh and everything it decides, composed of smaller machines.
 //!
 //! ```text
-//!                 ┌────────────────────────── Node ──────────────────────────┐
-//!   connections ──┤ connector   whom to dial, when                           ├── Persist
-//!   messages    ──┤ exchange    offers, asks, deltas ──► store (sets)        ├── Dial
-//!   endpoints   ──┤ topology    edges both ends publish ──► reachable, relays├── Send, Close
-//!   time        ──┤ degree      how many connections, to whom                ├── Event
-//!                 └──────────────────────────────────────────────────────────┘
+//!                 ┌────────────────────────────── Node ──────────────────────────────┐
+//!   connections ──┤ links      open connections        connector  whom to dial, when ├── Persist
+//!   messages    ──┤ exchange ► store    sets           degree     how many, with whom├── Dial
+//!   endpoints   ──┤ own        what we publish, paced  members    who everybody is   ├── Send, Close
+//!   time        ──┤ topology   edges ► who is reachable ► routes, claims             ├── Event
+//!                 └──────────────────────────────────────────────────────────────────┘
+//!   node/connecting.rs  a connection opens, is accepted or refused, ends
+//!   node/gossip.rs      messages; a set is accepted; reachability follows
+//!   node/naming.rs      two keys with one name, two daemons with one key
+//!   node/upkeep.rs      everything that time does
 //! ```
+//!
+//! Invariants:
+//! - a set is in the store's listing if and only if its owner is reachable;
+//! - an edge is published if and only if a connection to that peer is live, within the pace of publication;
+//! - between two peers there is at most one live connection once both ends have seen all of theirs;
+//! - outputs are in order: what must be durable comes before the message that relies on it.
 
+mod claims;
+mod connecting;
+mod gossip;
+mod links;
+mod naming;
+mod output;
+mod own;
 mod persist;
+mod upkeep;
 mod view;
 
+use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
-use std::net::{IpAddr, SocketAddr};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{RngCore, SeedableRng};
 
 use crate::card::{Card, CardError, SignedCard, Subnet};
-use crate::connector::{ConnectionId, Connector, Dial, DialError, DialId, Discovery, Earlier, Target, TooManyTargets};
+use crate::connector::{Connector, DialError, DialId, Discovery, Earlier, Target, TooManyTargets};
+use crate::degree::Degree;
 use crate::identity::{Hash, Identity, PeerKey};
+use crate::members::Members;
 use crate::name::{MacAddr, MeshId, PeerName};
-use crate::store::{Endpoint, EndpointId};
+use crate::store::{Content, Endpoint, EndpointId, Exchange, SET_RECORDS_MAX, Session, Set, Store};
 use crate::time::{Instant, UnixTime};
-use crate::wire::{Message, Refusal};
+use crate::topology::Topology;
+use crate::verifier::Verifier;
+use crate::wire::{Goodbye, Message};
 
-pub use self::persist::{Member, Persist, Restored};
-pub use self::view::{AddressClaim, Claims, ConnectionState, ConnectionView, PeerView, Relays, Standing, View};
+pub use self::claims::{AddressClaim, Claims};
+pub use self::connecting::Link;
+pub use self::output::{CloseReason, Event, Output, Warning};
+pub use self::persist::{Persist, RestoreError, Restored, StoredMember};
+pub use self::view::{ConnectionState, ConnectionView, PeerView, Standing, View};
+pub use crate::routes::Relays;
+
+use self::links::Links;
+use self::own::{Own, OwnError};
+use self::upkeep::Timers;
+
+/// How many endpoints one peer publishes: a set's records, less room for its edges.
+const ENDPOINTS_MAX: usize = SET_RECORDS_MAX - 1_000;
 
 /// What the operator chose, and what the host is.
 #[derive(Clone, Debug)]
@@ -46,96 +83,80 @@ pub struct Config {
     pub machine: Hash,
 }
 
-/// An open connection whose other end is authenticated.
-#[derive(Clone, Debug)]
-pub struct Link {
-    /// The dial that led to it; none when the other end dialled.
-    pub dial: Option<DialId>,
-    pub remote: SocketAddr,
-    /// The other end's card, from the handshake.
-    pub card: SignedCard,
-    /// Combined from both ends' random numbers, so that both ends prefer the same of two connections.
-    pub uid: u64,
+impl Config {
+    fn card(&self, identity: &Identity, incarnation: u64) -> Card {
+        Card {
+            mesh: self.mesh,
+            key: identity.key(),
+            noise_key: identity.noise_key(),
+            name: self.name,
+            nickname: self.nickname.clone(),
+            bridge_mac: self.bridge_mac,
+            addresses: self.addresses.clone(),
+            trusted_subnets: self.trusted_subnets.clone(),
+            instance_id: self.instance_id.clone(),
+            machine: self.machine,
+            incarnation,
+        }
+    }
 }
 
-/// Something for the shell to do, in order.
-#[derive(Clone, Debug)]
-pub enum Output {
-    Persist(Persist),
-    Dial(Dial),
-    Send {
-        connection: ConnectionId,
-        message: Message,
-    },
-    /// Close after what was sent before; no [`Node::handle_closed`] is expected.
-    Close {
-        connection: ConnectionId,
-        reason: CloseReason,
-    },
-    Event(Event),
-}
-
-/// Something that the router may want to act on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// [`Node::view`] has changed; told once until it is asked for again.
-    ViewChanged,
-    PeerUp(PeerKey),
-    PeerDown(PeerKey),
-    /// Our name belongs to a peer with a lower key; this is ours from here on.
-    Renamed(PeerName),
-    /// A live daemon that started earlier has our key: this one must start again as a new identity.
-    IdentityTaken,
-    Warning(Warning),
-}
-
-/// Something that a person should know.
+/// A configuration that makes no node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Warning {
-    #[error("two peers are called {name}: {winner} keeps the name, {loser} takes the one derived from its key")]
-    NameCollision { name: PeerName, winner: PeerKey, loser: PeerKey },
-    #[error("MAC {mac} of ours is also claimed by peer {winner}, which attached it later and has it")]
-    MacTaken { mac: MacAddr, winner: PeerKey },
-    #[error("address {address} of ours is also claimed by peer {winner}, which attached it later and has it")]
-    AddressTaken { address: IpAddr, winner: PeerKey },
-    #[error("peer {peer} sent what it should not: {problem}")]
-    BadMessage { peer: PeerKey, problem: String },
-    #[error("what was stored of peer {peer} is not used: {problem}")]
-    BadState { peer: PeerKey, problem: String },
-    #[error("what we publish is over a limit and stays as it was: {problem}")]
-    NotPublished { problem: String },
+pub enum ConfigError {
+    #[error(transparent)]
+    Card(#[from] CardError),
+    #[error(transparent)]
+    Targets(#[from] TooManyTargets),
+    #[error("cannot publish a card: {0}")]
+    Own(String),
 }
 
-/// Why a connection ends.
+/// Endpoints that are not published.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CloseReason {
-    #[error("refused here: {0}")]
-    RefusedHere(Refusal),
-    #[error("refused by the peer: {0}")]
-    RefusedThere(Refusal),
-    #[error("another connection to the same peer was kept")]
-    Duplicate,
-    #[error("the peer restarted and has connected again")]
-    Replaced,
-    #[error("nothing heard for {0} probes")]
-    Silent(u8),
-    #[error("more connections than needed")]
-    Surplus,
-    #[error("we leave the mesh")]
-    Goodbye,
-    #[error("the peer broke the protocol: {0}")]
-    Protocol(String),
-    /// What the shell saw: reset, end of stream, a record that does not open.
-    #[error("{0}")]
-    Transport(String),
+pub enum EndpointsError {
+    #[error("endpoint `{container}` has a list or text over its limit")]
+    OverLimit { container: String },
+    #[error("{0} endpoints are more than the {ENDPOINTS_MAX} that one peer may have")]
+    TooMany(usize),
+}
+
+/// Whether we take part in the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    Here,
+    /// We said goodbye, or another daemon has our key: nothing is dialled or accepted.
+    Left,
 }
 
 /// This peer's view of the mesh; see the module.
 #[derive(Debug)]
 pub struct Node {
-    identity: Identity,
-    card: Card,
+    listen_port: u16,
+    connection_limit: usize,
+    discovery: Discovery,
+    presence: Presence,
+    own: Own,
+    verifier: Verifier,
+    links: Links,
     connector: Connector,
+    degree: Degree,
+    members: Members,
+    store: Store,
+    exchange: Exchange,
+    topology: Topology,
+    direct_sessions: BTreeSet<PeerKey>,
+    /// The highest attachment time seen.
+    lamport: u64,
+    claims: Arc<Claims>,
+    claims_stale: bool,
+    /// Computed when asked for, forgotten when an edge changes.
+    relays: OnceCell<Arc<Relays>>,
+    /// A change of the view was told and the view not asked for since.
+    view_told: Cell<bool>,
+    timers: Timers,
+    /// The time of the latest input.
+    now: Instant,
     outputs: VecDeque<Output>,
 }
 
@@ -150,80 +171,106 @@ impl Node {
         now: Instant,
         wall: UnixTime,
     ) -> Result<Self, ConfigError> {
-        let incarnation = wall.0.max(restored.incarnation + 1);
-        let card = Card {
-            mesh: config.mesh,
-            key: identity.key(),
-            noise_key: identity.noise_key(),
-            name: config.name,
-            nickname: config.nickname,
-            bridge_mac: config.bridge_mac,
-            addresses: config.addresses,
-            trusted_subnets: config.trusted_subnets,
-            instance_id: config.instance_id,
-            machine: config.machine,
-            incarnation,
-        };
-        SignedCard::sign(&card, &identity)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut verifier = Verifier::new(identity.scheme(), config.mesh);
+        let incarnation = wall.0.max(restored.incarnation.saturating_add(1));
+        let own =
+            Own::new(config.card(&identity, incarnation), identity, &mut verifier).map_err(|error| match error {
+                OwnError::Card(error) => ConfigError::Card(error),
+                OwnError::Set(error) => ConfigError::Own(error.to_string()),
+            })?;
         let connector_config = crate::connector::Config {
             discovery: config.discovery,
             default_port: config.listen_port,
             connection_limit: config.connection_limit,
         };
-        let mut connector = Connector::new(connector_config, seed);
-        connector.connect(&config.targets, Earlier::Keep, now)?;
-        Ok(Self { identity, card, connector, outputs: VecDeque::new() })
+        let mut node = Self {
+            listen_port: config.listen_port,
+            connection_limit: config.connection_limit,
+            discovery: config.discovery,
+            presence: Presence::Here,
+            topology: Topology::new(Arc::clone(own.set())),
+            own,
+            verifier,
+            links: Links::default(),
+            connector: Connector::new(connector_config, rng.next_u64()),
+            degree: Degree::new(rng.next_u64()),
+            members: Members::default(),
+            store: Store::default(),
+            exchange: Exchange::default(),
+            direct_sessions: BTreeSet::new(),
+            lamport: 0,
+            claims: Arc::default(),
+            claims_stale: false,
+            relays: OnceCell::new(),
+            view_told: Cell::new(false),
+            timers: Timers::new(&mut rng, now),
+            now,
+            outputs: VecDeque::from([Output::Persist(Persist::Incarnation(incarnation))]),
+        };
+        node.store.insert(Arc::clone(node.own.set()), None);
+        node.store.list(&node.own.card().key);
+        node.restore(restored, now);
+        node.connector.connect(&config.targets, Earlier::Keep, now)?;
+        node.finish(now);
+        Ok(node)
+    }
+
+    /// Takes up what was persisted. Sets are held, not part of the graph, until a neighbour vouches for them.
+    fn restore(&mut self, restored: Restored, now: Instant) {
+        for bytes in restored.members {
+            let member = match StoredMember::decode(&bytes, &mut self.verifier) {
+                Ok(member) => member,
+                Err(error) => {
+                    self.warn(Warning::BadState { problem: error.to_string() });
+                    continue;
+                }
+            };
+            let Content::Card(signed) = member.card.content() else { continue };
+            let Ok(card) = self.verifier.check(signed) else { continue };
+            if card.key == self.key() {
+                continue;
+            }
+            self.members.restore(&card, &member.card, member.address, now);
+            if let Some(set) = member.set {
+                self.note_endpoints(&set);
+                self.store.insert(set, None);
+            }
+        }
     }
 
     pub fn key(&self) -> PeerKey {
-        self.identity.key()
+        self.own.card().key
     }
 
     /// Our card as handshakes carry it; it changes when we are renamed or jump to a higher incarnation.
-    pub fn signed_card(&self) -> SignedCard {
-        todo!("{:?}", self.card)
-    }
-
-    /// `dial` led to no authenticated connection.
-    pub fn handle_dial_failed(&mut self, dial: DialId, error: &DialError, now: Instant) {
-        self.connector.handle_failed(dial, error, now);
-    }
-
-    /// A connection is open and its other end authenticated. Whether we keep it is told by the outputs.
-    pub fn handle_connected(&mut self, connection: ConnectionId, link: Link, now: Instant) {
-        let _ = (connection, link, now);
-    }
-
-    pub fn handle_message(&mut self, connection: ConnectionId, message: Message, now: Instant) {
-        let _ = (connection, message, now);
-    }
-
-    /// A connection ended otherwise than by [`Output::Close`].
-    pub fn handle_closed(&mut self, connection: ConnectionId, reason: CloseReason, now: Instant) {
-        let _ = (connection, reason, now);
-    }
-
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.connector.handle_timeout(now);
-    }
-
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.connector.poll_timeout()
+    pub const fn signed_card(&self) -> &SignedCard {
+        self.own.signed_card()
     }
 
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
+    /// `dial` led to no authenticated connection.
+    pub fn handle_dial_failed(&mut self, dial: DialId, error: &DialError, now: Instant) {
+        self.connector.handle_failed(dial, error, now);
+        self.finish(now);
+    }
+
     /// # Errors
     /// When the targets would be too many; nothing is changed then.
     pub fn connect(&mut self, targets: &[Target], earlier: Earlier, now: Instant) -> Result<(), TooManyTargets> {
-        self.connector.connect(targets, earlier, now)
+        self.connector.connect(targets, earlier, now)?;
+        self.view_changed();
+        self.finish(now);
+        Ok(())
     }
 
     pub fn forget(&mut self, targets: &[Target], now: Instant) {
-        let _ = now;
         self.connector.forget(targets);
+        self.view_changed();
+        self.finish(now);
     }
 
     /// Replaces our endpoints.
@@ -235,64 +282,82 @@ impl Node {
         endpoints: BTreeMap<EndpointId, Endpoint>,
         now: Instant,
     ) -> Result<(), EndpointsError> {
-        let _ = (endpoints, now);
+        if endpoints.len() > ENDPOINTS_MAX {
+            return Err(EndpointsError::TooMany(endpoints.len()));
+        }
+        if let Some(endpoint) = endpoints.values().find(|endpoint| !endpoint.is_within_limits()) {
+            return Err(EndpointsError::OverLimit { container: endpoint.container.clone() });
+        }
+        let latest = endpoints.values().map(|endpoint| endpoint.attached).max();
+        self.lamport = self.lamport.max(latest.unwrap_or_default());
+        self.own.set_endpoints(endpoints, now);
+        self.claims_stale = true;
+        self.finish(now);
         Ok(())
     }
 
     /// The Lamport time for an endpoint that is attached now: later than every attachment known here.
-    pub fn next_attach_time(&self) -> u64 {
-        0
+    pub const fn next_attach_time(&self) -> u64 {
+        self.lamport.saturating_add(1)
     }
 
     /// The peers with which the datapath has a direct session; published on our edges.
     pub fn set_direct_sessions(&mut self, peers: BTreeSet<PeerKey>, now: Instant) {
-        let _ = (peers, now);
+        let changed: Vec<PeerKey> = self.direct_sessions.symmetric_difference(&peers).copied().collect();
+        self.direct_sessions = peers;
+        for peer in changed {
+            self.update_edge(&peer, now);
+        }
+        self.finish(now);
+    }
+
+    fn session(&self, peer: &PeerKey) -> Session {
+        if self.direct_sessions.contains(peer) { Session::Direct } else { Session::Indirect }
     }
 
     /// Where the sleeve of `peer` was last heard; kept with the peer across restarts.
     pub fn set_address(&mut self, peer: PeerKey, address: SocketAddr) {
-        let _ = (peer, address);
+        self.members.set_address(&peer, address);
     }
 
     /// Tells everyone that we leave for good, and closes every connection.
     pub fn say_goodbye(&mut self, now: Instant) {
-        let _ = now;
+        let card = self.own.card();
+        let goodbye = Goodbye::sign(self.own.identity(), card.mesh, card.incarnation);
+        self.leave(&Message::Goodbye(goodbye), &CloseReason::Goodbye, now);
     }
 
-    pub fn view(&self) -> View {
-        todo!()
-    }
-
-    /// How many peers we know to be reachable, ourselves included; cheap.
-    pub fn reachable_count(&self) -> usize {
-        1
+    /// How many peers are reachable, ourselves included; cheap.
+    pub const fn reachable_count(&self) -> usize {
+        self.topology.reachable_count()
     }
 
     /// Whether `peer` is reachable; cheap.
     pub fn is_reachable(&self, peer: &PeerKey) -> bool {
-        *peer == self.key()
+        self.topology.is_reachable(peer)
     }
 
     /// How many connections are open; cheap.
     pub fn connection_count(&self) -> usize {
-        0
+        self.links.len()
     }
-}
 
-/// A configuration that makes no node.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    #[error(transparent)]
-    Card(#[from] CardError),
-    #[error(transparent)]
-    Targets(#[from] TooManyTargets),
-}
+    /// What a peer publishes, as far as we know; cheap.
+    pub fn set_of(&self, peer: &PeerKey) -> Option<&Arc<Set>> {
+        self.store.get(peer)
+    }
 
-/// Endpoints that are not published.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EndpointsError {
-    #[error("endpoint `{container}` has a list or text over its limit")]
-    OverLimit { container: String },
-    #[error("{0} endpoints are more than a peer may have")]
-    TooMany(usize),
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn warn(&mut self, warning: Warning) {
+        self.event(Event::Warning(warning));
+    }
+
+    fn view_changed(&mut self) {
+        if !self.view_told.replace(true) {
+            self.event(Event::ViewChanged);
+        }
+    }
 }

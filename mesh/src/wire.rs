@@ -106,6 +106,8 @@ pub enum Refusal {
     Referral { contacts: Vec<Contact> },
     #[error("its connection limit is reached")]
     ConnectionLimit,
+    #[error("it has more connections than it needs")]
+    Surplus,
     #[error("two live daemons have the key {key}: was the state directory copied?")]
     DuplicateIdentity { key: PeerKey },
 }

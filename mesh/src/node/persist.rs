@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::card::SignedCard;
 use crate::identity::PeerKey;
 use crate::name::PeerName;
-use crate::store::Part;
+use crate::store::{CardRecord, Content, Part, Record, RecordKey, Set, SetError};
+use crate::verifier::Verifier;
 
 /// Something to make durable before any later output is carried out.
 #[derive(Clone, Debug)]
@@ -19,23 +19,67 @@ pub enum Persist {
     /// The name in use: a collision took the earlier one away.
     Name(PeerName),
     /// A peer, replacing what is stored under its key.
-    Member(Box<Member>),
+    Member(StoredMember),
 }
 
-/// A peer as it is remembered.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Member {
+/// A peer as it is remembered: its card, its last set and where its sleeve was last heard. Cheap to keep, encoded only
+/// when it is written.
+#[derive(Clone, Debug)]
+pub struct StoredMember {
     pub key: PeerKey,
-    pub card: SignedCard,
-    /// Its last set, whole; empty when nothing of it is to be kept.
-    pub set: Vec<Arc<Part>>,
-    /// Where its sleeve was last heard.
-    pub address: Option<SocketAddr>,
+    pub(super) card: Record,
+    pub(super) set: Option<Arc<Set>>,
+    pub(super) address: Option<SocketAddr>,
 }
 
 /// What was persisted, read back; empty at the first start.
 #[derive(Clone, Debug, Default)]
 pub struct Restored {
     pub incarnation: u64,
-    pub members: Vec<Member>,
+    /// Each as [`StoredMember::encode`] made it.
+    pub members: Vec<Vec<u8>>,
+}
+
+/// The bytes of a stored member.
+#[derive(Serialize, Deserialize)]
+struct Image {
+    card: Record,
+    /// The set without its card; empty when nothing of it is to be kept.
+    parts: Vec<Arc<Part>>,
+    address: Option<SocketAddr>,
+}
+
+/// Bytes that are no stored member.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    #[error("a stored peer does not decode")]
+    Malformed,
+    #[error("a stored peer is not what it signed: {0}")]
+    Set(#[from] SetError),
+}
+
+impl StoredMember {
+    pub fn encode(&self) -> Vec<u8> {
+        let parts = self.set.as_ref().map(|set| Part::split(set, CardRecord::Omit)).unwrap_or_default();
+        let parts = parts.into_iter().map(Arc::new).collect();
+        let image = Image { card: self.card.clone(), parts, address: self.address };
+        // Encoding into memory cannot fail: no type here refuses to be serialised.
+        postcard::to_stdvec(&image).unwrap_or_default()
+    }
+
+    /// # Errors
+    /// When `bytes` are not what [`Self::encode`] made, or not what the peer signed.
+    pub fn decode(bytes: &[u8], verifier: &mut Verifier) -> Result<Self, RestoreError> {
+        let image: Image = postcard::from_bytes(bytes).map_err(|_| RestoreError::Malformed)?;
+        let Content::Card(signed) = image.card.content() else { return Err(RestoreError::Malformed) };
+        let card = verifier.check(signed).map_err(|error| SetError::BadCard { owner: PeerKey([0; 32]), error })?;
+        let set = match image.parts.as_slice() {
+            [] => None,
+            parts => Some(Part::join(parts, Some(&image.card), verifier)?),
+        };
+        if set.as_ref().is_some_and(|set| set.owner() != card.key || set.get(&RecordKey::Card) != Some(&image.card)) {
+            return Err(RestoreError::Malformed);
+        }
+        Ok(Self { key: card.key, card: image.card, set, address: image.address })
+    }
 }

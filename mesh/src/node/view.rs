@@ -1,20 +1,24 @@
 //! What a node knows, as plain values for the router, `status` and the simulator. Sets and tables are shared, so that a
 //! view of a thousand peers is cheap.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::Node;
+use super::claims::Claims;
+use super::links::Phase;
 use crate::card::{Card, SignedCard};
 use crate::connector::{AttemptState, ConnectionId, Destination, Target};
 use crate::identity::PeerKey;
-use crate::name::MacAddr;
+use crate::members::{HOLD, Member, Reach};
+use crate::routes::{Relays, relays};
 use crate::store::{Direction, Set};
 use crate::time::Instant;
 
 #[derive(Clone, Debug)]
 pub struct View {
-    pub card: Arc<Card>,
+    pub card: Card,
     /// The same card as it travels in handshakes.
     pub signed_card: SignedCard,
     /// What we publish ourselves.
@@ -81,19 +85,70 @@ pub enum ConnectionState {
     Dialling(AttemptState),
 }
 
-/// Who has which MAC and which address, conflicts decided: among owners that are reachable, else among those held, the
-/// higher (time of attachment, owner key) wins.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Claims {
-    pub macs: BTreeMap<MacAddr, PeerKey>,
-    pub addresses: BTreeMap<IpAddr, AddressClaim>,
-}
+impl Node {
+    /// What this node knows now. After an [`Event::ViewChanged`](super::Event::ViewChanged) this is asked for before
+    /// the next one comes.
+    pub fn view(&self) -> View {
+        self.view_told.set(false);
+        View {
+            card: self.own.card().clone(),
+            signed_card: self.own.signed_card().clone(),
+            own: Arc::clone(self.own.set()),
+            peers: self.members.iter().map(|(key, member)| (*key, self.view_peer(key, member))).collect(),
+            connections: self.view_connections(),
+            targets: self.connector.targets().cloned().collect(),
+            claims: Arc::clone(&self.claims),
+            relays: Arc::clone(self.relays.get_or_init(|| Arc::new(relays(self.own.set(), &self.topology)))),
+        }
+    }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddressClaim {
-    pub owner: PeerKey,
-    pub mac: MacAddr,
-}
+    fn view_peer(&self, key: &PeerKey, member: &Member) -> PeerView {
+        let standing = match member.reach {
+            Reach::Reachable { since } if self.links.live_to(key).is_some() => Standing::Neighbour { since },
+            Reach::Reachable { since } => Standing::Member { since },
+            Reach::Unreachable { since } if member.departed.is_none() && self.now.since(since) < HOLD => {
+                Standing::Held { since, until: since + HOLD }
+            }
+            Reach::Unreachable { since } | Reach::Heard { since } => Standing::Gone { since },
+        };
+        PeerView {
+            card: Arc::clone(&member.card),
+            standing,
+            set: self.store.get(key).cloned(),
+            address: member.address,
+        }
+    }
 
-/// For each peer without a direct session of ours: neighbours with one that can relay towards it, best first.
-pub type Relays = BTreeMap<PeerKey, Vec<PeerKey>>;
+    /// Connections that the connector's goals led to or found, then the others, then goals without one.
+    fn view_connections(&self) -> Vec<ConnectionView> {
+        let mut views: Vec<ConnectionView> = Vec::new();
+        for (id, connection) in self.links.iter() {
+            let state = match connection.phase {
+                Phase::Opening => ConnectionState::Pending { connection: *id },
+                Phase::Live { since } => ConnectionState::Established { connection: *id, since },
+            };
+            views.push(ConnectionView {
+                direction: connection.direction(),
+                destination: Destination::Address(connection.remote),
+                peer: Some(connection.peer),
+                state,
+                last_error: None,
+            });
+        }
+        let mut shown: BTreeSet<Destination> = BTreeSet::new();
+        for attempt in self.connector.attempts() {
+            let is_idle = matches!(attempt.state, AttemptState::Connected(_) | AttemptState::Resting);
+            if is_idle || !shown.insert(attempt.destination.clone()) {
+                continue;
+            }
+            views.push(ConnectionView {
+                direction: Direction::Outbound,
+                destination: attempt.destination.clone(),
+                peer: attempt.peer,
+                state: ConnectionState::Dialling(attempt.state),
+                last_error: attempt.last_error.map(str::to_owned),
+            });
+        }
+        views
+    }
+}

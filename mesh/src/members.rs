@@ -1,0 +1,241 @@
+//! Every peer whose card is known: who it is, whether it is reachable, and what is to be remembered of it.
+//!
+//! ```text
+//!   Heard ──────────► Reachable ◄────────► Unreachable ── an hour ──► its set is dropped, its identity stays
+//!   (never reachable: forgotten after 30 s)      └── goodbye: its set is dropped at once
+//! ```
+//!
+//! Invariants:
+//! - a member's card is the newest that was seen, and was checked;
+//! - of two reachable members with one name, [`Members::holder`] is the one with the lower key;
+//! - there are at most [`OWNERS_MAX`] members, as in the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::card::Card;
+use crate::identity::PeerKey;
+use crate::name::PeerName;
+use crate::store::{OWNERS_MAX, Record, Tag};
+use crate::time::Instant;
+
+/// How long the kernel entries of an unreachable peer are held.
+pub const HOLD: Duration = Duration::from_secs(120);
+/// How long the set of an unreachable peer is kept.
+const KEEP: Duration = Duration::from_secs(3_600);
+/// How long a peer that was heard of may take to become reachable.
+const HEARD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How far a peer is from us, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Its card or set arrived, no chain of edges leads to it, and none ever did.
+    Heard {
+        since: Instant,
+    },
+    Reachable {
+        since: Instant,
+    },
+    Unreachable {
+        since: Instant,
+    },
+}
+
+impl Reach {
+    pub const fn is_reachable(self) -> bool {
+        matches!(self, Self::Reachable { .. })
+    }
+
+    pub const fn since(self) -> Instant {
+        match self {
+            Self::Heard { since } | Self::Reachable { since } | Self::Unreachable { since } => since,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub card: Arc<Card>,
+    /// The card as it was signed, and as it is in the member's set.
+    pub record: Record,
+    pub reach: Reach,
+    /// The incarnation that said goodbye; a higher one is back.
+    pub departed: Option<u64>,
+    /// Where its sleeve was last heard.
+    pub address: Option<SocketAddr>,
+}
+
+/// All members but ourselves.
+#[derive(Debug, Default)]
+pub struct Members {
+    members: BTreeMap<PeerKey, Member>,
+    /// Of reachable members.
+    names: BTreeMap<PeerName, PeerKey>,
+    /// Those to be persisted again.
+    changed: BTreeSet<PeerKey>,
+    unreachable: usize,
+}
+
+impl Members {
+    pub fn get(&self, key: &PeerKey) -> Option<&Member> {
+        self.members.get(key)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&PeerKey, &Member)> {
+        self.members.iter()
+    }
+
+    /// The card of the member that `tag` names, as the record that it is in its set.
+    pub fn card_record(&self, tag: Tag) -> Option<Record> {
+        let (key, member) = self.members.range(tag.first_key()..).next()?;
+        (Tag::from(key) == tag).then(|| member.record.clone())
+    }
+
+    /// The reachable member called `name`.
+    pub fn holder(&self, name: PeerName) -> Option<PeerKey> {
+        self.names.get(&name).copied()
+    }
+
+    /// How many members are not reachable; while there are some, [`Self::expire`] has work.
+    pub const fn unreachable_count(&self) -> usize {
+        self.unreachable
+    }
+
+    /// Notes a checked card, unless a newer one is known. `record` is the card as signed. Returns the other reachable
+    /// member of the same name, if there is one.
+    pub fn note_card(&mut self, card: &Arc<Card>, record: &Record, now: Instant) -> Option<PeerKey> {
+        match self.members.get_mut(&card.key) {
+            Some(member) if member.card.incarnation > card.incarnation || member.record == *record => None,
+            Some(member) => {
+                let renamed_from = member.card.name;
+                member.card = Arc::clone(card);
+                member.record = record.clone();
+                if member.departed.is_some_and(|departed| departed < card.incarnation) {
+                    member.departed = None;
+                }
+                let is_renamed = member.reach.is_reachable() && renamed_from != card.name;
+                self.changed.insert(card.key);
+                if !is_renamed {
+                    return None;
+                }
+                self.release_name(renamed_from, &card.key);
+                self.take_name(card.name, card.key)
+            }
+            None => {
+                if self.members.len() < OWNERS_MAX {
+                    self.insert(card, record, Reach::Heard { since: now }, None);
+                }
+                None
+            }
+        }
+    }
+
+    /// A member as it was persisted: unreachable as of now.
+    pub fn restore(&mut self, card: &Arc<Card>, record: &Record, address: Option<SocketAddr>, now: Instant) {
+        if self.members.len() < OWNERS_MAX && !self.members.contains_key(&card.key) {
+            self.insert(card, record, Reach::Unreachable { since: now }, address);
+        }
+    }
+
+    fn insert(&mut self, card: &Arc<Card>, record: &Record, reach: Reach, address: Option<SocketAddr>) {
+        let (card, record) = (Arc::clone(card), record.clone());
+        self.unreachable += 1;
+        self.members.insert(card.key, Member { card, record, reach, departed: None, address });
+    }
+
+    /// Returns the other reachable member of the same name, if there is one.
+    pub fn set_reachable(&mut self, key: &PeerKey, now: Instant) -> Option<PeerKey> {
+        let member = self.members.get_mut(key)?;
+        if !member.reach.is_reachable() {
+            member.reach = Reach::Reachable { since: now };
+            self.unreachable -= 1;
+            self.changed.insert(*key);
+        }
+        let name = member.card.name;
+        self.take_name(name, *key)
+    }
+
+    pub fn set_unreachable(&mut self, key: &PeerKey, now: Instant) {
+        let Some(member) = self.members.get_mut(key) else { return };
+        if member.reach.is_reachable() {
+            member.reach = Reach::Unreachable { since: now };
+            self.unreachable += 1;
+            let name = member.card.name;
+            self.release_name(name, key);
+        }
+    }
+
+    /// The lower key holds a name that two claim.
+    fn take_name(&mut self, name: PeerName, key: PeerKey) -> Option<PeerKey> {
+        let other = self.names.get(&name).copied().filter(|other| *other != key);
+        self.names.insert(name, other.map_or(key, |other| other.min(key)));
+        other
+    }
+
+    fn release_name(&mut self, name: PeerName, key: &PeerKey) {
+        if self.names.get(&name) == Some(key) {
+            self.names.remove(&name);
+        }
+    }
+
+    /// The member's incarnation `incarnation` has left for good. Returns whether that is news.
+    pub fn depart(&mut self, key: &PeerKey, incarnation: u64) -> bool {
+        let Some(member) = self.members.get_mut(key) else { return false };
+        if incarnation < member.card.incarnation || member.departed >= Some(incarnation) {
+            return false;
+        }
+        member.departed = Some(incarnation);
+        self.changed.insert(*key);
+        true
+    }
+
+    /// Whether `incarnation` of the member has left for good.
+    pub fn has_departed(&self, key: &PeerKey, incarnation: u64) -> bool {
+        self.members.get(key).is_some_and(|member| member.departed >= Some(incarnation))
+    }
+
+    pub fn set_address(&mut self, key: &PeerKey, address: SocketAddr) {
+        if let Some(member) = self.members.get_mut(key)
+            && member.address != Some(address)
+        {
+            member.address = Some(address);
+            self.changed.insert(*key);
+        }
+    }
+
+    /// Its set has changed: what is persisted is out of date.
+    pub fn note_change(&mut self, key: &PeerKey) {
+        self.changed.insert(*key);
+    }
+
+    /// The members to persist since this was last called; those never reachable are not.
+    pub fn take_changed(&mut self) -> Vec<PeerKey> {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.retain(|key| self.members.get(key).is_some_and(|member| !matches!(member.reach, Reach::Heard { .. })));
+        changed.into_iter().collect()
+    }
+
+    pub fn has_changes(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Forgets members that were heard of and did not become reachable, and returns all whose sets are to be dropped.
+    pub fn expire(&mut self, now: Instant) -> Vec<PeerKey> {
+        let is_over = |member: &Member| match member.reach {
+            Reach::Heard { since } => now.since(since) >= HEARD_TIMEOUT,
+            Reach::Reachable { .. } => false,
+            Reach::Unreachable { since } => now.since(since) >= KEEP,
+        };
+        let expired: Vec<PeerKey> =
+            self.members.iter().filter(|(_, member)| is_over(member)).map(|(key, _)| *key).collect();
+        for key in &expired {
+            if self.members.get(key).is_some_and(|member| matches!(member.reach, Reach::Heard { .. })) {
+                self.members.remove(key);
+                self.unreachable -= 1;
+            }
+        }
+        expired
+    }
+}

@@ -1,0 +1,292 @@
+//! Messages come in; a set is accepted; who is reachable follows from it.
+
+use std::sync::Arc;
+
+use super::claims::{Tally, Weight};
+use super::links::Phase;
+use super::{CloseReason, Event, Node, Presence, Warning};
+use crate::connector::ConnectionId;
+use crate::identity::PeerKey;
+use crate::store::{Content, Received, RecordKey, Set, Tag};
+use crate::time::Instant;
+use crate::topology::Change;
+use crate::wire::{Goodbye, Message, Offer, Summary, Versions};
+
+/// With so few sets a list of versions is shorter than the hashes that would find the differing ones.
+const LISTED_AT_ONCE_MAX: usize = 32;
+
+impl Node {
+    pub fn handle_message(&mut self, connection: ConnectionId, message: Message, now: Instant) {
+        let Some(state) = self.links.get_mut(connection) else { return };
+        state.was_heard = true;
+        match (state.phase, message) {
+            (_, Message::Refusal(refusal)) => self.handle_refusal(connection, refusal, now),
+            (Phase::Opening, Message::Open(summary)) => self.handle_open(connection, summary, now),
+            (Phase::Opening, _) => self.close_for_breach(connection, "it spoke before opening".into(), now),
+            (Phase::Live { .. }, message) => self.handle_gossip(connection, message, now),
+        }
+        self.finish(now);
+    }
+
+    fn handle_open(&mut self, connection: ConnectionId, summary: Summary, now: Instant) {
+        self.go_live(connection, now);
+        self.publish(now);
+        // Both ends sent a hash; one of them answering is enough.
+        let is_ours_to_answer = self.links.get(connection).is_some_and(|state| self.key() < state.peer);
+        if is_ours_to_answer {
+            self.handle_summary(connection, summary);
+        }
+    }
+
+    fn handle_gossip(&mut self, connection: ConnectionId, message: Message, now: Instant) {
+        match message {
+            Message::Probe | Message::Open(_) | Message::Refusal(_) => {}
+            Message::Offers(offers) => self.handle_offers(connection, &offers, now),
+            Message::Asks(asks) => self.exchange.handle_asks(connection, &asks, &mut self.store),
+            Message::Delta(delta) => {
+                let received = self.exchange.handle_delta(connection, delta, &self.store, &mut self.verifier, now);
+                self.receive(connection, received, now);
+            }
+            Message::Part(part) => {
+                match self.exchange.handle_part(connection, part, &self.members, &mut self.verifier, now) {
+                    Ok(received) => self.receive(connection, received, now),
+                    Err(error) => self.close_for_breach(connection, error.to_string(), now),
+                }
+            }
+            Message::Summary(summary) => self.handle_summary(connection, summary),
+            Message::Buckets(buckets) => {
+                let differing = self.store.differing(&buckets);
+                self.send_versions(connection, differing);
+            }
+            Message::Versions(versions) => self.handle_versions(connection, &versions, now),
+            Message::Goodbye(goodbye) => self.handle_goodbye(connection, goodbye, now),
+        }
+    }
+
+    fn handle_summary(&mut self, connection: ConnectionId, theirs: Summary) {
+        if theirs == self.store.summary() {
+            return;
+        }
+        if self.store.len() <= LISTED_AT_ONCE_MAX {
+            self.send_versions(connection, u64::MAX);
+        } else {
+            self.send(connection, Message::Buckets(self.store.buckets()));
+        }
+    }
+
+    fn send_versions(&mut self, connection: ConnectionId, buckets: u64) {
+        for versions in self.store.versions(buckets) {
+            self.send(connection, Message::Versions(versions));
+        }
+    }
+
+    fn handle_versions(&mut self, connection: ConnectionId, versions: &Versions, now: Instant) {
+        self.handle_offers(connection, &versions.offers, now);
+        let owners = self.store.newer_than(versions);
+        self.exchange.offer(connection, &owners, &self.store);
+    }
+
+    fn handle_offers(&mut self, connection: ConnectionId, offers: &[Offer], now: Instant) {
+        let own = Tag::from(&self.key());
+        for offer in offers {
+            if offer.owner == own {
+                self.handle_own_version(offer.version, now);
+            } else {
+                self.vouch(offer);
+            }
+        }
+        if self.presence == Presence::Here {
+            self.exchange.handle_offers(connection, offers, &self.store, &self.members, now);
+        }
+    }
+
+    /// A neighbour has the same version of a set that we hold outside the graph (from before a restart or a partition):
+    /// it is current.
+    fn vouch(&mut self, offer: &Offer) {
+        if let Some(owner) = self.store.find(offer.owner)
+            && !self.topology.contains(&owner)
+            && let Some(set) = self.store.get(&owner)
+            && set.version() == offer.version
+        {
+            self.topology.update(Arc::clone(set), None);
+        }
+    }
+
+    fn receive(&mut self, from: ConnectionId, received: Option<Received>, now: Instant) {
+        let Some(Received { set, delta }) = received else { return };
+        let owner = set.owner();
+        if owner == self.key() {
+            self.handle_own_version(set.version(), now);
+            return;
+        }
+        if self.members.has_departed(&owner, set.version().incarnation) {
+            return;
+        }
+        let peers = delta.as_ref().map(|delta| delta.peers());
+        let touches_endpoints = delta.as_ref().is_none_or(|delta| delta.touches_endpoints());
+        let was_known = self.store.get(&owner).is_some();
+        if !self.store.insert(Arc::clone(&set), delta) {
+            return;
+        }
+        if let Some(card) = set.get(&RecordKey::Card) {
+            let collision = self.members.note_card(set.card(), card, now);
+            self.resolve_names(&owner, collision, now);
+        }
+        self.members.note_change(&owner);
+        if touches_endpoints && (was_known || set.endpoints().next().is_some()) {
+            self.note_endpoints(&set);
+        }
+        self.relays.take();
+        self.topology.update(set, peers.as_deref());
+        self.follow_topology(now);
+        if self.store.is_listed(&owner) {
+            self.exchange.announce(owner, Some(from), &self.store, now);
+        }
+        self.view_changed();
+    }
+
+    pub(super) fn note_endpoints(&mut self, set: &Set) {
+        let latest = set.endpoints().map(|(_, endpoint)| endpoint.attached).max();
+        self.lamport = self.lamport.max(latest.unwrap_or_default());
+        self.claims_stale = true;
+    }
+
+    /// Publishes what is due.
+    pub(super) fn publish(&mut self, now: Instant) {
+        match self.own.publish(&mut self.verifier, now) {
+            Ok(Some(set)) => {
+                let owner = set.owner();
+                self.store.insert(Arc::clone(&set), None);
+                self.relays.take();
+                self.topology.update(set, None);
+                self.exchange.announce(owner, None, &self.store, now);
+                self.view_changed();
+            }
+            Ok(None) => {}
+            Err(error) => self.warn(Warning::NotPublished { problem: error.to_string() }),
+        }
+    }
+
+    /// Lists who became reachable, unlists who is not.
+    pub(super) fn follow_topology(&mut self, now: Instant) {
+        while let Some(change) = self.topology.poll_change() {
+            match change {
+                Change::Up(peer) => {
+                    self.store.list(&peer);
+                    let collision = self.members.set_reachable(&peer, now);
+                    self.resolve_names(&peer, collision, now);
+                    self.exchange.announce(peer, None, &self.store, now);
+                    self.event(Event::PeerUp(peer));
+                }
+                Change::Down(peer) => {
+                    self.store.unlist(&peer);
+                    self.members.set_unreachable(&peer, now);
+                    self.event(Event::PeerDown(peer));
+                }
+            }
+            self.relays.take();
+            let has_endpoints =
+                |peer: &PeerKey| self.store.get(peer).is_some_and(|set| set.endpoints().next().is_some());
+            let (Change::Up(peer) | Change::Down(peer)) = change;
+            self.claims_stale |= has_endpoints(&peer);
+            self.degree.request_review(now);
+            self.view_changed();
+        }
+    }
+
+    /// Decides anew who has which MAC and address, and warns of what we lost.
+    pub(super) fn update_claims(&mut self) {
+        if !std::mem::take(&mut self.claims_stale) {
+            return;
+        }
+        let own = self.key();
+        let mut tally = Tally::default();
+        for set in self.store.sets().filter(|set| set.owner() != own) {
+            let is_live = self.topology.is_reachable(&set.owner());
+            let weight = if is_live { Weight::Live } else { Weight::Held };
+            set.endpoints().for_each(|(_, endpoint)| tally.add(set.owner(), weight, endpoint));
+        }
+        self.own.endpoints().values().for_each(|endpoint| tally.add(own, Weight::Live, endpoint));
+        let claims = tally.decide();
+        let lost = self.lost_claims(&claims);
+        if claims != *self.claims {
+            self.claims = Arc::new(claims);
+            self.view_changed();
+        }
+        lost.into_iter().for_each(|warning| self.warn(warning));
+    }
+
+    /// What of ours another owner has in `claims` and had not before.
+    fn lost_claims(&self, claims: &super::Claims) -> Vec<Warning> {
+        let own = self.key();
+        let mut lost = Vec::new();
+        for endpoint in self.own.endpoints().values() {
+            let mac = endpoint.mac;
+            if let Some(winner) = claims.macs.get(&mac).copied()
+                && winner != own
+                && self.claims.macs.get(&mac) != Some(&winner)
+            {
+                lost.push(Warning::MacTaken { mac, winner });
+            }
+            for address in endpoint.addresses.iter().map(|subnet| subnet.address) {
+                if let Some(claim) = claims.addresses.get(&address)
+                    && claim.owner != own
+                    && self.claims.addresses.get(&address).map(|claim| claim.owner) != Some(claim.owner)
+                {
+                    lost.push(Warning::AddressTaken { address, winner: claim.owner });
+                }
+            }
+        }
+        lost
+    }
+
+    /// A peer leaves for good: nothing of it is held, and everyone is told once.
+    fn handle_goodbye(&mut self, from: ConnectionId, goodbye: Goodbye, now: Instant) {
+        let owner = goodbye.owner;
+        if owner == self.key()
+            || !goodbye.is_signed(&self.verifier)
+            || !self.members.depart(&owner, goodbye.incarnation)
+        {
+            return;
+        }
+        self.drop_set(&owner);
+        self.follow_topology(now);
+        let others: Vec<ConnectionId> = self.links.live().map(|(id, _)| id).filter(|id| *id != from).collect();
+        for connection in others {
+            self.send(connection, Message::Goodbye(goodbye));
+        }
+        if self.links.get(from).is_some_and(|connection| connection.peer == owner) {
+            self.close(from, CloseReason::Transport("the peer left the mesh".into()), now);
+        }
+        self.view_changed();
+    }
+
+    /// Forgets what `owner` publishes.
+    pub(super) fn drop_set(&mut self, owner: &PeerKey) {
+        if let Some(set) = self.store.get(owner) {
+            self.claims_stale |= set.endpoints().next().is_some();
+        }
+        self.topology.remove(owner);
+        self.store.remove(owner);
+    }
+}
+
+impl crate::store::Delta {
+    /// The peers whose edges to the owner it touches.
+    fn peers(&self) -> Vec<PeerKey> {
+        let put = self.put.iter().filter_map(|record| match record.content() {
+            Content::Edge(edge) => Some(edge.peer),
+            Content::Card(_) | Content::Endpoint(..) => None,
+        });
+        let removed = self.removed.iter().filter_map(|key| match key {
+            RecordKey::Edge(peer) => Some(*peer),
+            RecordKey::Card | RecordKey::Endpoint(_) => None,
+        });
+        put.chain(removed).collect()
+    }
+
+    fn touches_endpoints(&self) -> bool {
+        self.put.iter().any(|record| matches!(record.content(), Content::Endpoint(..)))
+            || self.removed.iter().any(|key| matches!(key, RecordKey::Endpoint(_)))
+    }
+}

@@ -1,0 +1,194 @@
+//! What we publish of ourselves, and when.
+//!
+//! ```text
+//!   connected, session ──► edges     ┐ dirty ── the first at once, then at most every 500 ms / 50 ms ──► next version
+//!   set_endpoints      ──► endpoints ┘
+//! ```
+//!
+//! Invariants:
+//! - versions of our own set only grow, also past versions that others remember of an earlier life;
+//! - a published set has our present card, edges and endpoints, all of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::card::{Card, CardError, SignedCard};
+use crate::identity::{Identity, PeerKey};
+use crate::name::PeerName;
+use crate::store::{Content, Draft, Edge, Endpoint, EndpointId, Record, RecordKey, Set, SetError, Version};
+use crate::time::Instant;
+use crate::verifier::Verifier;
+
+const EDGES_INTERVAL: Duration = Duration::from_millis(500);
+const ENDPOINTS_INTERVAL: Duration = Duration::from_millis(50);
+/// How far above a heard incarnation of ours we jump. Recognisable: whoever hears its own incarnation plus this much is
+/// heard by a live twin, which started earlier.
+pub(super) const JUMP: u64 = 1_000;
+
+/// When one kind of record was published last and is to be published next.
+#[derive(Debug, Default)]
+struct Pace {
+    last: Option<Instant>,
+    due: Option<Instant>,
+}
+
+impl Pace {
+    fn note_change(&mut self, interval: Duration, now: Instant) {
+        let earliest = self.last.map_or(now, |last| last + interval);
+        self.due.get_or_insert(earliest.max(now));
+    }
+
+    fn note_published(&mut self, now: Instant) {
+        if self.due.take().is_some() {
+            self.last = Some(now);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Own {
+    identity: Identity,
+    card: Card,
+    signed: SignedCard,
+    card_record: Record,
+    edges: BTreeMap<PeerKey, Edge>,
+    endpoints: BTreeMap<EndpointId, Endpoint>,
+    set: Arc<Set>,
+    edges_pace: Pace,
+    endpoints_pace: Pace,
+}
+
+/// A card that cannot be published.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum OwnError {
+    #[error(transparent)]
+    Card(#[from] CardError),
+    #[error(transparent)]
+    Set(#[from] SetError),
+}
+
+impl Own {
+    pub(super) fn new(card: Card, identity: Identity, verifier: &mut Verifier) -> Result<Self, OwnError> {
+        let signed = SignedCard::sign(&card, &identity)?;
+        let card_record = Record::new(Content::Card(signed.clone()));
+        let mut draft = Draft::new(card.key);
+        draft.put(card_record.clone())?;
+        let version = Version { incarnation: card.incarnation, counter: 1 };
+        let set = Arc::new(draft.sign(version, &identity, verifier)?);
+        Ok(Self {
+            identity,
+            card,
+            signed,
+            card_record,
+            edges: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            set,
+            edges_pace: Pace::default(),
+            endpoints_pace: Pace::default(),
+        })
+    }
+
+    pub(super) const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(super) const fn card(&self) -> &Card {
+        &self.card
+    }
+
+    pub(super) const fn signed_card(&self) -> &SignedCard {
+        &self.signed
+    }
+
+    pub(super) const fn set(&self) -> &Arc<Set> {
+        &self.set
+    }
+
+    pub(super) const fn endpoints(&self) -> &BTreeMap<EndpointId, Endpoint> {
+        &self.endpoints
+    }
+
+    pub(super) fn put_edge(&mut self, edge: Edge, now: Instant) {
+        if self.edges.get(&edge.peer) != Some(&edge) {
+            self.edges.insert(edge.peer, edge);
+            self.edges_pace.note_change(EDGES_INTERVAL, now);
+        }
+    }
+
+    pub(super) fn remove_edge(&mut self, peer: &PeerKey, now: Instant) {
+        if self.edges.remove(peer).is_some() {
+            self.edges_pace.note_change(EDGES_INTERVAL, now);
+        }
+    }
+
+    pub(super) fn set_endpoints(&mut self, endpoints: BTreeMap<EndpointId, Endpoint>, now: Instant) {
+        if self.endpoints != endpoints {
+            self.endpoints = endpoints;
+            self.endpoints_pace.note_change(ENDPOINTS_INTERVAL, now);
+        }
+    }
+
+    /// Takes another name or incarnation; published with the next version, which is due at once.
+    pub(super) fn set_card(&mut self, name: PeerName, incarnation: u64, now: Instant) -> Result<(), CardError> {
+        self.card.name = name;
+        self.card.incarnation = incarnation;
+        self.signed = SignedCard::sign(&self.card, &self.identity)?;
+        self.card_record = Record::new(Content::Card(self.signed.clone()));
+        self.edges_pace.due = Some(now);
+        Ok(())
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.edges_pace.due.into_iter().chain(self.endpoints_pace.due).min()
+    }
+
+    /// The next version, if one is due. An error leaves the published set as it was.
+    pub(super) fn publish(&mut self, verifier: &mut Verifier, now: Instant) -> Result<Option<Arc<Set>>, SetError> {
+        if self.poll_timeout().is_none_or(|due| due > now) {
+            return Ok(None);
+        }
+        self.edges_pace.note_published(now);
+        self.endpoints_pace.note_published(now);
+        let Version { incarnation, counter } = self.set.version();
+        let counter = if incarnation == self.card.incarnation { counter + 1 } else { 1 };
+        let version = Version { incarnation: self.card.incarnation, counter };
+        let mut draft = Draft::from_set(&self.set);
+        if !self.change(&mut draft)? && version.incarnation == incarnation {
+            return Ok(None);
+        }
+        self.set = Arc::new(draft.sign(version, &self.identity, verifier)?);
+        Ok(Some(Arc::clone(&self.set)))
+    }
+
+    /// Makes `draft`, which is as published, say what holds; returns whether anything differs.
+    fn change(&self, draft: &mut Draft) -> Result<bool, SetError> {
+        let is_gone = |key: &RecordKey| match key {
+            RecordKey::Card => false,
+            RecordKey::Edge(peer) => !self.edges.contains_key(peer),
+            RecordKey::Endpoint(id) => !self.endpoints.contains_key(id),
+        };
+        let gone: Vec<RecordKey> = self.set.records().map(Record::key).filter(is_gone).collect();
+        let mut changed = self.changed_records();
+        if self.set.get(&RecordKey::Card) != Some(&self.card_record) {
+            changed.push(self.card_record.clone());
+        }
+        gone.iter().for_each(|key| draft.remove(key));
+        let is_different = !gone.is_empty() || !changed.is_empty();
+        changed.into_iter().try_for_each(|record| draft.put(record))?;
+        Ok(is_different)
+    }
+
+    fn changed_records(&self) -> Vec<Record> {
+        let published = |key: RecordKey| self.set.get(&key).map(Record::content);
+        let edges = self.edges.values().filter_map(|edge| {
+            let content = Content::Edge(edge.clone());
+            (published(RecordKey::Edge(edge.peer)) != Some(&content)).then_some(content)
+        });
+        let endpoints = self.endpoints.iter().filter_map(|(id, endpoint)| match published(RecordKey::Endpoint(*id)) {
+            Some(Content::Endpoint(_, published)) if published == endpoint => None,
+            _ => Some(Content::Endpoint(*id, endpoint.clone())),
+        });
+        edges.chain(endpoints).map(Record::new).collect()
+    }
+}
