@@ -244,8 +244,8 @@ impl Node {
     }
 
     /// Our card as handshakes carry it; it changes when we are renamed or jump to a higher incarnation.
-    pub const fn signed_card(&self) -> &SignedCard {
-        self.own.signed_card()
+    pub fn signed_card(&self) -> SignedCard {
+        self.own.signed_card().clone()
     }
 
     pub fn poll_output(&mut self) -> Option<Output> {

@@ -11,7 +11,7 @@ use crate::connection;
 use crate::connector::{ConnectionId, Target};
 use crate::identity::{Hash, Identity, PeerKey, Scheme};
 use crate::name::{MacAddr, PeerName};
-use crate::node::{Member, Node, Persist, Restored};
+use crate::node::{Node, Persist, Restored, StoredMember};
 use crate::store::{Endpoint, EndpointId, Version};
 use crate::time::{Instant, UnixTime};
 
@@ -26,7 +26,7 @@ pub(super) struct Disk {
     machine: Hash,
     incarnation: u64,
     pub(super) name: Option<PeerName>,
-    members: BTreeMap<PeerKey, Member>,
+    members: BTreeMap<PeerKey, StoredMember>,
 }
 
 impl Disk {
@@ -35,7 +35,7 @@ impl Disk {
         match persist {
             Persist::Incarnation(incarnation) => self.incarnation = incarnation,
             Persist::Name(name) => self.name = Some(name),
-            Persist::Member(member) => drop(self.members.insert(member.key, *member)),
+            Persist::Member(member) => drop(self.members.insert(member.key, member)),
         }
     }
 
@@ -49,7 +49,7 @@ impl Disk {
     }
 
     pub(super) fn restored(&self) -> Restored {
-        Restored { incarnation: self.incarnation, members: self.members.values().cloned().collect() }
+        Restored { incarnation: self.incarnation, members: self.members.values().map(StoredMember::encode).collect() }
     }
 }
 

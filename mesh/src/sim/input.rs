@@ -80,7 +80,7 @@ fn drain(node: &mut Node) -> Vec<String> {
 pub(super) fn describe(output: &Output) -> String {
     match output {
         Output::Send { connection, message } => format!("send {connection} {:?}", message.encode()),
-        Output::Persist(Persist::Member(member)) => format!("persist {:?}", postcard::to_stdvec(member)),
+        Output::Persist(Persist::Member(member)) => format!("persist {:?}", member.encode()),
         Output::Persist(_) | Output::Dial(_) | Output::Close { .. } | Output::Event(_) => format!("{output:?}"),
     }
 }
