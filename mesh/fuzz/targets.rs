@@ -11,9 +11,10 @@ use weave_mesh::connection::{Config, Connection, Event, Role};
 use weave_mesh::connector::Target;
 use weave_mesh::identity::{Identity, Scheme};
 use weave_mesh::name::{MacAddr, MeshId, PeerName};
-use weave_mesh::node::Member;
+use weave_mesh::node::StoredMember;
 use weave_mesh::sim::Split;
 use weave_mesh::time::Instant;
+use weave_mesh::verifier::Verifier;
 use weave_mesh::wire::Message;
 
 type Decoder = fn(&[u8]);
@@ -55,9 +56,7 @@ fn card(bytes: &[u8]) {
 
 /// A remembered peer, as in the state directory.
 fn member(bytes: &[u8]) {
-    if let Ok(member) = postcard::from_bytes::<Member>(bytes) {
-        let _ = member.card.verify(Scheme::Simulated);
-    }
+    let _ = StoredMember::decode(bytes, &mut Verifier::new(Scheme::Simulated, MeshId::of("weave")));
 }
 
 /// The stream that a dialler reads.

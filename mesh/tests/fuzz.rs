@@ -10,7 +10,8 @@ use std::path::Path;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 use weave_mesh::connection::{Connection, Role};
-use weave_mesh::node::Member;
+use weave_mesh::node::StoredMember;
+use weave_mesh::store::{Content, Record};
 use weave_mesh::time::Instant;
 use weave_mesh::wire::Message;
 
@@ -35,9 +36,8 @@ fn samples(target: &str) -> Vec<Vec<u8>> {
         "message" => vec![Message::Probe.encode(), Message::Offers(Vec::new()).encode()],
         "card" => vec![postcard::to_stdvec(&config.card).expect("a card encodes")],
         "member" => {
-            let member =
-                Member { key: config.identity.key(), card: config.card.clone(), set: Vec::new(), address: None };
-            vec![postcard::to_stdvec(&member).expect("a member encodes")]
+            let card = Record::new(Content::Card(config.card.clone()));
+            vec![StoredMember::new(config.identity.key(), card, None, None).encode()]
         }
         "dialler" | "listener" => {
             let mut other = Connection::new(Role::Dialler, config, [3; 32], Instant::ZERO);

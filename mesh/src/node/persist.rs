@@ -59,6 +59,11 @@ pub enum RestoreError {
 }
 
 impl StoredMember {
+    /// `set` belongs to `card`, or is absent.
+    pub const fn new(key: PeerKey, card: Record, set: Option<Arc<Set>>, address: Option<SocketAddr>) -> Self {
+        Self { key, card, set, address }
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let parts = self.set.as_ref().map(|set| Part::split(set, CardRecord::Omit)).unwrap_or_default();
         let parts = parts.into_iter().map(Arc::new).collect();

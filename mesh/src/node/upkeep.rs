@@ -170,7 +170,7 @@ impl Node {
             let Some(member) = self.members.get(&key) else { continue };
             let is_current = |set: &&Arc<Set>| set.get(&RecordKey::Card) == Some(&member.record);
             let set = self.store.get(&key).filter(is_current).cloned();
-            let stored = StoredMember { key, card: member.record.clone(), set, address: member.address };
+            let stored = StoredMember::new(key, member.record.clone(), set, member.address);
             self.outputs.push_back(Output::Persist(Persist::Member(stored)));
         }
     }
