@@ -65,6 +65,40 @@ fn every_dependency_comes_from_the_registry_under_an_accepted_licence() -> Resul
     Ok(())
 }
 
+#[test]
+fn every_dependency_is_used() -> Result<()> {
+    let metadata: serde_json::Value =
+        serde_json::from_str(&cargo(&["metadata", "--format-version", "1", "--no-deps"])?)?;
+    let mut unused = Vec::new();
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        let manifest = Path::new(package["manifest_path"].as_str().unwrap_or_default());
+        let source = sources_under(manifest.parent().unwrap_or(manifest))?;
+        let names = package["dependencies"].as_array().into_iter().flatten().filter_map(|it| it["name"].as_str());
+        unused.extend(
+            names
+                .filter(|name| !source.contains(&name.replace('-', "_")))
+                .map(|name| format!("{} in {}", name, package["name"])),
+        );
+    }
+
+    assert!(unused.is_empty(), "listed and never named in the code: {unused:#?}");
+    Ok(())
+}
+
+/// The text of all Rust files under a folder.
+fn sources_under(folder: &Path) -> Result<String> {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() && !path.ends_with("target") && !path.ends_with("fuzz") {
+            text += &sources_under(&path)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text += &std::fs::read_to_string(&path)?;
+        }
+    }
+    Ok(text)
+}
+
 fn is_acceptable(package: &serde_json::Value) -> bool {
     let licence = package["license"].as_str().unwrap_or_default();
     // "A OR B": one is enough. "A AND B": all are needed.
