@@ -11,10 +11,11 @@ use weave_mesh::name::MeshId;
 use weave_mesh::noise::Psk;
 use weave_mesh::time::{Instant, UnixTime};
 
-pub use status::{Event, PathCounters, PathStatus, SessionStatus, Via, Warning};
+pub use status::{Event, PathCounters, PathStatus, SessionStatus, Warning};
 
 use crate::batch::{DatagramBatch, FrameBatch, Outbox};
 use crate::drops::Drops;
+pub use crate::sleeve::route::Via;
 use crate::sleeve::seal::Cipher;
 use crate::tables::Tables;
 

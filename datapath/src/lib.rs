@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod drops;
 pub mod engine;
+pub mod ethernet;
 pub mod guard;
 pub mod heartbeat;
 #[cfg(feature = "linux")]

@@ -1,7 +1,5 @@
 //! What the engine tells the rest of the daemon: events as they happen, and the state of every path on request.
 
-use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use weave_mesh::identity::PeerKey;
@@ -9,16 +7,9 @@ use weave_mesh::name::PeerName;
 use weave_mesh::time::Instant;
 
 use crate::overlay::Reason;
+use crate::sleeve::route::Via;
 use crate::sleeve::seal::Cipher;
 use crate::tables::Carrier;
-
-/// The way sleeve packets take to a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Via {
-    Direct(SocketAddr),
-    /// Through the session with this peer.
-    Relay(PeerKey),
-}
 
 /// Something that control or the log must hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,13 +85,4 @@ pub struct PathCounters {
     /// Packets passed on for others, counted at the peer that handed them to us.
     pub relayed: u64,
     pub handshakes: u64,
-}
-
-impl fmt::Display for Via {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Direct(address) => write!(f, "{address}"),
-            Self::Relay(peer) => write!(f, "relayed by {peer}"),
-        }
-    }
 }

@@ -1,0 +1,360 @@
+//! The way sleeve packets take to one peer: straight to an address, or through a third peer.
+//!
+//! ```text
+//!           a probe sent straight was answered straight           the peer's packets come from a new address
+//!   RELAY ────────────────────────────────────────────► DIRECT ◄───────────────────────────────────────────┐
+//!     ▲                                                   │ └──────────────────────────────────────────────┘
+//!     └───────────────────────────────────────────────────┘
+//!           two probes lost, and one through the relay was answered
+//! ```
+//!
+//! A probe's answer comes back the way the probe came, so an answer proves its way in both directions. Hearing from the
+//! peer proves one direction only: it says where the peer is, not that it can be reached there.
+//!
+//! Invariant: while the way in use is a relay, or fails, straight probes go on for ever.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use weave_mesh::identity::PeerKey;
+use weave_mesh::time::Instant;
+
+/// The way packets take to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    Direct(SocketAddr),
+    /// Through the session with this peer.
+    Relay(PeerKey),
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct(address) => write!(f, "{address}"),
+            Self::Relay(peer) => write!(f, "relayed by {peer}"),
+        }
+    }
+}
+
+/// Lost probes in a row after which other ways are tried.
+const MISSED_TO_LOOK_AROUND: u32 = 2;
+/// Lost probes in a row after which the session counts as down, and a handshake is tried.
+pub const MISSED_TO_GIVE_UP: u32 = 5;
+/// How often a straight way is tried while a relay serves.
+const DIRECT_INTERVAL: Duration = Duration::from_secs(2);
+/// A probe counts as lost after three round trips, within these bounds.
+const ANSWER_WITHIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+/// The same while no round trip was measured.
+const FIRST_ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// How long a probe is remembered for a late answer.
+const PROBE_LIFETIME: Duration = Duration::from_secs(4);
+/// Probes remembered: a dozen ticks with every address of a card and a relay.
+const PROBES_MAX: usize = 96;
+
+/// What is known about reaching one peer.
+#[derive(Clone, Debug, Default)]
+pub struct Route {
+    way: Option<Via>,
+    /// Where its newest authenticated packet came from.
+    learnt: Option<SocketAddr>,
+    probes: VecDeque<Probe>,
+    /// Probes on `way` that were lost in a row.
+    missed: u32,
+    round_trip: Option<Duration>,
+    /// When straight ways are tried next.
+    direct_at: Instant,
+    /// Which relay comes next.
+    turn: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    nonce: u64,
+    via: Via,
+    sent: Instant,
+    /// Already counted as lost.
+    lost: bool,
+}
+
+impl Route {
+    pub const fn way(&self) -> Option<Via> {
+        self.way
+    }
+
+    /// Lost probes in a row on the way in use.
+    pub const fn missed(&self) -> u32 {
+        self.missed
+    }
+
+    pub const fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// Straight ways: the one in use, the one learnt, and those the peer lists.
+    pub fn straight(&self, listed: &[SocketAddr]) -> Vec<SocketAddr> {
+        let used = match self.way {
+            Some(Via::Direct(address)) => Some(address),
+            _ => None,
+        };
+        let mut addresses = Vec::with_capacity(listed.len() + 2);
+        for address in used.into_iter().chain(self.learnt).chain(listed.iter().copied()) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+
+    /// The relay to try, another one each time.
+    pub fn next_relay(&mut self, relays: &[PeerKey]) -> Option<PeerKey> {
+        let relay = relays.get(self.turn % relays.len().max(1)).copied();
+        self.turn = self.turn.wrapping_add(1);
+        relay
+    }
+
+    /// Ways other than the one in use that are worth a probe at this tick.
+    pub fn others(&mut self, listed: &[SocketAddr], relays: &[PeerKey], now: Instant) -> Vec<Via> {
+        let failing = self.way.is_none() || self.missed >= MISSED_TO_LOOK_AROUND;
+        let relayed = matches!(self.way, Some(Via::Relay(_)));
+        let mut others = Vec::new();
+        if failing || (relayed && self.direct_at <= now) {
+            self.direct_at = now + DIRECT_INTERVAL;
+            others.extend(self.straight(listed).into_iter().map(Via::Direct));
+        }
+        if failing {
+            others.extend(self.next_relay(relays).map(Via::Relay));
+        }
+        others.retain(|via| Some(*via) != self.way);
+        others
+    }
+
+    pub fn probe_sent(&mut self, nonce: u64, via: Via, now: Instant) {
+        if self.probes.len() == PROBES_MAX {
+            self.probes.pop_front();
+        }
+        self.probes.push_back(Probe { nonce, via, sent: now, lost: false });
+    }
+
+    /// A probe was answered the way it went. Returns whether the way in use has changed.
+    pub fn answered(&mut self, nonce: u64, came_by: Via, now: Instant) -> bool {
+        let Some(at) = self.probes.iter().position(|probe| probe.nonce == nonce) else { return false };
+        let Some(probe) = self.probes.remove(at) else { return false };
+        let is_straight = |via: Via| matches!(via, Via::Direct(_));
+        if is_straight(probe.via) != is_straight(came_by) {
+            return false;
+        }
+        if self.way == Some(probe.via) {
+            self.missed = 0;
+            self.round_trip = Some(now.since(probe.sent));
+            return false;
+        }
+        let better = is_straight(probe.via) && !self.way.is_some_and(is_straight);
+        let change = better || self.way.is_none() || self.missed >= MISSED_TO_LOOK_AROUND;
+        change && self.use_way(probe.via)
+    }
+
+    /// An authenticated packet came by `via`, the newest of its session. Returns whether the way in use has changed.
+    pub fn heard(&mut self, via: Via, now: Instant) -> bool {
+        let moved = match via {
+            Via::Direct(address) => self.learnt.replace(address) != Some(address),
+            Via::Relay(_) => false,
+        };
+        if moved {
+            self.direct_at = now;
+        }
+        let follow = match self.way {
+            None => true,
+            Some(Via::Direct(_)) => moved,
+            Some(Via::Relay(_)) => false,
+        };
+        follow && self.way != Some(via) && self.use_way(via)
+    }
+
+    /// A handshake was completed by `via`, which therefore works in both directions.
+    pub fn proven(&mut self, via: Via, now: Instant) -> bool {
+        let changed = self.heard(via, now);
+        let failing = self.missed >= MISSED_TO_LOOK_AROUND;
+        let better = matches!((self.way, via), (Some(Via::Relay(_)), Via::Direct(_)));
+        (failing || better) && self.way != Some(via) && self.use_way(via) || changed
+    }
+
+    /// Counts probes that were not answered in time.
+    pub fn expire(&mut self, now: Instant) {
+        let within = self.answer_within();
+        while self.probes.front().is_some_and(|probe| now.since(probe.sent) >= PROBE_LIFETIME) {
+            self.probes.pop_front();
+        }
+        for probe in self.probes.iter_mut().filter(|probe| !probe.lost && now.since(probe.sent) >= within) {
+            probe.lost = true;
+            self.missed += u32::from(self.way == Some(probe.via));
+        }
+    }
+
+    /// When [`Self::expire`] has something to count.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.probes.iter().find(|probe| !probe.lost).map(|probe| probe.sent + self.answer_within())
+    }
+
+    /// Forgets probes under way: this host's clock jumped.
+    pub fn distrust(&mut self) {
+        self.probes.clear();
+    }
+
+    /// No session is left, so no way is in use.
+    pub fn close(&mut self) {
+        self.probes.clear();
+        (self.way, self.missed, self.round_trip) = (None, 0, None);
+    }
+
+    fn use_way(&mut self, via: Via) -> bool {
+        self.way = Some(via);
+        self.missed = 0;
+        self.round_trip = None;
+        true
+    }
+
+    fn answer_within(&self) -> Duration {
+        let (shortest, longest) = ANSWER_WITHIN;
+        self.round_trip.map_or(FIRST_ANSWER_WITHIN, |round_trip| (round_trip * 3).clamp(shortest, longest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RELAY: Via = Via::Relay(PeerKey([9; 32]));
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    fn direct(port: u16) -> Via {
+        Via::Direct(address(port))
+    }
+
+    fn lose(route: &mut Route, probes: u64, now: &mut Instant) {
+        for nonce in 0..probes {
+            let way = route.way().expect("in use");
+            route.probe_sent(1_000 + nonce, way, *now);
+            *now += Duration::from_secs(1);
+            route.expire(*now);
+        }
+    }
+
+    #[test]
+    fn the_way_follows_the_address_that_packets_come_from() {
+        let mut route = Route::default();
+
+        assert!(route.heard(direct(1), Instant::ZERO));
+        assert!(!route.heard(direct(1), Instant::ZERO));
+        assert!(route.heard(direct(2), Instant::ZERO));
+        assert!(!route.heard(RELAY, Instant::ZERO));
+        assert_eq!(route.way(), Some(direct(2)));
+    }
+
+    #[test]
+    fn hearing_straight_from_a_relayed_peer_does_not_yet_change_the_way() {
+        let mut route = Route::default();
+        route.heard(RELAY, Instant::ZERO);
+
+        assert!(!route.heard(direct(1), Instant::ZERO));
+        assert_eq!(route.others(&[], &[], Instant::ZERO), [direct(1)]);
+        route.probe_sent(1, direct(1), Instant::ZERO);
+        assert!(route.answered(1, direct(1), Instant::ZERO));
+        assert_eq!(route.way(), Some(direct(1)));
+    }
+
+    #[test]
+    fn an_answer_by_another_kind_of_way_proves_nothing() {
+        let mut route = Route::default();
+        route.heard(RELAY, Instant::ZERO);
+        route.probe_sent(1, direct(1), Instant::ZERO);
+
+        assert!(!route.answered(1, RELAY, Instant::ZERO));
+        assert_eq!(route.way(), Some(RELAY));
+    }
+
+    #[test]
+    fn a_failing_way_is_left_for_one_that_answers() {
+        let mut now = Instant::ZERO;
+        let mut route = Route::default();
+        route.heard(direct(1), now);
+        let relays = [PeerKey([9; 32])];
+
+        lose(&mut route, 1, &mut now);
+        assert!(route.others(&[address(2)], &relays, now).is_empty());
+        lose(&mut route, 1, &mut now);
+        assert_eq!(route.others(&[address(2)], &relays, now), [direct(2), RELAY]);
+
+        route.probe_sent(1, RELAY, now);
+        assert!(route.answered(1, RELAY, now));
+        assert_eq!((route.way(), route.missed()), (Some(RELAY), 0));
+    }
+
+    #[test]
+    fn straight_ways_are_tried_for_ever_while_a_relay_serves() {
+        let mut route = Route::default();
+        route.heard(RELAY, Instant::ZERO);
+
+        for tick in 0..100 {
+            let now = Instant::ZERO + DIRECT_INTERVAL * tick;
+            assert_eq!(route.others(&[address(1)], &[], now), [direct(1)]);
+            assert!(route.others(&[address(1)], &[], now).is_empty());
+        }
+    }
+
+    #[test]
+    fn an_answer_ends_a_run_of_losses() {
+        let mut now = Instant::ZERO;
+        let mut route = Route::default();
+        route.heard(direct(1), now);
+        lose(&mut route, 3, &mut now);
+
+        route.probe_sent(1, direct(1), now);
+        assert!(!route.answered(1, direct(1), now + Duration::from_millis(7)));
+
+        assert_eq!((route.missed(), route.round_trip()), (0, Some(Duration::from_millis(7))));
+    }
+
+    #[test]
+    fn a_way_that_was_proven_is_not_left_for_an_address_heard_before() {
+        let mut route = Route::default();
+        route.heard(direct(1), Instant::ZERO);
+        route.missed = MISSED_TO_LOOK_AROUND;
+        route.probe_sent(1, direct(2), Instant::ZERO);
+        assert!(route.answered(1, direct(1), Instant::ZERO));
+
+        assert!(!route.heard(direct(1), Instant::ZERO));
+
+        assert_eq!(route.way(), Some(direct(2)));
+    }
+
+    #[test]
+    fn a_slow_way_is_measured_by_its_late_answers() {
+        let mut route = Route::default();
+        route.heard(direct(1), Instant::ZERO);
+        let late = Instant::ZERO + Duration::from_millis(600);
+        route.probe_sent(1, direct(1), Instant::ZERO);
+        route.expire(late);
+        assert_eq!(route.missed(), 1);
+
+        route.answered(1, direct(1), late);
+        route.probe_sent(2, direct(1), late);
+        route.expire(late + Duration::from_millis(600));
+
+        assert_eq!((route.missed(), route.round_trip()), (0, Some(Duration::from_millis(600))));
+    }
+
+    #[test]
+    fn relays_take_turns() {
+        let relays = [PeerKey([1; 32]), PeerKey([2; 32])];
+        let mut route = Route::default();
+
+        assert_eq!(route.next_relay(&[]), None);
+        let tried: Vec<_> = (0..3).filter_map(|_| route.next_relay(&relays)).collect();
+        assert!(tried[0] != tried[1] && tried[0] == tried[2]);
+    }
+}
