@@ -1,11 +1,39 @@
 //! The packet thread's brain: every session and every carrier choice of this host, without a clock or a socket.
+//!
+//! ```text
+//!   handle_frames ───► outbound.rs  which peer? ─► send: seal, straight or in an envelope ─────────────► Outbox
+//!   handle_datagrams ► inbound.rs   which session? open ─┬► deliver to the TAP ────────────────────────► Outbox
+//!                                                        ├► relaying.rs   pass an envelope on ─────────► Outbox
+//!                                                        ├► probing.rs    answer, or count an answer
+//!                                                        └► handshakes.rs agree on a session
+//!   handle_heartbeat ► probing.rs
+//!   handle_timeout ──► timing.rs    what each peer needs by now
+//!   set_tables ──────► membership.rs
+//! ```
+//!
+//! Invariants:
+//! - a frame between peers with a session costs no allocation, no lock and no system call;
+//! - nobody floods what came from another host: a broadcast is copied by the host it starts from, once for each peer;
+//! - no packet from outside makes memory grow beyond what the members in the tables account for.
 
+mod clock;
+mod handshakes;
+mod inbound;
+mod membership;
+mod outbound;
+mod peer;
+mod probing;
+mod relaying;
+mod stations;
 mod status;
+mod timing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 use weave_mesh::identity::{Identity, PeerKey};
 use weave_mesh::name::MeshId;
 use weave_mesh::noise::Psk;
@@ -13,11 +41,22 @@ use weave_mesh::time::{Instant, UnixTime};
 
 pub use status::{Event, PathCounters, PathStatus, SessionStatus, Warning};
 
-use crate::batch::{DatagramBatch, FrameBatch, Outbox};
-use crate::drops::Drops;
 pub use crate::sleeve::route::Via;
+
+use crate::batch::{DatagramBatch, FrameBatch, Outbox};
+use crate::drops::{Drop, Drops};
+use crate::engine::clock::Clock;
+use crate::engine::peer::{Peers, Slot};
+use crate::engine::stations::Stations;
+use crate::sleeve::cookie::Gate;
+use crate::sleeve::index::Indices;
+use crate::sleeve::relay::RelayId;
 use crate::sleeve::seal::Cipher;
 use crate::tables::Tables;
+
+/// Events that wait for the shell. It takes them after every call; should it not, the oldest go, and
+/// [`Engine::paths`] still says how things are.
+const EVENTS_MAX: usize = 16_384;
 
 /// What does not change while the daemon runs.
 #[derive(Clone, Debug)]
@@ -39,50 +78,130 @@ pub struct Config {
 pub struct Engine {
     config: Config,
     tables: Arc<Tables>,
+    /// How we are named inside envelopes.
+    relay_id: RelayId,
+    rng: ChaCha20Rng,
+    clock: Clock,
+    /// The door for handshakes from outside.
+    gate: Gate,
+    peers: Peers,
+    /// Which peer a session or handshake index belongs to.
+    indices: Indices<Slot>,
+    stations: Stations,
+    /// Peers that get a copy of each broadcast by sleeve.
+    flood: Vec<Slot>,
+    /// The earliest deadline of each peer that has one.
+    timers: BTreeSet<(Instant, Slot)>,
+    /// Octets in all queues of frames that wait for a session.
+    waiting_bytes: usize,
+    next_nonce: u64,
+    events: VecDeque<Event>,
     drops: Drops,
 }
 
 impl Engine {
     /// `seed` is the source of every key: 32 octets from the operating system in a daemon.
-    pub fn new(config: Config, tables: Arc<Tables>, _seed: [u8; 32], _now: Instant, _wall: UnixTime) -> Self {
-        Self { config, tables, drops: Drops::default() }
+    pub fn new(mut config: Config, tables: Arc<Tables>, seed: [u8; 32], now: Instant, wall: UnixTime) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        if config.psks.is_empty() {
+            config.psks.push(Psk::default());
+        }
+        let mut engine = Self {
+            relay_id: RelayId::of(&config.identity.key()),
+            clock: Clock::new(config.timestamp_floor, now, wall),
+            gate: Gate::new(&config.identity.noise_key(), &mut rng, now),
+            rng,
+            peers: Peers::default(),
+            indices: Indices::default(),
+            stations: Stations::default(),
+            flood: Vec::new(),
+            timers: BTreeSet::new(),
+            waiting_bytes: 0,
+            next_nonce: 0,
+            events: VecDeque::new(),
+            drops: Drops::default(),
+            tables: tables.clone(),
+            config,
+        };
+        engine.set_tables(tables, now);
+        engine
     }
 
     /// Replaces the snapshot.
-    pub fn set_tables(&mut self, tables: Arc<Tables>, _now: Instant) {
-        self.tables = tables;
+    pub fn set_tables(&mut self, tables: Arc<Tables>, now: Instant) {
+        self.adopt_tables(tables, now);
     }
 
     /// Frames read from the TAP.
-    pub fn handle_frames(&mut self, _frames: &FrameBatch, _now: Instant, _out: &mut Outbox) {}
+    pub fn handle_frames(&mut self, frames: &FrameBatch, now: Instant, out: &mut Outbox) {
+        self.notice_stall(now);
+        for at in 0..frames.len() {
+            self.handle_frame(frames.get(at), now, out);
+        }
+    }
 
     /// Datagrams read from the UDP socket; they are opened in place.
-    pub fn handle_datagrams(&mut self, _datagrams: &mut DatagramBatch, _now: Instant, _out: &mut Outbox) {}
+    pub fn handle_datagrams(&mut self, datagrams: &mut DatagramBatch, now: Instant, out: &mut Outbox) {
+        self.notice_stall(now);
+        for at in 0..datagrams.len() {
+            let (origin, bytes) = datagrams.get_mut(at);
+            for datagram in bytes.chunks_mut(origin.segment_bytes) {
+                self.handle_datagram(datagram, origin.source, now, out);
+            }
+        }
+    }
 
-    /// A frame of ethertype [`ETHERTYPE_HEARTBEAT`](crate::heartbeat::ETHERTYPE) read from the bridge's packet socket.
-    pub fn handle_heartbeat(&mut self, _frame: &[u8], _now: Instant, _out: &mut Outbox) {}
+    /// A frame of ethertype [`ETHERTYPE`](crate::heartbeat::ETHERTYPE) read from the bridge's packet socket.
+    pub fn handle_heartbeat(&mut self, frame: &[u8], now: Instant, out: &mut Outbox) {
+        self.notice_stall(now);
+        let done = self.take_heartbeat(frame, now, out);
+        self.count(done);
+    }
 
     /// How long ago the kernel last carried a frame to each fast-path peer (`used` age of its VXLAN entries).
-    pub fn note_traffic(&mut self, _used: &BTreeMap<PeerKey, Duration>, _now: Instant) {}
+    pub fn note_traffic(&mut self, used: &BTreeMap<PeerKey, Duration>, now: Instant) {
+        for (key, &age) in used {
+            if let Some(slot) = self.peers.by_key(key).filter(|_| age < peer::ACTIVE_FOR) {
+                self.note_use(slot, now);
+                self.arm(slot, now);
+            }
+        }
+    }
 
     /// Call when [`Self::poll_timeout`] has passed; earlier is a no-op.
-    pub fn handle_timeout(&mut self, _now: Instant, _out: &mut Outbox) {}
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
+        self.notice_stall(now);
+        self.fire_timers(now, out);
+    }
 
     /// The earliest deadline.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.timers.first().map(|&(at, _)| at)
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.events.pop_front()
     }
 
     /// Every peer's path, by key.
-    pub fn paths(&self) -> Vec<PathStatus> {
-        Vec::new()
+    pub fn paths(&self, now: Instant) -> Vec<PathStatus> {
+        self.peers.iter().map(|peer| peer.status(self.config.mtu, now)).collect()
     }
 
     pub fn drops(&self) -> &Drops {
         &self.drops
+    }
+
+    fn count(&mut self, done: Result<(), Drop>) {
+        if let Err(why) = done {
+            self.drops.count(why);
+        }
+    }
+
+    fn emit(&mut self, event: Event) {
+        if self.events.len() == EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
     }
 }

@@ -132,7 +132,9 @@ impl Choice {
 
     /// Both probes of a tick were sent, with this nonce.
     pub fn tick(&mut self, nonce: u64, now: Instant) {
-        while self.ticks.len() >= TICKS_MAX || self.ticks.front().is_some_and(|tick| now.since(tick.sent) > TICK_LIFETIME) {
+        while self.ticks.len() >= TICKS_MAX
+            || self.ticks.front().is_some_and(|tick| now.since(tick.sent) > TICK_LIFETIME)
+        {
             self.ticks.pop_front();
         }
         self.ticks.push_back(Tick { nonce, sent: now, sleeve_answered: None, struck: false });

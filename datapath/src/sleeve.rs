@@ -6,12 +6,14 @@
 //!   session.rs    keys in use, their generations     route.rs     the way packets take to a peer
 //!   seal.rs       ciphers      replay.rs  window     relay.rs     envelopes through a third peer
 //!   index.rs      index -> session                   waiting.rs   frames before there is a session
+//!   memory.rs     handshakes seen                    rate.rs      token buckets
 //! ```
 
 pub mod attempt;
 pub mod cookie;
 pub mod handshake;
 pub mod index;
+pub mod memory;
 pub mod packet;
 pub mod rate;
 pub mod relay;

@@ -41,7 +41,7 @@ impl fmt::Display for Via {
 /// Lost probes in a row after which other ways are tried.
 const MISSED_TO_LOOK_AROUND: u32 = 2;
 /// Lost probes in a row after which the session counts as down, and a handshake is tried.
-pub const MISSED_TO_GIVE_UP: u32 = 5;
+const MISSED_TO_GIVE_UP: u32 = 5;
 /// How often a straight way is tried while a relay serves.
 const DIRECT_INTERVAL: Duration = Duration::from_secs(2);
 /// A probe counts as lost after three round trips, within these bounds.
@@ -83,13 +83,18 @@ impl Route {
         self.way
     }
 
-    /// Lost probes in a row on the way in use.
-    pub const fn missed(&self) -> u32 {
-        self.missed
+    /// Whether probes on the way in use are being lost, and it is not yet given up.
+    pub const fn is_in_doubt(&self) -> bool {
+        self.missed > 0 && !self.is_down()
     }
 
     pub const fn round_trip(&self) -> Option<Duration> {
         self.round_trip
+    }
+
+    /// Whether the way in use fails: its probes are lost.
+    pub const fn is_down(&self) -> bool {
+        self.missed >= MISSED_TO_GIVE_UP
     }
 
     /// Straight ways: the one in use, the one learnt, and those the peer lists.
@@ -105,6 +110,14 @@ impl Route {
             }
         }
         addresses
+    }
+
+    /// Straight ways on which to try a handshake: only the one in use while it works.
+    pub fn to_try(&self, listed: &[SocketAddr]) -> Vec<SocketAddr> {
+        match self.way {
+            Some(Via::Direct(address)) if self.missed == 0 => vec![address],
+            _ => self.straight(listed),
+        }
     }
 
     /// The relay to try, another one each time.
@@ -155,6 +168,15 @@ impl Route {
         change && self.use_way(probe.via)
     }
 
+    /// Whether [`Self::heard`] would learn nothing new; asked for every packet.
+    pub fn is_where_heard(&self, via: Via) -> bool {
+        let is_learnt = match via {
+            Via::Direct(address) => self.learnt == Some(address),
+            Via::Relay(_) => true,
+        };
+        is_learnt && self.way.is_some()
+    }
+
     /// An authenticated packet came by `via`, the newest of its session. Returns whether the way in use has changed.
     pub fn heard(&mut self, via: Via, now: Instant) -> bool {
         let moved = match via {
@@ -173,11 +195,13 @@ impl Route {
     }
 
     /// A handshake was completed by `via`, which therefore works in both directions.
-    pub fn proven(&mut self, via: Via, now: Instant) -> bool {
-        let changed = self.heard(via, now);
+    pub fn proven(&mut self, via: Via, now: Instant) {
+        self.heard(via, now);
         let failing = self.missed >= MISSED_TO_LOOK_AROUND;
         let better = matches!((self.way, via), (Some(Via::Relay(_)), Via::Direct(_)));
-        (failing || better) && self.way != Some(via) && self.use_way(via) || changed
+        if failing || better {
+            self.use_way(via);
+        }
     }
 
     /// Counts probes that were not answered in time.
@@ -291,7 +315,7 @@ mod tests {
 
         route.probe_sent(1, RELAY, now);
         assert!(route.answered(1, RELAY, now));
-        assert_eq!((route.way(), route.missed()), (Some(RELAY), 0));
+        assert_eq!((route.way(), route.missed), (Some(RELAY), 0));
     }
 
     #[test]
@@ -316,7 +340,7 @@ mod tests {
         route.probe_sent(1, direct(1), now);
         assert!(!route.answered(1, direct(1), now + Duration::from_millis(7)));
 
-        assert_eq!((route.missed(), route.round_trip()), (0, Some(Duration::from_millis(7))));
+        assert_eq!((route.missed, route.round_trip()), (0, Some(Duration::from_millis(7))));
     }
 
     #[test]
@@ -339,13 +363,13 @@ mod tests {
         let late = Instant::ZERO + Duration::from_millis(600);
         route.probe_sent(1, direct(1), Instant::ZERO);
         route.expire(late);
-        assert_eq!(route.missed(), 1);
+        assert_eq!(route.missed, 1);
 
         route.answered(1, direct(1), late);
         route.probe_sent(2, direct(1), late);
         route.expire(late + Duration::from_millis(600));
 
-        assert_eq!((route.missed(), route.round_trip()), (0, Some(Duration::from_millis(600))));
+        assert_eq!((route.missed, route.round_trip()), (0, Some(Duration::from_millis(600))));
     }
 
     #[test]

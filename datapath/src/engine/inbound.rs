@@ -1,0 +1,184 @@
+//! Datagrams from other hosts.
+//!
+//! ```text
+//!   datagram ─► decode ─┬─ data ─► session by index ─► open ─┬─ frame ────► whose addresses are these? ─► TAP
+//!                       │                                    ├─ envelope ─► for us: decode again; else pass on
+//!                       │                                    └─ probe, answer
+//!                       └─ initiation, response, cookie ─► handshakes.rs
+//! ```
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use weave_mesh::identity::PeerKey;
+use weave_mesh::time::Instant;
+
+use crate::batch::Outbox;
+use crate::drops::Drop;
+use crate::engine::Engine;
+use crate::engine::peer::Slot;
+use crate::engine::stations::Station;
+use crate::ethernet::Ethernet;
+use crate::heartbeat;
+use crate::sleeve::cookie::Source;
+use crate::sleeve::packet::{DataHeader, Packet, Payload, decode};
+use crate::sleeve::relay::{Envelope, RelayId};
+use crate::sleeve::route::Via;
+
+/// A session that is younger is not replaced because of packets under indices that we do not know: these may be late
+/// packets of the one before.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
+
+/// How a packet came to us.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    /// The source of the datagram.
+    pub(super) address: SocketAddr,
+    /// The peer whose envelope it was in, and the sender that the envelope names.
+    pub(super) relayed: Option<(PeerKey, RelayId)>,
+}
+
+impl Arrival {
+    /// The way back.
+    pub(super) fn via(&self) -> Via {
+        self.relayed.map_or(Via::Direct(self.address), |(relay, _)| Via::Relay(relay))
+    }
+
+    /// What a cookie is bound to.
+    pub(super) fn source(&self) -> Source {
+        Source { address: self.address, relayed_for: self.relayed.map(|(_, sender)| sender) }
+    }
+}
+
+impl Engine {
+    pub(super) fn handle_datagram(&mut self, bytes: &mut [u8], address: SocketAddr, now: Instant, out: &mut Outbox) {
+        let done = self.handle_packet(bytes, Arrival { address, relayed: None }, now, out);
+        self.count(done);
+    }
+
+    pub(super) fn handle_packet(
+        &mut self,
+        bytes: &mut [u8],
+        arrival: Arrival,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Result<(), Drop> {
+        let header = match decode(bytes).map_err(|_| Drop::MalformedDatagram)? {
+            Packet::Data(header) => header,
+            Packet::Initiation { sender, noise, macs } => {
+                return self.handle_initiation(sender, noise, &macs, arrival, now, out);
+            }
+            Packet::Response { sender, receiver, noise, macs } => {
+                return self.handle_response((sender, receiver), noise, &macs, arrival, now, out);
+            }
+            Packet::Cookie { receiver, nonce, sealed } => return self.handle_cookie(receiver, nonce, sealed, now),
+        };
+        self.handle_data(header, bytes, arrival, now, out)
+    }
+
+    fn handle_data(
+        &mut self,
+        header: DataHeader,
+        bytes: &mut [u8],
+        arrival: Arrival,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Result<(), Drop> {
+        let found = self.indices.find(header.receiver).and_then(|slot| Some((slot, self.peers.get_mut(slot)?)));
+        let session = found.and_then(|(slot, peer)| Some((slot, peer.sessions.get_mut(header.receiver)?)));
+        let Some((slot, session)) = session else {
+            self.suspect_lost_session(arrival, now, out);
+            return Err(Drop::NoSuchSession);
+        };
+        let opened = session.open(header, bytes, now)?;
+        let Some(peer) = self.peers.get_mut(slot) else { return Err(Drop::NoSuchSession) };
+        let confirmed = peer.sessions.confirm(header.receiver);
+        let is_current = peer.sessions.current().is_some_and(|current| current.local() == header.receiver);
+        if opened.is_newest && is_current {
+            self.heard(slot, arrival, now);
+        }
+        if confirmed {
+            self.session_is_up(slot, arrival.via(), now, out);
+        }
+        match header.payload {
+            Payload::Frame => self.deliver(slot, opened.payload, out),
+            Payload::Envelope => self.open_envelope(slot, opened.payload, arrival, now, out),
+            Payload::Probe => self.answer_probe(slot, opened.payload, arrival, now, out),
+            Payload::Answer => self.take_answer(slot, opened.payload, arrival, now),
+        }
+    }
+
+    /// An authentic packet says where its sender is.
+    fn heard(&mut self, slot: Slot, arrival: Arrival, now: Instant) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        if peer.route.is_where_heard(arrival.via()) {
+            return;
+        }
+        peer.route.heard(arrival.via(), now);
+        if let Via::Direct(address) = arrival.via() {
+            peer.tick_at = peer.tick_at.min(now);
+            self.peers.learn_address(slot, address);
+        }
+        self.report_session(slot);
+        self.arm(slot, now);
+    }
+
+    /// A packet under an index of nobody, from where a peer is known to be: one of us has lost the session.
+    fn suspect_lost_session(&mut self, arrival: Arrival, now: Instant, out: &mut Outbox) {
+        let sender = match arrival.relayed {
+            Some((_, sender)) => self.peers.by_relay_id(sender),
+            None => self.peers.by_address(arrival.address),
+        };
+        let Some((slot, peer)) = sender.and_then(|slot| Some((slot, self.peers.get_mut(slot)?))) else { return };
+        let settled = peer.sessions.current().is_none_or(|session| now.since(session.born()) >= SETTLED_AFTER);
+        if settled && !peer.attempts.is_active() {
+            peer.note_use(now);
+            peer.attempts.begin(now);
+            self.drive(slot, now, out);
+            self.arm(slot, now);
+        }
+    }
+
+    /// Hands a frame to this host's bridge, unless its addresses belong to somebody else.
+    fn deliver(&mut self, slot: Slot, frame: &[u8], out: &mut Outbox) -> Result<(), Drop> {
+        let ethernet = Ethernet::parse(frame).ok_or(Drop::MalformedFrame)?;
+        if ethernet.ethertype == heartbeat::ETHERTYPE {
+            return Err(Drop::ReservedEthertype);
+        }
+        match self.stations.find(ethernet.source) {
+            Some(Station::At(owner)) if owner == slot => {}
+            None => {}
+            Some(_) => return Err(Drop::ForeignSource),
+        }
+        if let Some(Station::At(_)) = self.stations.find(ethernet.destination) {
+            return Err(Drop::NotForUs);
+        }
+        out.frame(frame.len()).map_err(|_| Drop::OutboxFull)?.copy_from_slice(frame);
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.counters.frames_in += 1;
+            peer.counters.bytes_in += frame.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// An envelope came in the session of `previous`.
+    fn open_envelope(
+        &mut self,
+        previous: Slot,
+        payload: &mut [u8],
+        arrival: Arrival,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Result<(), Drop> {
+        let (envelope, packet) = Envelope::decode(payload).map_err(|_| Drop::MalformedEnvelope)?;
+        if arrival.relayed.is_some() {
+            return Err(Drop::MalformedEnvelope);
+        }
+        if envelope.destination != self.relay_id {
+            return self.pass_on(previous, envelope, packet, now, out);
+        }
+        let relay = self.peers.get(previous).ok_or(Drop::NoWay)?.key;
+        let arrival = Arrival { relayed: Some((relay, envelope.source)), ..arrival };
+        self.handle_packet(packet, arrival, now, out)
+    }
+}

@@ -1,0 +1,78 @@
+//! A new snapshot of the tables: who comes, who goes, what changes.
+
+use std::sync::Arc;
+
+use weave_mesh::identity::PeerKey;
+use weave_mesh::time::Instant;
+
+use crate::engine::Engine;
+use crate::engine::peer::{Peer, Slot};
+use crate::engine::stations::Stations;
+use crate::sleeve::cookie::ResponderKeys;
+use crate::tables::{Carrier, FastPath, PeerEntry, Standing, Tables};
+
+impl Engine {
+    pub(super) fn adopt_tables(&mut self, tables: Arc<Tables>, now: Instant) {
+        let gone: Vec<PeerKey> =
+            self.peers.iter().map(|peer| peer.key).filter(|key| !tables.peers.contains_key(key)).collect();
+        for key in gone {
+            self.remove_peer(&key);
+        }
+        for (key, entry) in tables.peers.iter().filter(|(key, _)| **key != tables.local.key) {
+            let slot = match self.peers.by_key(key) {
+                Some(slot) => self.update_peer(slot, entry),
+                None => self.peers.insert(Peer::new(*key, entry.clone(), now)),
+            };
+            self.follow_permission(slot, now);
+            self.arm(slot, now);
+        }
+        self.peers.index();
+        let owner = |key: &PeerKey| self.peers.by_key(key);
+        let remote = tables.macs.iter().filter_map(|(&mac, key)| Some((mac, owner(key)?)));
+        self.stations = Stations::new(&tables.local.macs, remote);
+        self.flood = self
+            .peers
+            .slots()
+            .filter(|&slot| self.peers.get(slot).is_some_and(|peer| gets_broadcasts(&peer.entry)))
+            .collect();
+        self.tables = tables;
+    }
+
+    fn update_peer(&mut self, slot: Slot, entry: &PeerEntry) -> Slot {
+        let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.entry != *entry) else { return slot };
+        if peer.entry.noise_key != entry.noise_key {
+            peer.responder = ResponderKeys::of(&entry.noise_key);
+        }
+        peer.memory.see_incarnation(entry.incarnation);
+        peer.entry = entry.clone();
+        slot
+    }
+
+    fn remove_peer(&mut self, key: &PeerKey) {
+        let Some(mut peer) = self.peers.remove(key) else { return };
+        peer.sessions.clear();
+        peer.attempts.end(None);
+        while peer.waiting.pop(&mut self.waiting_bytes).is_some() {}
+        for index in peer.sessions.take_retired().into_iter().chain(peer.attempts.take_retired()) {
+            self.indices.release(index);
+        }
+        self.timers.retain(|&(_, slot)| self.peers.get(slot).is_some());
+    }
+
+    /// Leaves a fast path that is forbidden, gives one that is allowed again its chance.
+    fn follow_permission(&mut self, slot: Slot, now: Instant) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        let change = match peer.entry.fast {
+            FastPath::Forbidden(why) => peer.choice.forbid(why, now),
+            FastPath::Allowed => {
+                peer.choice.allow(now);
+                None
+            }
+        };
+        self.announce(slot, change);
+    }
+}
+
+fn gets_broadcasts(entry: &PeerEntry) -> bool {
+    entry.applied == Carrier::Sleeve && entry.standing != Standing::Held
+}

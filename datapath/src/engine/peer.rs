@@ -1,0 +1,282 @@
+//! One peer as the engine knows it, and the table of all.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use weave_mesh::identity::{Hash, NoiseKey, PeerKey};
+use weave_mesh::time::Instant;
+
+use crate::engine::status::{PathCounters, PathStatus, SessionStatus};
+use crate::overlay::Choice;
+use crate::sleeve::attempt::Attempts;
+use crate::sleeve::cookie::ResponderKeys;
+use crate::sleeve::memory::Memory;
+use crate::sleeve::relay::{Allowance, RelayId};
+use crate::sleeve::route::{Route, Via};
+use crate::sleeve::session::{Session, Sessions};
+use crate::sleeve::waiting::Waiting;
+use crate::tables::{Carrier, FastPath, PeerEntry, Standing};
+
+/// How long after its last use a session to a peer that is no neighbour is kept up.
+const WANTED_FOR: Duration = Duration::from_secs(60);
+/// How long after its last frame a path counts as carrying traffic.
+pub(super) const ACTIVE_FOR: Duration = Duration::from_secs(10);
+/// Between ticks of a path that carries traffic fast, or of which something is in doubt.
+const TICK_ALERT: Duration = Duration::from_millis(200);
+/// Between ticks of a path that carries traffic by sleeve.
+const TICK_ACTIVE: Duration = Duration::from_millis(500);
+/// Between ticks otherwise. It also keeps the entries of address translators alive, and finds a healed fast path.
+const TICK_IDLE: Duration = Duration::from_secs(4);
+
+/// Where a peer is in the table of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Slot(u32);
+
+/// A card whose signature need not be checked again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Verified {
+    pub(super) hash: Hash,
+    pub(super) noise_key: NoiseKey,
+    pub(super) incarnation: u64,
+}
+
+/// Everything about one peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) key: PeerKey,
+    pub(super) relay_id: RelayId,
+    /// What control says of it.
+    pub(super) entry: PeerEntry,
+    /// Authenticates our first messages to it.
+    pub(super) responder: ResponderKeys,
+    /// The last card of it that was verified.
+    pub(super) verified: Option<Verified>,
+    pub(super) memory: Memory,
+    pub(super) attempts: Attempts,
+    pub(super) sessions: Sessions,
+    pub(super) route: Route,
+    pub(super) waiting: Waiting,
+    pub(super) choice: Choice,
+    pub(super) allowance: Allowance,
+    pub(super) counters: PathCounters,
+    /// When a frame was last sent to it, by either carrier, or through it.
+    pub(super) used: Option<Instant>,
+    /// When its path is probed next; meaningful while there is a session.
+    pub(super) tick_at: Instant,
+    /// What the last event said of its session.
+    pub(super) reported: Option<Via>,
+    /// When the operator was last warned about it.
+    pub(super) warned: Option<Instant>,
+    /// Its entry in the engine's timers.
+    pub(super) armed: Option<Instant>,
+}
+
+impl Peer {
+    pub(super) fn new(key: PeerKey, entry: PeerEntry, now: Instant) -> Self {
+        let mut memory = Memory::default();
+        memory.see_incarnation(entry.incarnation);
+        Self {
+            key,
+            relay_id: RelayId::of(&key),
+            responder: ResponderKeys::of(&entry.noise_key),
+            verified: None,
+            memory,
+            attempts: Attempts::default(),
+            sessions: Sessions::default(),
+            route: Route::default(),
+            waiting: Waiting::default(),
+            choice: Choice::new(entry.applied, now),
+            allowance: Allowance::new(now),
+            counters: PathCounters::default(),
+            used: None,
+            tick_at: now,
+            reported: None,
+            warned: None,
+            armed: None,
+            entry,
+        }
+    }
+
+    fn used_within(&self, limit: Duration, now: Instant) -> bool {
+        self.used.is_some_and(|used| now.since(used) < limit)
+    }
+
+    /// Whether frames went to it lately.
+    pub(super) fn is_active(&self, now: Instant) -> bool {
+        self.used_within(ACTIVE_FOR, now)
+    }
+
+    /// Whether a session with it is to be kept up.
+    pub(super) fn is_wanted(&self, now: Instant) -> bool {
+        self.entry.standing == Standing::Neighbour || self.used_within(WANTED_FOR, now)
+    }
+
+    /// Notes a use; after some silence the path is probed at once.
+    pub(super) fn note_use(&mut self, now: Instant) {
+        if !self.is_active(now) {
+            self.tick_at = self.tick_at.min(now);
+        }
+        self.used = Some(now);
+    }
+
+    /// Whether a session has to be agreed on.
+    pub(super) fn needs_handshake(&self, now: Instant) -> bool {
+        let current = self.sessions.current();
+        current.is_none_or(|session| session.rekey_at() <= now) || self.route.is_down()
+    }
+
+    /// Where packets to it can be sent straight, if that works.
+    pub(super) fn straight(&self, now: Instant) -> Option<SocketAddr> {
+        let usable = self.sessions.current().is_some_and(|session| session.can_seal(now)) && !self.route.is_down();
+        match self.route.way() {
+            Some(Via::Direct(address)) if usable => Some(address),
+            _ => None,
+        }
+    }
+
+    /// How long from one tick to the next.
+    pub(super) fn tick_interval(&self, now: Instant) -> Duration {
+        let is_fast = self.choice.carrier() == Carrier::Fast;
+        if self.choice.is_in_doubt() || self.route.is_in_doubt() {
+            TICK_ALERT
+        } else if !self.is_active(now) {
+            TICK_IDLE
+        } else if is_fast {
+            TICK_ALERT
+        } else {
+            TICK_ACTIVE
+        }
+    }
+
+    pub(super) const fn is_fast_allowed(&self) -> bool {
+        matches!(self.entry.fast, FastPath::Allowed)
+    }
+
+    /// The earliest time at which something is to be done for it.
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let wanted = self.is_wanted(now);
+        let current = self.sessions.current().filter(|_| wanted);
+        let rekey_at = current.filter(|_| !self.attempts.is_active()).map(Session::rekey_at);
+        let first_try = (wanted && self.needs_handshake(now) && !self.attempts.is_active()).then_some(now);
+        [
+            self.sessions.expires_at(),
+            self.waiting.poll_timeout(),
+            self.attempts.poll_timeout(),
+            rekey_at,
+            first_try,
+            self.route.poll_timeout(),
+            current.map(|_| self.tick_at),
+            self.choice.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    pub(super) fn status(&self, mtu: u16, now: Instant) -> PathStatus {
+        PathStatus {
+            peer: self.key,
+            name: self.entry.name,
+            carrier: self.choice.carrier(),
+            since: self.choice.since(),
+            reason: self.choice.reason(),
+            mtu,
+            session: self.sessions.current().map(|session| SessionStatus {
+                cipher: session.cipher(),
+                age: now.since(session.born()),
+                via: self.route.way().filter(|_| !self.route.is_down()),
+                round_trip: self.route.round_trip(),
+            }),
+            counters: self.counters,
+        }
+    }
+}
+
+/// All peers, found by whatever a packet names them by.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    slots: Vec<Option<Box<Peer>>>,
+    by_key: BTreeMap<PeerKey, Slot>,
+    by_noise_key: BTreeMap<NoiseKey, Slot>,
+    by_relay_id: BTreeMap<RelayId, Slot>,
+    by_address: BTreeMap<SocketAddr, Slot>,
+}
+
+impl Peers {
+    pub(super) fn get(&self, slot: Slot) -> Option<&Peer> {
+        self.slots.get(slot.0 as usize)?.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Peer> {
+        self.slots.get_mut(slot.0 as usize)?.as_deref_mut()
+    }
+
+    pub(super) fn by_key(&self, key: &PeerKey) -> Option<Slot> {
+        self.by_key.get(key).copied()
+    }
+
+    pub(super) fn by_noise_key(&self, key: &NoiseKey) -> Option<Slot> {
+        self.by_noise_key.get(key).copied()
+    }
+
+    pub(super) fn by_relay_id(&self, id: RelayId) -> Option<Slot> {
+        self.by_relay_id.get(&id).copied()
+    }
+
+    pub(super) fn by_address(&self, address: SocketAddr) -> Option<Slot> {
+        self.by_address.get(&address).copied()
+    }
+
+    /// In the order of keys.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.by_key.values().copied()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.slots().filter_map(|slot| self.get(slot))
+    }
+
+    pub(super) fn insert(&mut self, peer: Peer) -> Slot {
+        let key = peer.key;
+        let at = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
+        if at == self.slots.len() {
+            self.slots.push(None);
+        }
+        self.slots[at] = Some(Box::new(peer));
+        let slot = Slot(u32::try_from(at).expect("members are far fewer than 2^32"));
+        self.by_key.insert(key, slot);
+        slot
+    }
+
+    pub(super) fn remove(&mut self, key: &PeerKey) -> Option<Box<Peer>> {
+        let slot = self.by_key.remove(key)?;
+        self.slots.get_mut(slot.0 as usize)?.take()
+    }
+
+    /// A packet of this peer came straight from `address`.
+    pub(super) fn learn_address(&mut self, slot: Slot, address: SocketAddr) {
+        let most = self.by_key.len() * ADDRESSES_PER_PEER;
+        if self.by_address.len() >= most && !self.by_address.contains_key(&address) {
+            self.index();
+        }
+        self.by_address.insert(address, slot);
+    }
+
+    /// Rebuilds what finds peers by other names than their keys. Of two peers that list one address or share a prefix
+    /// of their keys, the lower key is found.
+    pub(super) fn index(&mut self) {
+        (self.by_noise_key, self.by_relay_id, self.by_address) = Default::default();
+        for (&key, &slot) in &self.by_key {
+            let Some(peer) = self.slots.get(slot.0 as usize).and_then(Option::as_deref) else { continue };
+            self.by_noise_key.entry(peer.entry.noise_key).or_insert(slot);
+            self.by_relay_id.entry(RelayId::of(&key)).or_insert(slot);
+            for address in peer.route.straight(&peer.entry.addresses) {
+                self.by_address.entry(address).or_insert(slot);
+            }
+        }
+    }
+}
+
+/// Addresses remembered for each peer on average, before those that are no longer in use are forgotten.
+const ADDRESSES_PER_PEER: usize = 16;
