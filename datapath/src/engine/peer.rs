@@ -135,6 +135,11 @@ impl Peer {
         }
     }
 
+    /// Brings the next tick forward if it was planned when there was less to find out.
+    pub(super) fn hasten_tick(&mut self, now: Instant) {
+        self.tick_at = self.tick_at.min(now + self.tick_interval(now));
+    }
+
     /// How long from one tick to the next.
     pub(super) fn tick_interval(&self, now: Instant) -> Duration {
         let is_fast = self.choice.carrier() == Carrier::Fast;

@@ -124,6 +124,7 @@ impl Engine {
             Kind::Probe => self.send_heartbeat(slot, Kind::Answer, heartbeat.nonce, out),
             Kind::Answer => {
                 let change = peer.choice.fast_answered(heartbeat.nonce, now);
+                peer.hasten_tick(now);
                 self.announce(slot, change);
                 self.arm(slot, now);
                 Ok(())

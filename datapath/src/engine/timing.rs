@@ -94,8 +94,9 @@ impl Engine {
         } else if peer.needs_handshake(now) {
             peer.attempts.begin(now);
         }
-        let ticks = wanted && peer.sessions.current().is_some() && peer.tick_at <= now;
         let change = peer.choice.judge(now);
+        peer.hasten_tick(now);
+        let ticks = wanted && peer.sessions.current().is_some() && peer.tick_at <= now;
         self.announce(slot, change);
         self.send_due_initiations(slot, now, out);
         if ticks {

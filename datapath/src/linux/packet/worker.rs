@@ -134,7 +134,7 @@ impl Worker {
             self.engine.note_traffic(&used, now);
         }
         for answer in requests.status {
-            let (paths, drops) = (self.engine.paths(), self.engine.drops().clone());
+            let (paths, drops) = (self.engine.paths(now), self.engine.drops().clone());
             // Whoever asked may have gone.
             let _ = answer.send(Status { paths, drops, counters: self.counters });
         }
