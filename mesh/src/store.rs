@@ -82,10 +82,6 @@ impl Store {
         (Tag::from(key) == tag).then_some(*key)
     }
 
-    pub fn sets(&self) -> impl Iterator<Item = &Arc<Set>> {
-        self.entries.values().map(|entry| &entry.set)
-    }
-
     pub fn is_listed(&self, owner: &PeerKey) -> bool {
         self.entries.get(owner).is_some_and(|entry| entry.listing == Listing::Listed)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::claims::{Tally, Weight};
 use super::links::Phase;
-use super::{CloseReason, Event, Node, Presence, Warning};
+use super::{CloseReason, Event, Node, Presence, Standing, Warning};
 use crate::connector::ConnectionId;
 use crate::identity::PeerKey;
 use crate::store::{Content, Received, RecordKey, Set, Tag};
@@ -201,10 +201,14 @@ impl Node {
         }
         let own = self.key();
         let mut tally = Tally::default();
-        for set in self.store.sets().filter(|set| set.owner() != own) {
-            let is_live = self.topology.is_reachable(&set.owner());
-            let weight = if is_live { Weight::Live } else { Weight::Held };
-            set.endpoints().for_each(|(_, endpoint)| tally.add(set.owner(), weight, endpoint));
+        for (owner, member) in self.members.iter() {
+            let weight = match self.standing(owner, member) {
+                Standing::Neighbour { .. } | Standing::Member { .. } => Weight::Live,
+                Standing::Held { .. } => Weight::Held,
+                Standing::Gone { .. } => continue,
+            };
+            let endpoints = self.store.get(owner).into_iter().flat_map(|set| set.endpoints());
+            endpoints.for_each(|(_, endpoint)| tally.add(*owner, weight, endpoint));
         }
         self.own.endpoints().values().for_each(|endpoint| tally.add(own, Weight::Live, endpoint));
         let claims = tally.decide();

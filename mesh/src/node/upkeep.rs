@@ -33,6 +33,7 @@ pub(super) struct Timers {
     probe: Instant,
     compare: Instant,
     sweep: Option<Instant>,
+    swept: Instant,
     persist: Option<Instant>,
     settle: Option<Instant>,
 }
@@ -48,6 +49,7 @@ impl Timers {
             probe: within(PROBE_INTERVAL),
             compare: within(COMPARE_INTERVAL),
             sweep: None,
+            swept: now,
             persist: None,
             settle: None,
         }
@@ -155,12 +157,15 @@ impl Node {
             if age >= STALE_AFTER && self.topology.contains(key) {
                 stale.push(*key);
             }
-            is_hold_over |= age >= HOLD && age < HOLD + SWEEP_INTERVAL;
+            let hold_ends = member.reach.since() + HOLD;
+            is_hold_over |= self.timers.swept < hold_ends && hold_ends <= now;
         }
         stale.iter().for_each(|key| self.topology.remove(key));
+        self.timers.swept = now;
         let expired = self.members.expire(now);
         expired.iter().for_each(|key| self.drop_set(key));
         if is_hold_over || !expired.is_empty() {
+            self.claims_stale = true;
             self.view_changed();
         }
     }

@@ -103,23 +103,26 @@ impl Node {
     }
 
     fn view_peer(&self, key: &PeerKey, member: &Member) -> PeerView {
-        let standing = match member.reach {
+        PeerView {
+            card: Arc::clone(&member.card),
+            standing: self.standing(key, member),
+            set: self.store.get(key).cloned(),
+            address: member.address,
+        }
+    }
+
+    pub(super) fn standing(&self, key: &PeerKey, member: &Member) -> Standing {
+        match member.reach {
             Reach::Reachable { since } if self.links.live_to(key).is_some() => Standing::Neighbour { since },
             Reach::Reachable { since } => Standing::Member { since },
             Reach::Unreachable { since } if member.departed.is_none() && self.now.since(since) < HOLD => {
                 Standing::Held { since, until: since + HOLD }
             }
             Reach::Unreachable { since } | Reach::Heard { since } => Standing::Gone { since },
-        };
-        PeerView {
-            card: Arc::clone(&member.card),
-            standing,
-            set: self.store.get(key).cloned(),
-            address: member.address,
         }
     }
 
-    /// Connections that the connector's goals led to or found, then the others, then goals without one.
+    /// Open connections, then goals without one.
     fn view_connections(&self) -> Vec<ConnectionView> {
         let mut views: Vec<ConnectionView> = Vec::new();
         for (id, connection) in self.links.iter() {
