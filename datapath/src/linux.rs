@@ -29,4 +29,5 @@ pub mod reset;
 mod sysctl;
 pub mod tap;
 pub mod udp;
+pub mod underlay;
 pub mod veth;

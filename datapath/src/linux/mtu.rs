@@ -82,7 +82,7 @@ fn of_addresses(messages: &[AddressMessage], wanted: &[IpAddr]) -> Vec<(u32, Add
     messages.iter().filter(has_wanted).map(|message| (message.header.index, message.header.family)).collect()
 }
 
-fn of_routes(messages: &[RouteMessage]) -> Vec<(u32, AddressFamily)> {
+pub(super) fn of_routes(messages: &[RouteMessage]) -> Vec<(u32, AddressFamily)> {
     let device = |message: &RouteMessage| {
         message.attributes.iter().find_map(|attribute| match attribute {
             RouteAttribute::Oif(index) => Some((*index, message.header.address_family)),
