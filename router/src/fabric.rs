@@ -1,0 +1,294 @@
+//! The fabric: what the mesh knows and what this host has, woven into what the packet thread and the kernel do. Pure.
+//!
+//! ```text
+//!   mesh View ───────────┐                     ┌─► Tables  for the packet thread
+//!   ledger, learnt MACs ─┼─► weave(Strands) ───┤
+//!   carriers ────────────┘                     └─► Plan    for the kernel
+//! ```
+//!
+//! Invariants:
+//! - a broadcast reaches a peer by exactly one carrier: `applied` in the tables is fast only when the plan floods to it
+//!   over VXLAN *and* the kernel has that plan; while the two differ there may be two copies, never none;
+//! - the plan sends a station's frames to VXLAN only while there is a device and an address to send them to;
+//! - with a password, no address outside a pair of trusted subnets gets or may send VXLAN;
+//! - a station attached here is never programmed as a remote one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use weave_datapath::guard;
+use weave_datapath::plan::{BridgeNames, BridgePlan, LinkName, OverlayPort, Plan, PortPlan, VxlanPlan};
+use weave_datapath::tables::{Carrier, FastPath, Local, PeerEntry, Standing, Tables, Why};
+use weave_mesh::card::{Card, Subnet};
+use weave_mesh::connector::Destination;
+use weave_mesh::identity::PeerKey;
+use weave_mesh::name::MacAddr;
+use weave_mesh::node::{self, ConnectionState, PeerView, View};
+use weave_mesh::store::Direction;
+
+use crate::attach::Ledger;
+
+/// How many underlay addresses of one peer the packet thread tries.
+const PEER_ADDRESSES_MAX: usize = 8;
+
+/// What does not change while the daemon runs.
+#[derive(Clone, Debug)]
+pub struct Loom {
+    pub names: BridgeNames,
+    pub vni: u32,
+    pub vxlan_port: u16,
+    pub mtu: u32,
+    pub fast_path: FastSetting,
+    /// The underlay address that VXLAN leaves from; unspecified lets the kernel choose.
+    pub local: IpAddr,
+    pub allowed_ethertypes: BTreeSet<u16>,
+}
+
+/// What the operator allows of the fast path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FastSetting {
+    Off,
+    /// The mesh has no password: frames travel in clear anyway.
+    Everywhere,
+    /// The mesh has a password: only where both ends trust the network between them.
+    BetweenTrustedSubnets,
+}
+
+/// Everything that changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Strands<'a> {
+    pub view: &'a View,
+    pub ledger: &'a Ledger,
+    /// What the engine chose for each peer; sleeve where it has said nothing.
+    pub chosen: &'a BTreeMap<PeerKey, Carrier>,
+    /// Peers that the kernel's present plan reaches over VXLAN.
+    pub programmed: &'a BTreeSet<PeerKey>,
+    /// Where each peer's sleeve was last heard.
+    pub heard: &'a BTreeMap<PeerKey, SocketAddr>,
+}
+
+/// One peer, with everything that is decided about it.
+#[derive(Debug)]
+struct Thread<'a> {
+    key: PeerKey,
+    card: &'a Card,
+    standing: Standing,
+    /// Where VXLAN frames for it go.
+    underlay: Option<IpAddr>,
+    fast: FastPath,
+    carrier: Carrier,
+}
+
+/// Tables and plan for `strands`.
+pub fn weave(loom: &Loom, strands: &Strands<'_>) -> (Tables, Plan) {
+    let threads: Vec<_> =
+        strands.view.peers.iter().filter_map(|(key, peer)| loom.thread(strands, *key, peer)).collect();
+    (tables(strands, &threads), loom.plan(strands, &threads))
+}
+
+impl Loom {
+    fn thread<'a>(&self, strands: &Strands<'a>, key: PeerKey, peer: &'a PeerView) -> Option<Thread<'a>> {
+        let standing = match peer.standing {
+            node::Standing::Neighbour { .. } => Standing::Neighbour,
+            node::Standing::Member { .. } => Standing::Member,
+            node::Standing::Held { .. } => Standing::Held,
+            node::Standing::Gone { .. } => return None,
+        };
+        let underlay = self.underlay(strands, &key, peer);
+        let fast = self.fast_path(&strands.view.card, &peer.card, underlay);
+        let is_chosen = strands.chosen.get(&key) == Some(&Carrier::Fast);
+        let carrier = if is_chosen && fast == FastPath::Allowed { Carrier::Fast } else { Carrier::Sleeve };
+        Some(Thread { key, card: &peer.card, standing, underlay, fast, carrier })
+    }
+
+    /// The address that proved itself goes before the one that the card claims.
+    fn underlay(&self, strands: &Strands<'_>, key: &PeerKey, peer: &PeerView) -> Option<IpAddr> {
+        let heard = strands.heard.get(key).or(peer.address.as_ref());
+        let candidates = heard.into_iter().chain(&peer.card.addresses).map(|address| address.ip().to_canonical());
+        candidates.filter(|address| address.is_ipv4() == self.local.is_ipv4()).find(|address| !address.is_unspecified())
+    }
+
+    fn fast_path(&self, ours: &Card, theirs: &Card, underlay: Option<IpAddr>) -> FastPath {
+        let Some(address) = underlay else { return FastPath::Forbidden(Why::NoAddress) };
+        let our_addresses = || ours.addresses.iter().map(SocketAddr::ip);
+        match self.fast_path {
+            FastSetting::Off => FastPath::Forbidden(Why::SwitchedOff),
+            FastSetting::Everywhere => FastPath::Allowed,
+            FastSetting::BetweenTrustedSubnets => {
+                let we_trust = contains(&ours.trusted_subnets, address);
+                let they_trust = our_addresses().any(|address| contains(&theirs.trusted_subnets, address));
+                if we_trust && they_trust { FastPath::Allowed } else { FastPath::Forbidden(Why::NotTrusted) }
+            }
+        }
+    }
+
+    fn plan(&self, strands: &Strands<'_>, threads: &[Thread<'_>]) -> Plan {
+        let is_wanted = match self.fast_path {
+            FastSetting::Off => false,
+            FastSetting::Everywhere => true,
+            FastSetting::BetweenTrustedSubnets => threads.iter().any(|thread| thread.fast == FastPath::Allowed),
+        };
+        let vxlan = VxlanPlan { vni: self.vni, port: self.vxlan_port, local: self.local };
+        let ports = ports(strands.ledger);
+        let mut plan = Plan {
+            names: self.names.clone(),
+            bridge: BridgePlan { mac: strands.view.card.bridge_mac, mtu: self.mtu },
+            vxlan: is_wanted.then_some(vxlan),
+            bridge_fdb: BTreeMap::new(),
+            vxlan_fdb: BTreeMap::new(),
+            flood: BTreeSet::new(),
+            neighbours: neighbours(strands.view),
+            guard: guard::Rules {
+                vxlan_port: self.vxlan_port,
+                vxlan_sources: self.vxlan_sources(threads),
+                allow_ethertypes: self.allowed_ethertypes.clone(),
+            },
+            ports,
+        };
+        let local: BTreeSet<MacAddr> = plan.ports.values().map(|port| port.mac).collect();
+        let threads: BTreeMap<PeerKey, &Thread<'_>> = threads.iter().map(|thread| (thread.key, thread)).collect();
+        for (mac, owner) in remote_macs(strands.view, &threads).filter(|(mac, _)| !local.contains(mac)) {
+            program(&mut plan, mac, owner);
+        }
+        plan.flood = threads
+            .values()
+            .filter(|thread| thread.carrier == Carrier::Fast)
+            .filter_map(|thread| thread.underlay)
+            .collect();
+        plan
+    }
+
+    /// From whom VXLAN is accepted: every address that a member has or was heard at, or trusted ones only.
+    fn vxlan_sources(&self, threads: &[Thread<'_>]) -> BTreeSet<IpAddr> {
+        let allowed = threads.iter().filter(|thread| thread.fast == FastPath::Allowed);
+        match self.fast_path {
+            FastSetting::Off => BTreeSet::new(),
+            FastSetting::BetweenTrustedSubnets => allowed.filter_map(|thread| thread.underlay).collect(),
+            FastSetting::Everywhere => {
+                let claimed = |thread: &Thread<'_>| {
+                    thread.card.addresses.iter().map(|address| address.ip().to_canonical()).collect::<Vec<_>>()
+                };
+                allowed.flat_map(|thread| claimed(thread).into_iter().chain(thread.underlay)).collect()
+            }
+        }
+    }
+}
+
+/// The local address of VXLAN where the operator named none: of the family of `address`.
+pub const fn unspecified_like(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+fn program(plan: &mut Plan, mac: MacAddr, owner: &Thread<'_>) {
+    let port = match owner.carrier {
+        Carrier::Fast => OverlayPort::Vxlan,
+        Carrier::Sleeve => OverlayPort::Tap,
+    };
+    plan.bridge_fdb.insert(mac, port);
+    if let (Some(underlay), FastPath::Allowed) = (owner.underlay, owner.fast) {
+        plan.vxlan_fdb.insert(mac, underlay);
+    }
+}
+
+fn tables(strands: &Strands<'_>, threads: &[Thread<'_>]) -> Tables {
+    let view = strands.view;
+    let by_key: BTreeMap<PeerKey, &Thread<'_>> = threads.iter().map(|thread| (thread.key, thread)).collect();
+    let attached = strands.ledger.entries().map(|(_, entry)| entry.mac);
+    let claimed = view.claims.macs.iter().filter(|(_, owner)| **owner == view.card.key).map(|(mac, _)| *mac);
+    let local = Local {
+        key: view.card.key,
+        card: view.signed_card.clone(),
+        bridge_mac: view.card.bridge_mac,
+        macs: attached.chain(claimed).chain([view.card.bridge_mac]).collect(),
+    };
+    let macs = remote_macs(view, &by_key).filter(|(mac, _)| !local.macs.contains(mac));
+    let macs = macs.map(|(mac, owner)| (mac, owner.key)).collect();
+    let peers = threads.iter().map(|thread| (thread.key, entry(strands, thread))).collect();
+    Tables { local, peers, macs }
+}
+
+fn entry(strands: &Strands<'_>, thread: &Thread<'_>) -> PeerEntry {
+    let is_programmed = thread.carrier == Carrier::Fast && strands.programmed.contains(&thread.key);
+    PeerEntry {
+        name: thread.card.name,
+        noise_key: thread.card.noise_key,
+        incarnation: thread.card.incarnation,
+        addresses: addresses(strands, thread),
+        bridge_mac: thread.card.bridge_mac,
+        relays: strands.view.relays.get(&thread.key).cloned().unwrap_or_default(),
+        standing: thread.standing,
+        applied: if is_programmed { Carrier::Fast } else { Carrier::Sleeve },
+        fast: thread.fast,
+    }
+}
+
+/// Where a peer's UDP port may be: where TCP reached it, where its card says, where it was heard, where it came from.
+fn addresses(strands: &Strands<'_>, thread: &Thread<'_>) -> Vec<SocketAddr> {
+    let view = strands.view;
+    let port = thread.card.addresses.first().map(SocketAddr::port);
+    let connected = view.connections.iter().filter(|connection| {
+        connection.peer == Some(thread.key) && matches!(connection.state, ConnectionState::Established { .. })
+    });
+    let (mut dialled, mut came_from) = (Vec::new(), Vec::new());
+    for connection in connected {
+        match (&connection.destination, connection.direction) {
+            (Destination::Address(address), Direction::Outbound) => dialled.push(*address),
+            (Destination::Address(address), Direction::Inbound) => {
+                came_from.extend(port.map(|port| SocketAddr::new(address.ip(), port)));
+            }
+            (Destination::Name { .. }, _) => {}
+        }
+    }
+    let heard = strands.heard.get(&thread.key).copied();
+    let persisted = view.peers.get(&thread.key).and_then(|peer| peer.address);
+    let all =
+        dialled.into_iter().chain(heard).chain(thread.card.addresses.iter().copied()).chain(persisted).chain(came_from);
+    let mut distinct = Vec::new();
+    for address in all.map(|address| SocketAddr::new(address.ip().to_canonical(), address.port())) {
+        if !distinct.contains(&address) && distinct.len() < PEER_ADDRESSES_MAX {
+            distinct.push(address);
+        }
+    }
+    distinct
+}
+
+/// Stations of peers that are not gone, and their bridges.
+fn remote_macs<'a>(
+    view: &'a View,
+    threads: &'a BTreeMap<PeerKey, &'a Thread<'a>>,
+) -> impl Iterator<Item = (MacAddr, &'a Thread<'a>)> {
+    let stations = view.claims.macs.iter().filter_map(|(mac, owner)| Some((*mac, *threads.get(owner)?)));
+    // A peer's bridge cannot be claimed by another one's endpoint: it comes last.
+    stations.chain(threads.values().map(|thread| (thread.card.bridge_mac, *thread)))
+}
+
+fn ports(ledger: &Ledger) -> BTreeMap<LinkName, PortPlan> {
+    let entries = ledger.entries().filter_map(|(host_link, attachment)| {
+        let addresses = attachment.addresses.iter().map(|subnet| subnet.address).collect();
+        Some((host_link.parse().ok()?, PortPlan { mac: attachment.mac, addresses }))
+    });
+    entries.collect()
+}
+
+fn neighbours(view: &View) -> BTreeMap<IpAddr, MacAddr> {
+    view.claims.addresses.iter().map(|(address, claim)| (*address, claim.mac)).collect()
+}
+
+fn contains(subnets: &[Subnet], address: IpAddr) -> bool {
+    subnets.iter().any(|subnet| match (subnet.address, address) {
+        (IpAddr::V4(network), IpAddr::V4(address)) => {
+            let shift = 32_u32.saturating_sub(subnet.prefix_len.into());
+            let prefix = |address: Ipv4Addr| u32::from(address).checked_shr(shift).unwrap_or(0);
+            prefix(network) == prefix(address)
+        }
+        (IpAddr::V6(network), IpAddr::V6(address)) => {
+            let shift = 128_u32.saturating_sub(subnet.prefix_len.into());
+            let prefix = |address: Ipv6Addr| u128::from(address).checked_shr(shift).unwrap_or(0);
+            prefix(network) == prefix(address)
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+    })
+}
