@@ -1,2 +1,60 @@
-//! x
-fn main() {}
+//! `weave-rs`: the one binary. `launch` is the daemon; every other command asks one, over HTTP on its control socket.
+//!
+//! Exit codes: 0 done · 1 failed, with one line on standard error that says what and what to do · 2 usage.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command};
+use crate::client::Client;
+
+mod args;
+mod client;
+mod launch;
+mod reset;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "weave-rs: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
+    let Args { control, command } = args;
+    match command {
+        Command::Launch(options) => launch::launch(*options, &control),
+        Command::Attach(args) => Client::of(&control)?.show("POST", "/attach", &args.form()),
+        Command::Detach(args) => Client::of(&control)?.show("POST", "/detach", &args.form()),
+        Command::Status { table, format } => Client::of(&control)?.get(&args::status_path(table), format.wanted()),
+        Command::Peers { format } => Client::of(&control)?.get("/status/peers", format.wanted()),
+        Command::Report => Client::of(&control)?.get("/report", client::Format::Json),
+        Command::Connect { peers, replace } => {
+            let mut form = args::peer_form(peers);
+            form.extend(replace.then(|| ("replace", "true".to_owned())));
+            Client::of(&control)?.show("POST", "/connect", &form)
+        }
+        Command::Forget { peers } => Client::of(&control)?.show("POST", "/forget", &args::peer_form(peers)),
+        Command::Why { peer, format } => {
+            Client::of(&control)?.get(&format!("/why/{}", client::escaped(&peer)), format.wanted())
+        }
+        Command::Genkey => print(&format!("{}\n", *weave_router::config::password::generate())),
+        Command::Reset(options) => reset::reset(&options, &control),
+        Command::Version => print(&format!("weave-rs {}\n", env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+/// Writes to standard output; a reader that has left, such as `head`, is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

@@ -30,6 +30,10 @@ pub enum AttachError {
     TwoLengths { address: IpAddr },
     #[error("this host has {0} attached containers, as many as it takes; detach some first")]
     TooManyContainers(usize),
+    #[error("{0} attachments are waiting already; try again")]
+    Busy(usize),
+    #[error("the work inside the container's namespace died: {0}")]
+    Died(String),
     #[error(transparent)]
     Docker(#[from] DockerError),
     #[error(transparent)]

@@ -28,7 +28,7 @@ pub enum DockerError {
     HostNetwork(String),
     #[error("cannot reach Docker at {}: {source}; is it running?", socket.display())]
     Unreachable { socket: PathBuf, source: std::io::Error },
-    #[error("Docker did not answer within {} s; is it overloaded?", TIMEOUT.as_secs())]
+    #[error("Docker did not answer within {TIMEOUT:?}; is it overloaded?")]
     Timeout,
     #[error("unexpected answer from Docker: {0}; check that it listens at that socket")]
     Answer(String),

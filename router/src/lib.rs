@@ -10,11 +10,17 @@
 //! `launch` is the way in; `app.rs` has the order in which things start and stop.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod api;
+pub mod app;
 pub mod attach;
 pub mod config;
 pub mod docker;
+pub mod fabric;
+pub mod node;
+pub mod peers;
 pub mod request;
 pub mod status;
 pub mod store;
 pub mod telemetry;
+pub mod watchdog;

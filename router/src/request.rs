@@ -5,7 +5,7 @@ use weave_mesh::card::Subnet;
 use weave_mesh::connector::{Earlier, Target, TooManyTargets};
 
 use crate::attach::{AttachError, Container};
-use crate::status::Snapshot;
+use crate::status::Material;
 
 /// Requests that may wait for control; beyond it the API waits.
 const REQUESTS_MAX: usize = 64;
@@ -16,7 +16,7 @@ pub type Reply<T> = oneshot::Sender<T>;
 /// One question or command.
 #[derive(Debug)]
 pub enum Request {
-    Snapshot(Reply<Snapshot>),
+    Snapshot(Reply<Material>),
     Connect {
         targets: Vec<Target>,
         earlier: Earlier,

@@ -12,6 +12,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub use self::gather::{About, Material};
+
+mod gather;
 pub mod report;
 pub mod text;
 pub mod time;
@@ -74,7 +77,7 @@ pub enum Direction {
     Inbound,
 }
 
-/// How far a connection is; in the order in which `status` counts them.
+/// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectionState {
@@ -83,6 +86,13 @@ pub enum ConnectionState {
     Retrying,
     Failed,
     Connecting,
+    Waiting,
+}
+
+impl ConnectionState {
+    /// In the order in which `status` counts them.
+    pub const ALL: [Self; 6] =
+        [Self::Established, Self::Pending, Self::Retrying, Self::Failed, Self::Connecting, Self::Waiting];
 }
 
 impl fmt::Display for ConnectionState {
@@ -93,6 +103,7 @@ impl fmt::Display for ConnectionState {
             Self::Retrying => "retrying",
             Self::Failed => "failed",
             Self::Connecting => "connecting",
+            Self::Waiting => "waiting",
         })
     }
 }
@@ -157,8 +168,7 @@ pub struct PeerConnection {
 pub struct Path {
     pub peer: PeerLabel,
     pub key: String,
-    /// `None` while there is no session with it.
-    pub carrier: Option<Carrier>,
+    pub carrier: Carrier,
     pub encrypted: bool,
     pub mtu: u32,
     /// When this carrier was chosen, in seconds since 1970.

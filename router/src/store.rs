@@ -1,46 +1,57 @@
-//! The state directory: what must survive a restart, one file each, under a lock.
+//! The state directory: what must survive a restart, under a lock.
 //!
 //! ```text
 //! /var/lib/weave-rs/
 //!   lock              held while a daemon runs; the kernel lets go of it when the daemon dies
 //!   identity          secret keys, persisted name, and the machine they belong to
 //!   incarnation       the last one used
-//!   sleeve-timestamp  below which every handshake timestamp that was ever sent lies
+//!   sleeve-timestamp  above every handshake timestamp that was ever sent
 //!   targets           what `connect` and `forget` left
 //!   attachments       containers on this host
-//!   members           last signed set and addresses of every peer
+//!   members/KEY       last signed set and address of each peer
 //!   set-aside-N/      all of the above, found to belong to another machine at Unix time N
 //! ```
 //!
 //! A file that is damaged or foreign is an error naming it, never a fresh start.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rand_core::{OsRng, RngCore};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use weave_mesh::connector::Target;
 use weave_mesh::identity::{Identity, Scheme};
 use weave_mesh::name::PeerName;
+use weave_mesh::node::Restored;
 use weave_mesh::time::UnixTime;
 use zeroize::{Zeroize, Zeroizing};
 
 pub use self::file::{FileError, Kind};
 pub use self::machine::Machine;
+pub use self::members::MemberWriter;
+use crate::attach::Ledger;
 
 mod file;
 mod machine;
+mod members;
 
 const LOCK: &str = "lock";
+const MEMBERS: &str = "members";
 const IDENTITY: Kind = Kind { name: "identity", version: 1, without: "start as a new peer" };
 const INCARNATION: Kind = Kind { name: "incarnation", version: 1, without: "trust this host's clock instead" };
 const SLEEVE_TIMESTAMP: Kind =
     Kind { name: "sleeve-timestamp", version: 1, without: "trust this host's clock instead" };
 const TARGETS: Kind = Kind { name: "targets", version: 1, without: "start with the peers given to launch only" };
 const ATTACHMENTS: Kind = Kind { name: "attachments", version: 1, without: "attach every container again" };
-const MEMBERS: Kind = Kind { name: "members", version: 1, without: "learn the other peers anew" };
+
+/// Everything but the lock. The identity is moved last: until it is gone, the next start finds the mismatch again and
+/// finishes the move.
+const STATE: [&str; 6] =
+    [MEMBERS, ATTACHMENTS.name, TARGETS.name, SLEEVE_TIMESTAMP.name, INCARNATION.name, IDENTITY.name];
+const SET_ASIDE_PREFIX: &str = "set-aside-";
 
 /// Why the state directory is unusable.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +60,8 @@ pub enum StoreError {
     File(#[from] FileError),
     #[error("cannot use state directory {}: {source}; check --state-dir", path.display())]
     Directory { path: PathBuf, source: io::Error },
-    #[error("state directory {} is in use by the weave-rs with pid {pid}; stop that one or give another --state-dir", path.display())]
-    InUse { path: PathBuf, pid: String },
+    #[error("state directory {} is in use by another weave-rs; stop that one or give another --state-dir", .0.display())]
+    InUse(PathBuf),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,14 +95,11 @@ impl IdentityFile {
     }
 }
 
-/// Who this host is, from the state directory.
+/// Who this host is.
 #[derive(Debug)]
 pub struct Selfhood {
     pub identity: Identity,
     pub name: PeerName,
-    pub machine: Machine,
-    /// Higher than every one this identity has used.
-    pub incarnation: u64,
 }
 
 /// The state directory, locked.
@@ -99,55 +107,51 @@ pub struct Selfhood {
 pub struct Store {
     directory: PathBuf,
     _lock: File,
-    /// Where another machine's state was moved to, if it was.
-    set_aside: Option<PathBuf>,
 }
 
 impl Store {
-    /// Creates the directory where it is missing, locks it, and sets aside what belongs to another machine.
+    /// Creates the directory where it is missing, and locks it.
     ///
     /// # Errors
-    /// When it cannot be used, another daemon uses it, or its identity file is damaged.
-    pub fn open(directory: &Path, machine: &Machine, wall: UnixTime) -> Result<Self, StoreError> {
+    /// When it cannot be used or another daemon uses it.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let unusable = |source| StoreError::Directory { path: directory.to_owned(), source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unusable)?;
         let lock = lock(directory)?;
-        let mut store = Self { directory: directory.to_owned(), _lock: lock, set_aside: None };
-        let found: Option<IdentityFile> = IDENTITY.read(directory)?;
-        if found.is_some_and(|file| !file.machine.is_same(machine)) {
-            store.set_aside(wall).map_err(unusable)?;
-        }
-        Ok(store)
+        Ok(Self { directory: directory.to_owned(), _lock: lock })
     }
 
-    /// Moves every state file into a directory of its own. For a copied directory and for a cloned identity.
+    /// Whether the directory was written on another machine than `machine`: it was copied.
+    ///
+    /// # Errors
+    /// When the identity file is damaged.
+    pub fn is_foreign(&self, machine: &Machine) -> Result<bool, FileError> {
+        let found: Option<IdentityFile> = IDENTITY.read(&self.directory)?;
+        Ok(found.is_some_and(|file| !file.machine.is_same(machine)))
+    }
+
+    /// Moves all state into a directory of its own, whose path is the answer: the next start is a new identity's.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn set_aside(&mut self, wall: UnixTime) -> io::Result<&Path> {
-        let aside = self.directory.join(format!("set-aside-{}", wall.0 / 1_000_000));
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&aside)?;
-        // The identity goes last: until it is gone, the next start finds the mismatch again and finishes the move.
-        for kind in [&MEMBERS, &ATTACHMENTS, &TARGETS, &SLEEVE_TIMESTAMP, &INCARNATION, &IDENTITY] {
-            match fs::rename(self.directory.join(kind.name), aside.join(kind.name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+    pub fn set_aside(&self, wall: UnixTime) -> Result<PathBuf, StoreError> {
+        let unusable = |source| StoreError::Directory { path: self.directory.clone(), source };
+        let aside = self.directory.join(format!("{SET_ASIDE_PREFIX}{}", wall.0 / 1_000_000));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&aside).map_err(unusable)?;
+        for name in STATE {
+            match fs::rename(self.directory.join(name), aside.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
                 Ok(()) | Err(_) => {}
             }
         }
-        Ok(self.set_aside.insert(aside))
+        Ok(aside)
     }
 
-    /// Where another machine's state went when the directory was opened.
-    pub fn moved_aside(&self) -> Option<&Path> {
-        self.set_aside.as_deref()
-    }
-
-    /// The identity, made when there is none, with a fresh incarnation that is on disk when this returns. `name`
-    /// overrides the persisted one and is kept.
+    /// The identity, made when there is none. `name` overrides the persisted one and is kept.
     ///
     /// # Errors
-    /// When a file is damaged or cannot be written.
-    pub fn selfhood(&self, name: Option<PeerName>, machine: Machine, wall: UnixTime) -> Result<Selfhood, StoreError> {
+    /// When its file is damaged or cannot be written.
+    pub fn selfhood(&self, name: Option<PeerName>, machine: &Machine) -> Result<Selfhood, FileError> {
         let (mut file, is_new) = match IDENTITY.read::<IdentityFile>(&self.directory)? {
             Some(file) => (file, false),
             None => (IdentityFile::generate(machine.clone()), true),
@@ -158,10 +162,24 @@ impl Store {
         }
         let identity = file.identity();
         let name = file.name.unwrap_or_else(|| PeerName::derived_from(&identity.key().0));
-        let last: u64 = INCARNATION.read(&self.directory)?.unwrap_or(0);
-        let incarnation = wall.0.max(last.saturating_add(1));
-        self.write_incarnation(incarnation)?;
-        Ok(Selfhood { identity, name, machine, incarnation })
+        Ok(Selfhood { identity, name })
+    }
+
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_name(&self, name: PeerName) -> Result<(), FileError> {
+        let Some(mut file) = IDENTITY.read::<IdentityFile>(&self.directory)? else { return Ok(()) };
+        file.name = Some(name);
+        IDENTITY.write(&self.directory, &file)
+    }
+
+    /// What the mesh machine starts with.
+    ///
+    /// # Errors
+    /// When a file is damaged.
+    pub fn restored(&self) -> Result<Restored, FileError> {
+        let incarnation = INCARNATION.read(&self.directory)?.unwrap_or(0);
+        Ok(Restored { incarnation, members: members::read(&self.directory.join(MEMBERS))? })
     }
 
     /// # Errors
@@ -169,25 +187,103 @@ impl Store {
     pub fn write_incarnation(&self, incarnation: u64) -> Result<(), FileError> {
         INCARNATION.write(&self.directory, &incarnation)
     }
+
+    /// Zero when none was reserved.
+    ///
+    /// # Errors
+    /// When its file is damaged.
+    pub fn sleeve_timestamp(&self) -> Result<u64, FileError> {
+        Ok(SLEEVE_TIMESTAMP.read(&self.directory)?.unwrap_or(0))
+    }
+
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_sleeve_timestamp(&self, timestamp: u64) -> Result<(), FileError> {
+        SLEEVE_TIMESTAMP.write(&self.directory, &timestamp)
+    }
+
+    /// # Errors
+    /// When their file is damaged.
+    pub fn targets(&self) -> Result<Vec<Target>, FileError> {
+        Ok(TARGETS.read(&self.directory)?.unwrap_or_default())
+    }
+
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_targets(&self, targets: &[Target]) -> Result<(), FileError> {
+        TARGETS.write(&self.directory, &targets)
+    }
+
+    /// # Errors
+    /// When its file is damaged.
+    pub fn ledger(&self) -> Result<Ledger, FileError> {
+        Ok(ATTACHMENTS.read(&self.directory)?.unwrap_or_default())
+    }
+
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_ledger(&self, ledger: &Ledger) -> Result<(), FileError> {
+        ATTACHMENTS.write(&self.directory, ledger)
+    }
+
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn member_writer(&self) -> Result<MemberWriter, FileError> {
+        MemberWriter::open(self.directory.join(MEMBERS))
+    }
+}
+
+/// Removes a state directory with everything in it, unless a daemon uses it.
+///
+/// # Errors
+/// When it is in use or the disk refuses. One that does not exist is no error.
+pub fn remove(directory: &Path) -> Result<(), StoreError> {
+    if !directory.exists() {
+        return Ok(());
+    }
+    let store = Store::open(directory)?;
+    store.remove()
+}
+
+impl Store {
+    /// Removes what the daemon wrote; the directory itself too, if nothing else is in it and it is no mount point.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remove(self) -> Result<(), StoreError> {
+        let unusable = |source| StoreError::Directory { path: self.directory.clone(), source };
+        for entry in fs::read_dir(&self.directory).map_err(unusable)? {
+            let entry = entry.map_err(unusable)?;
+            if !entry.file_name().to_str().is_some_and(is_ours) {
+                continue;
+            }
+            let is_directory = entry.file_type().map_err(unusable)?.is_dir();
+            let removed = if is_directory { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+            removed.map_err(unusable)?;
+        }
+        // What else is in it stays.
+        let _ = fs::remove_dir(&self.directory);
+        Ok(())
+    }
+}
+
+/// Whether a file of this name in a state directory was written by a daemon, finished or not.
+fn is_ours(name: &str) -> bool {
+    let name = name.strip_prefix('.').and_then(|name| name.strip_suffix(".new")).unwrap_or(name);
+    name == LOCK || STATE.contains(&name) || name.starts_with(SET_ASIDE_PREFIX)
 }
 
 fn lock(directory: &Path) -> Result<File, StoreError> {
     let unusable = |source| StoreError::Directory { path: directory.to_owned(), source };
-    let path = directory.join(LOCK);
-    let mut file = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(unusable)?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut pid = String::new();
-        let _ = file.read_to_string(&mut pid);
-        return Err(StoreError::InUse { path: directory.to_owned(), pid: pid.trim().to_owned() });
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(directory.join(LOCK)).map_err(unusable)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse(directory.to_owned())),
+        Err(error) => Err(unusable(error.into())),
     }
-    file.set_len(0).map_err(unusable)?;
-    writeln!(file, "{}", std::process::id()).map_err(unusable)?;
-    Ok(file)
 }
+
+#[cfg(test)]
+mod tests;

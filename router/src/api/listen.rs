@@ -10,6 +10,8 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use tokio::sync::watch;
+
 use super::{Context, Listener, routes};
 
 /// Why the control API cannot listen.
@@ -44,16 +46,25 @@ impl Listeners {
         Ok(Self { unix, tcp, path: socket.to_owned() })
     }
 
-    /// Serves both until the surrounding runtime ends or a listener fails.
+    /// Serves both until `stop` ends and the requests under way are answered, or until a listener fails.
     ///
     /// # Errors
     /// When a listener fails.
-    pub async fn serve(self, context: Context) -> io::Result<()> {
+    pub async fn serve(self, context: Context, stop: impl Future<Output = ()>) -> io::Result<()> {
         let unix = tokio::net::UnixListener::from_std(self.unix.try_clone()?)?;
         let tcp = tokio::net::TcpListener::from_std(self.tcp.try_clone()?)?;
-        let on_unix = axum::serve(unix, routes(context.clone(), Listener::Unix)).into_future();
-        let on_tcp = axum::serve(tcp, routes(context, Listener::Loopback)).into_future();
-        tokio::try_join!(on_unix, on_tcp)?;
+        let (stopping, stopped) = watch::channel(());
+        let until = |mut stopped: watch::Receiver<()>| async move { while stopped.changed().await.is_ok() {} };
+        let on_unix = axum::serve(unix, routes(context.clone(), Listener::Unix));
+        let on_tcp = axum::serve(tcp, routes(context, Listener::Loopback));
+        let on_unix = on_unix.with_graceful_shutdown(until(stopped.clone())).into_future();
+        let on_tcp = on_tcp.with_graceful_shutdown(until(stopped)).into_future();
+        let stop = async move {
+            stop.await;
+            drop(stopping);
+            Ok(())
+        };
+        tokio::try_join!(on_unix, on_tcp, stop)?;
         Ok(())
     }
 }

@@ -42,7 +42,7 @@ fn json<T: Serialize>(value: &T) -> Result<Response, Refusal> {
 }
 
 async fn snapshot(context: &Context) -> Result<Snapshot, Refusal> {
-    Ok(context.requester.ask(Request::Snapshot).await?)
+    Ok(context.requester.ask(Request::Snapshot).await?.into())
 }
 
 pub(super) async fn summary(State(context): State<Context>, headers: HeaderMap) -> Result<Response, Refusal> {

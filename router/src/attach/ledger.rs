@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use weave_datapath::linux::veth::Attached;
@@ -86,6 +86,30 @@ impl Ledger {
     pub fn remove_container(&mut self, container: &Container) -> Option<Attachment> {
         let host_link = self.entries.iter().find(|(_, entry)| entry.netns == container.netns)?.0.clone();
         self.remove(&host_link)
+    }
+
+    /// What a container has; empty when it is not attached.
+    pub fn addresses(&self, container: &Container) -> Vec<Subnet> {
+        let entry = self.entries.values().find(|entry| entry.netns == container.netns);
+        entry.map(|entry| entry.addresses.clone()).unwrap_or_default()
+    }
+
+    /// Brings every entry up to what `inspect` finds behind its device and namespace, and drops those of which nothing
+    /// is found; their containers are the answer.
+    pub fn refresh(&mut self, inspect: impl Fn(&str, &Path) -> Option<Attached>) -> Vec<String> {
+        let mut gone = Vec::new();
+        self.entries.retain(|host_link, entry| match inspect(host_link, &entry.netns) {
+            Some(port) => {
+                entry.mac = port.mac;
+                entry.addresses = port.addresses;
+                true
+            }
+            None => {
+                gone.push(entry.container.clone());
+                false
+            }
+        });
+        gone
     }
 
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Attachment)> {

@@ -26,8 +26,8 @@ pub enum InvalidValue {
 /// `-tap` and `-vx` are appended, and the kernel takes 15 octets.
 const BRIDGE_NAME_MAX_BYTES: usize = 11;
 const MESH_NAME_MAX_BYTES: usize = 253;
-/// IPv6's minimum: below it the kernel switches IPv6 off on the bridge.
-const MTU_MIN_BYTES: u32 = 1_280;
+/// What every IPv4 host accepts. Below 1280 the overlay has no IPv6.
+const MTU_MIN_BYTES: u32 = 576;
 const MTU_MAX_BYTES: u32 = 65_000;
 
 /// The name of the bridge; its overlay ports are named after it.
@@ -109,11 +109,6 @@ impl FromStr for EtherType {
 pub struct MtuBytes(u32);
 
 impl MtuBytes {
-    /// `bytes`, brought into the range that the overlay supports.
-    pub fn clamped(bytes: u32) -> Self {
-        Self(bytes.clamp(MTU_MIN_BYTES, MTU_MAX_BYTES))
-    }
-
     pub const fn get(self) -> u32 {
         self.0
     }
@@ -216,8 +211,8 @@ mod tests {
     }
 
     #[test]
-    fn an_mtu_keeps_ipv6_alive() {
-        assert!("1279".parse::<MtuBytes>().is_err());
+    fn an_mtu_is_what_every_host_accepts() {
+        assert!("575".parse::<MtuBytes>().is_err());
         assert_eq!("1376".parse::<MtuBytes>().map(MtuBytes::get), Ok(1376));
     }
 }

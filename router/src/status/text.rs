@@ -41,15 +41,8 @@ fn trusted_subnets(subnets: &[String]) -> String {
 }
 
 fn count_connections(connections: &[Connection]) -> String {
-    let states = [
-        ConnectionState::Established,
-        ConnectionState::Pending,
-        ConnectionState::Retrying,
-        ConnectionState::Failed,
-        ConnectionState::Connecting,
-    ];
     let count = |state| connections.iter().filter(|connection| connection.state == state).count();
-    let counts = states.map(|state| (state, count(state)));
+    let counts = ConnectionState::ALL.map(|state| (state, count(state)));
     let named: Vec<_> =
         counts.iter().filter(|(_, count)| *count > 0).map(|(state, count)| format!("{count} {state}")).collect();
     bracketed(connections.len(), "", &named)
@@ -68,11 +61,7 @@ fn count_peers(snapshot: &Snapshot) -> String {
 
 fn count_paths(paths: &[Path]) -> String {
     let count = |carrier| paths.iter().filter(|path| path.carrier == carrier).count();
-    let counts = [
-        (count(Some(Carrier::Fastdp)), "fastdp"),
-        (count(Some(Carrier::Sleeve)), "sleeve"),
-        (count(None), "without a session"),
-    ];
+    let counts = [(count(Carrier::Fastdp), "fastdp"), (count(Carrier::Sleeve), "sleeve")];
     let named: Vec<_> =
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
     bracketed(paths.len(), "", &named)
@@ -137,11 +126,11 @@ pub fn targets(snapshot: &Snapshot) -> String {
 /// `status paths`: one line per peer: carrier, MTU, since when, why.
 pub fn paths(snapshot: &Snapshot) -> String {
     lines(&snapshot.paths, |path| {
-        let carrier = path.carrier.map_or_else(|| format!("{:<6}", "none"), |carrier| format!("{carrier:<6}"));
         let encryption = if path.encrypted { "encrypted" } else { "unencrypted" };
         let via = path.relay.as_ref().map_or_else(String::new, |relay| format!(" via {relay}"));
         let since = rfc3339(path.since);
-        format!("{:<37} {carrier} {encryption:<11} mtu={} since {since}{via}: {}", path.peer, path.mtu, path.reason)
+        let carrier = path.carrier;
+        format!("{:<37} {carrier:<6} {encryption:<11} mtu={} since {since}{via}: {}", path.peer, path.mtu, path.reason)
     })
 }
 
@@ -220,7 +209,7 @@ pub(super) mod tests {
             paths: vec![Path {
                 peer: label(2),
                 key: "cd".repeat(32),
-                carrier: Some(Carrier::Sleeve),
+                carrier: Carrier::Sleeve,
                 encrypted: true,
                 mtu: 1376,
                 since: 1_795_375_205,

@@ -25,7 +25,7 @@ pub fn explain(snapshot: &Snapshot, peer: &Peer) -> String {
     line("key", &peer.key);
     line("reachable", if peer.reachable { "yes" } else { "no: no chain of connections leads to it" });
     if let Some(path) = snapshot.paths.iter().find(|path| path.key == peer.key) {
-        line("carrier", &path.carrier.map_or_else(|| "none".to_owned(), |carrier| carrier.to_string()));
+        line("carrier", &path.carrier.to_string());
         line("encrypted", if path.encrypted { "yes" } else { "no" });
         line("mtu", &path.mtu.to_string());
         line("since", &rfc3339(path.since));

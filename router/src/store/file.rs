@@ -69,7 +69,14 @@ impl Kind {
     /// # Errors
     /// When it exists and cannot be used.
     pub fn read<T: DeserializeOwned>(&self, directory: &Path) -> Result<Option<T>, FileError> {
-        let path = directory.join(self.name);
+        self.read_file(directory.join(self.name))
+    }
+
+    /// The decoded file at `path`: one of many of its kind.
+    ///
+    /// # Errors
+    /// When it exists and cannot be used.
+    pub fn read_file<T: DeserializeOwned>(&self, path: PathBuf) -> Result<Option<T>, FileError> {
         let failed = |source| FileError::Io { action: "read", path: path.clone(), source };
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -132,11 +139,19 @@ impl Kind {
     /// # Errors
     /// When the disk refuses; the old file is then still whole.
     pub fn write<T: Serialize>(&self, directory: &Path, value: &T) -> Result<(), FileError> {
-        let path = directory.join(self.name);
+        self.write_file(directory, self.name, value)
+    }
+
+    /// Replaces the file called `name`: one of many of its kind.
+    ///
+    /// # Errors
+    /// When the disk refuses; the old file is then still whole.
+    pub fn write_file<T: Serialize>(&self, directory: &Path, name: &str, value: &T) -> Result<(), FileError> {
+        let path = directory.join(name);
         let failed = |source| FileError::Io { action: "write", path: path.clone(), source };
         let payload =
             postcard::to_stdvec(value).map(zeroize::Zeroizing::new).map_err(|error| failed(io::Error::other(error)))?;
-        replace(directory, self.name, &self.encode(&payload)).map_err(failed)
+        replace(directory, name, &self.encode(&payload)).map_err(failed)
     }
 }
 

@@ -1,0 +1,253 @@
+//! The command line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
+use weave_mesh::connector::Target;
+use weave_mesh::name::PeerName;
+use weave_router::config::{BridgeName, DEFAULT_STATE_DIR, EtherType, MeshName, MtuBytes};
+
+use crate::client::Format;
+
+/// An encrypted network for the containers of many Docker hosts.
+#[derive(Debug, Parser)]
+#[command(name = "weave-rs", version, max_term_width = 120)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) control: Control,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the daemon is controlled from; `launch` listens there, other commands ask there.
+#[derive(Debug, Arguments)]
+pub(crate) struct Control {
+    /// Control socket of the daemon [env: WEAVE_SOCKET] [default: /run/weave-rs/weave-rs.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Control address of the daemon, on loopback [env: WEAVE_HTTP_ADDR] [default: 127.0.0.1:6784]
+    #[arg(long, global = true, value_name = "ADDR:PORT")]
+    pub(crate) http_addr: Option<SocketAddr>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the daemon in the foreground
+    Launch(Box<LaunchArgs>),
+    /// Give a container addresses on the network; prints its addresses
+    Attach(AttachArgs),
+    /// Take addresses, or all of them, from a container; prints what was taken
+    Detach(AttachArgs),
+    /// Show what the daemon is doing
+    Status {
+        table: Option<Table>,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
+    /// Show all peers and their connections, as `status peers` does
+    Peers {
+        #[command(flatten)]
+        format: FormatArgs,
+    },
+    /// Print everything the daemon knows, as JSON
+    Report,
+    /// Connect to further peers
+    Connect {
+        #[arg(required = true, value_name = "PEER")]
+        peers: Vec<Target>,
+        /// Forget the peers given before
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Stop dialling peers; connections that exist stay
+    Forget {
+        #[arg(required = true, value_name = "PEER")]
+        peers: Vec<Target>,
+    },
+    /// Explain how frames travel to a peer, why, and what would change it
+    Why {
+        /// Name, nickname, or the beginning of its key
+        peer: String,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
+    /// Make a 256-bit password
+    Genkey,
+    /// Leave the mesh for good: remove kernel state and state directory, and end the daemon
+    Reset(ResetArgs),
+    /// Print the version
+    Version,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Table {
+    Peers,
+    Connections,
+    Paths,
+    Targets,
+    Endpoints,
+}
+
+#[derive(Clone, Copy, Debug, Arguments)]
+pub(crate) struct FormatArgs {
+    /// Print JSON (docs/status.md describes it)
+    #[arg(long)]
+    json: bool,
+}
+
+impl FormatArgs {
+    pub(crate) const fn wanted(self) -> Format {
+        if self.json { Format::Json } else { Format::Text }
+    }
+}
+
+#[derive(Debug, Arguments)]
+pub(crate) struct AttachArgs {
+    /// ADDRESS/LENGTH…, then the container: a Docker name or id, pid:N, or netns:/run/netns/NAME
+    #[arg(required = true, value_name = "[ADDRESS/LENGTH]… TARGET")]
+    words: Vec<String>,
+}
+
+impl AttachArgs {
+    /// The form fields: all words are addresses but the last.
+    pub(crate) fn form(self) -> Vec<(&'static str, String)> {
+        let last = self.words.len().saturating_sub(1);
+        let name = |index| if index == last { "target" } else { "address" };
+        self.words.into_iter().enumerate().map(|(index, word)| (name(index), word)).collect()
+    }
+}
+
+#[derive(Debug, Arguments)]
+pub(crate) struct ResetArgs {
+    /// Also when the daemon is not running
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// State directory to remove when the daemon is not running
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    pub(crate) state_dir: PathBuf,
+    /// Bridge to remove when the daemon is not running
+    #[arg(long, value_name = "NAME", default_value = "weave")]
+    pub(crate) bridge: BridgeName,
+}
+
+#[derive(Debug, Arguments)]
+pub(crate) struct LaunchArgs {
+    /// Peers to connect to: HOST[:PORT]
+    #[arg(value_name = "PEER")]
+    pub(crate) peers: Vec<Target>,
+    /// Name of this peer, such as 02:00:5e:10:00:01; kept for later starts [default: from its key]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<PeerName>,
+    /// What this peer is called in listings [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) nickname: Option<String>,
+    /// Which mesh to join; peers of another one are refused
+    #[arg(long, value_name = "NAME", default_value = "weave")]
+    pub(crate) mesh: MeshName,
+    /// Port of control (TCP) and sleeve (UDP); VXLAN uses the next one
+    #[arg(long, default_value_t = 6783)]
+    pub(crate) port: u16,
+    /// Address to listen on and connect from [default: all]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) host: Option<IpAddr>,
+    /// File with passwords, one per line; the first one seals [env: WEAVE_PASSWORD, the passwords themselves]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Networks in which frames may travel unencrypted, comma-separated
+    #[arg(long, value_name = "SUBNETS", default_value = "", hide_default_value = true)]
+    pub(crate) trusted_subnets: String,
+    /// Where identity and state are kept
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    pub(crate) state_dir: PathBuf,
+    /// Bridge that containers are attached to
+    #[arg(long, value_name = "NAME", default_value = "weave")]
+    pub(crate) bridge: BridgeName,
+    /// Largest packet on the overlay [default: that of the underlay less 124]
+    #[arg(long, value_name = "OCTETS")]
+    pub(crate) mtu: Option<MtuBytes>,
+    /// A further ethertype that containers may send, such as 0x88cc (repeatable)
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) allow_ethertype: Vec<EtherType>,
+    /// Carry all frames by sleeve, none by kernel VXLAN
+    #[arg(long)]
+    pub(crate) no_fastdp: bool,
+    /// Connect to the peers given only, not to theirs
+    #[arg(long)]
+    pub(crate) no_discovery: bool,
+    /// Most connections to peers; 0 is any number
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) conn_limit: usize,
+    /// error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: String,
+}
+
+/// Form fields that name `peers`.
+pub(crate) fn peer_form(peers: Vec<Target>) -> Vec<(&'static str, String)> {
+    peers.into_iter().map(|peer| ("peer", peer.to_string())).collect()
+}
+
+/// Where a status table is.
+pub(crate) fn status_path(table: Option<Table>) -> String {
+    let name = match table {
+        None => return "/status".to_owned(),
+        Some(Table::Peers) => "peers",
+        Some(Table::Connections) => "connections",
+        Some(Table::Paths) => "paths",
+        Some(Table::Targets) => "targets",
+        Some(Table::Endpoints) => "endpoints",
+    };
+    format!("/status/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn launch_takes_everything_that_was_promised() {
+        let line = "weave-rs launch 192.0.2.1 host2:7000 --name 02:00:00:00:00:01 --nickname n --mesh m --port 7000 --host 192.0.2.2 \
+                    --password-file f --trusted-subnets 10.0.0.0/8 --state-dir d --http-addr 127.0.0.1:1 --socket s --bridge b \
+                    --mtu 1400 --allow-ethertype 0x88cc --no-fastdp --no-discovery --conn-limit 9 --log-level debug";
+
+        assert!(parsed(line).is_ok());
+    }
+
+    #[test]
+    fn a_wrong_value_or_flag_is_a_usage_error() {
+        for line in [
+            "weave-rs launch --name x",
+            "weave-rs launch --mtu 10",
+            "weave-rs launch --frobnicate",
+            "weave-rs launch 192.0.2.1:99999",
+            "weave-rs status nonsense",
+            "weave-rs connect",
+            "weave-rs attach",
+        ] {
+            assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_last_word_of_attach_is_the_container() {
+        let Command::Attach(args) = parsed("weave-rs attach 10.0.0.1/8 10.0.0.2/8 web").unwrap().command else {
+            panic!("not attach");
+        };
+
+        let form = args.form();
+        let names: Vec<_> = form.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["address", "address", "target"]);
+    }
+}

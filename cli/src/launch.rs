@@ -1,0 +1,57 @@
+//! `launch`: from the command line to the daemon's configuration.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use weave_mesh::card::NICKNAME_MAX_BYTES;
+use weave_mesh::connector::Discovery;
+use weave_router::config::value::parse_trusted_subnets;
+use weave_router::config::{Config, DEFAULT_HTTP_ADDR, DEFAULT_SOCKET, FastPath, Passwords};
+use weave_router::{app, telemetry};
+use zeroize::Zeroizing;
+
+use crate::args::{Control, LaunchArgs};
+
+/// Runs the daemon until it is told to stop.
+pub(crate) fn launch(args: LaunchArgs, control: &Control) -> Result<()> {
+    telemetry::start(&args.log_level)?;
+    let config = config(args, control)?;
+    Ok(app::launch(&config)?)
+}
+
+fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let http_addr = match (control.http_addr, variable("WEAVE_HTTP_ADDR")) {
+        (Some(address), _) => address,
+        (None, Some(text)) => text.parse().with_context(|| format!("WEAVE_HTTP_ADDR `{text}` is not ADDR:PORT"))?,
+        (None, None) => DEFAULT_HTTP_ADDR.parse()?,
+    };
+    let socket = control.socket.clone().or_else(|| variable("WEAVE_SOCKET").map(PathBuf::from));
+    let password = std::env::var("WEAVE_PASSWORD").ok().map(Zeroizing::new);
+    Ok(Config {
+        targets: args.peers,
+        name: args.name,
+        nickname: args.nickname.unwrap_or_else(host_name),
+        mesh: args.mesh,
+        port: args.port,
+        host: args.host,
+        passwords: Passwords::gather(args.password_file.as_deref(), password)?,
+        trusted_subnets: parse_trusted_subnets(&args.trusted_subnets)?,
+        state_dir: args.state_dir,
+        http_addr,
+        socket: socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
+        bridge: args.bridge,
+        mtu: args.mtu,
+        allowed_ethertypes: args.allow_ethertype,
+        fast_path: if args.no_fastdp { FastPath::Off } else { FastPath::On },
+        discovery: if args.no_discovery { Discovery::Off } else { Discovery::On },
+        connection_limit: args.conn_limit,
+    })
+}
+
+/// What the kernel calls this host, as far as a nickname may be long.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    name[..name.floor_char_boundary(NICKNAME_MAX_BYTES)].to_owned()
+}

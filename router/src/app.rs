@@ -1,0 +1,362 @@
+//! The daemon's wiring: what starts when, and what stops in which order.
+//!
+//! ```text
+//!   check ─► state directory ─► sockets ─► keys ─► kernel keeper ─► packet thread ─► admin thread ─► control ─► READY
+//!
+//!   SIGTERM ─► control ends: last messages, members ─► admin ─► packet thread ─► keeper       kernel state stays
+//!   reset   ─► likewise, with a goodbye first, and then nothing is left
+//! ```
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+
+use rand_core::{OsRng, RngCore};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+use weave_datapath::engine::{self, Engine};
+use weave_datapath::linux::capability::{self, Missing};
+use weave_datapath::linux::clock::Clock;
+use weave_datapath::linux::kernel::Kernel;
+use weave_datapath::linux::mtu::{MtuError, overlay_mtu};
+use weave_datapath::linux::netlink::{Netlink, NetlinkError};
+use weave_datapath::linux::observe::observe;
+use weave_datapath::linux::packet::{Devices, PacketThread};
+use weave_datapath::linux::packet_socket::PacketSocket;
+use weave_datapath::linux::reset::ResetError;
+use weave_datapath::linux::tap::{self, Tap};
+use weave_datapath::linux::udp::{self, UdpSocket};
+use weave_datapath::linux::underlay::{self, UnderlayError};
+use weave_datapath::linux::veth;
+use weave_datapath::plan::{BridgeNames, InvalidLinkName};
+use weave_datapath::sleeve::seal::Cipher;
+use weave_mesh::card::ADDRESSES_MAX;
+use weave_mesh::connection;
+use weave_mesh::identity::PeerKey;
+use weave_mesh::name::MeshId;
+use weave_mesh::node::{self as mesh_node, Node, View};
+use weave_mesh::noise::Psk;
+use zeroize::Zeroizing;
+
+use crate::admin::Admin;
+use crate::api::{ListenError, Listeners};
+use crate::attach::Ledger;
+use crate::config::{Config, ConfigError, FastPath, PasswordError};
+use crate::fabric::{FastSetting, Loom, unspecified_like};
+use crate::node::{Control, NodeError, Outcome, Parts, Remains, Weaving};
+use crate::peers::{self, Peers};
+use crate::request;
+use crate::status::About;
+use crate::store::{FileError, Machine, Selfhood, Store, StoreError};
+use crate::watchdog;
+
+/// Why the daemon did not start, or ended otherwise than asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    State(#[from] FileError),
+    #[error(transparent)]
+    Control(#[from] ListenError),
+    #[error(transparent)]
+    Listen(#[from] peers::ListenError),
+    #[error(transparent)]
+    Udp(#[from] udp::Error),
+    #[error(transparent)]
+    Tap(#[from] tap::Error),
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    #[error(transparent)]
+    Underlay(#[from] UnderlayError),
+    #[error(transparent)]
+    Mtu(#[from] MtuError),
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    #[error(transparent)]
+    Bridge(#[from] InvalidLinkName),
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error(transparent)]
+    Mesh(#[from] mesh_node::ConfigError),
+    #[error("cannot start {part}: {source}")]
+    Start { part: &'static str, source: io::Error },
+    #[error("cannot remove everything: {0}")]
+    Reset(String),
+}
+
+fn start(part: &'static str) -> impl Fn(io::Error) -> LaunchError {
+    move |source| LaunchError::Start { part, source }
+}
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// When it cannot start or go on; the text says what to do.
+pub fn launch(config: &Config) -> Result<(), LaunchError> {
+    config.check()?;
+    capability::check()?;
+    let psks = config.passwords.derive()?;
+    if config.passwords.is_empty() {
+        warn!("no password: whoever reaches the port can join, and frames travel in clear; see `weave-rs genkey`");
+    }
+    let clock = Clock::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start("the runtime"))?;
+    loop {
+        let store = open_store(&config.state_dir, clock)?;
+        let Ended { outcome, remains, admin } = runtime.block_on(run(config, &psks, clock, store))?;
+        watchdog::stopping();
+        match outcome {
+            Outcome::Stopped => {
+                admin.stop();
+                return Ok(());
+            }
+            Outcome::Reset(reply) => {
+                let removed = remove_everything(config, remains);
+                let _ = reply.send(removed.as_ref().map_err(ToString::to_string).copied());
+                admin.stop();
+                return removed;
+            }
+            Outcome::IdentityTaken => {
+                let aside = remains.store.set_aside(clock.wall())?;
+                warn!(aside = %aside.display(), "another live daemon has our identity; starting again as a new one");
+                admin.stop();
+                remains.kernel.stop();
+            }
+        }
+    }
+}
+
+fn open_store(directory: &Path, clock: Clock) -> Result<Store, LaunchError> {
+    let store = Store::open(directory)?;
+    if store.is_foreign(&Machine::detect())? {
+        let aside = store.set_aside(clock.wall())?;
+        warn!(aside = %aside.display(), "the state was written on another machine; starting as a new peer");
+    }
+    Ok(store)
+}
+
+fn remove_everything(config: &Config, remains: Remains) -> Result<(), LaunchError> {
+    // The packet thread holds the TAP, and a keeper that still runs would heal what is removed.
+    drop(remains.packets);
+    remains.kernel.stop();
+    reset_kernel(config.bridge.as_ref())?;
+    Ok(remains.store.remove()?)
+}
+
+/// Removes the kernel state of the daemon with this bridge.
+///
+/// # Errors
+/// Everything that could not be removed.
+pub fn reset_kernel(bridge: &str) -> Result<(), LaunchError> {
+    let joined = |errors: Vec<ResetError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    weave_datapath::linux::reset::reset(&BridgeNames::of(bridge)?).map_err(|errors| LaunchError::Reset(joined(errors)))
+}
+
+/// Everything that listens, opened before anything else is changed.
+struct Sockets {
+    tcp: TcpListener,
+    udp: UdpSocket,
+    control: Listeners,
+}
+
+impl Sockets {
+    fn open(config: &Config) -> Result<Self, LaunchError> {
+        Ok(Self {
+            tcp: peers::listen(config.host, config.port)?,
+            udp: UdpSocket::bind(config.host, config.port)?,
+            control: Listeners::open(&config.socket, config.http_addr)?,
+        })
+    }
+}
+
+/// One life of the daemon is over.
+struct Ended {
+    outcome: Outcome,
+    remains: Remains,
+    admin: Admin,
+}
+
+/// One life of the daemon under one identity.
+async fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store) -> Result<Ended, LaunchError> {
+    let sockets = Sockets::open(config)?;
+    let names = BridgeNames::of(config.bridge.as_ref())?;
+    let underlay = underlay_addresses(config)?;
+    let mtu = overlay_mtu_of(config, &underlay)?;
+    let machine = Machine::detect();
+    let Selfhood { identity, name } = store.selfhood(config.name, &machine)?;
+    let key = identity.key();
+    let ledger = living(store.ledger()?, &store)?;
+
+    let node_config = node_config(config, &store, name, &underlay, machine)?;
+    let node =
+        Node::new(node_config, identity.clone(), store.restored()?, OsRng.next_u64(), clock.now(), clock.wall())?;
+    let view = node.view();
+    let loom = loom(config, names.clone(), mtu, &underlay);
+    let weaving = Weaving::new(loom, adopted(&names, &view)?, &view, &ledger);
+
+    let (kernel, kernel_events) = Kernel::spawn().map_err(start("the kernel keeper"))?;
+    let devices = Devices {
+        tap: Tap::open(&names.tap)?,
+        udp: sockets.udp,
+        heartbeats: PacketSocket::open(names.bridge, names.vxlan).map_err(start("the packet socket"))?,
+    };
+    let mesh = MeshId::of(config.mesh.as_ref());
+    let engine = engine::Config {
+        identity: identity.clone(),
+        mesh,
+        psks: if config.passwords.is_empty() { Vec::new() } else { psks.to_vec() },
+        ciphers: Cipher::of_this_machine(),
+        mtu,
+        timestamp_floor: store.sleeve_timestamp()?,
+    };
+    let engine = Engine::new(engine, weaving.tables(), *seed(), clock.now(), clock.wall());
+    let (packets, packet_events) =
+        PacketThread::spawn(engine, devices, mtu, clock).map_err(start("the packet thread"))?;
+
+    let connection = connection::Config { identity, card: node.signed_card(), mesh, psks: psks.to_vec() };
+    let (requester, requests) = request::channel();
+    let peers = Peers::new(sockets.tcp, config.host, connection.clone(), clock).map_err(start("the TCP listener"))?;
+    let admin = Admin::spawn(sockets.control, requester).map_err(start("the admin thread"))?;
+    info!(%name, %key, mtu, version = env!("CARGO_PKG_VERSION"), "started");
+    let parts = Parts {
+        clock,
+        node,
+        store,
+        peers,
+        ledger,
+        weaving,
+        kernel,
+        kernel_events,
+        packets,
+        packet_events,
+        requests,
+        about: about(config, mtu),
+        connection,
+    };
+    let (outcome, remains) = Control::new(parts)?.run(stopped()?).await?;
+    Ok(Ended { outcome, remains, admin })
+}
+
+fn seed() -> Zeroizing<[u8; 32]> {
+    let mut seed = Zeroizing::new([0; 32]);
+    OsRng.fill_bytes(seed.as_mut());
+    seed
+}
+
+/// Ends when the daemon is asked to stop.
+fn stopped() -> Result<impl Future<Output = ()>, NodeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(NodeError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(NodeError::Signals)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => info!("stopping on SIGTERM"),
+            _ = interrupt.recv() => info!("stopping on SIGINT"),
+        }
+    })
+}
+
+fn underlay_addresses(config: &Config) -> Result<Vec<IpAddr>, LaunchError> {
+    match config.host {
+        Some(host) => Ok(vec![host]),
+        None => Ok(underlay::addresses()?),
+    }
+}
+
+fn overlay_mtu_of(config: &Config, underlay: &[IpAddr]) -> Result<u16, LaunchError> {
+    let mtu = match config.mtu {
+        Some(mtu) => mtu.get(),
+        None => overlay_mtu(underlay)?,
+    };
+    Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
+}
+
+fn node_config(
+    config: &Config,
+    store: &Store,
+    name: weave_mesh::name::PeerName,
+    underlay: &[IpAddr],
+    machine: Machine,
+) -> Result<mesh_node::Config, LaunchError> {
+    let mut targets = store.targets()?;
+    targets.extend(config.targets.iter().cloned());
+    targets.sort();
+    targets.dedup();
+    let addresses = underlay.iter().take(ADDRESSES_MAX).map(|address| SocketAddr::new(*address, config.port));
+    Ok(mesh_node::Config {
+        mesh: MeshId::of(config.mesh.as_ref()),
+        discovery: config.discovery,
+        connection_limit: config.connection_limit,
+        listen_port: config.port,
+        targets,
+        name,
+        nickname: config.nickname.clone(),
+        bridge_mac: name.mac(),
+        addresses: addresses.collect(),
+        trusted_subnets: config.trusted_subnets.clone(),
+        instance_id: machine.instance_id,
+        machine: machine.machine,
+    })
+}
+
+fn loom(config: &Config, names: BridgeNames, mtu: u16, underlay: &[IpAddr]) -> Loom {
+    let local = config
+        .host
+        .unwrap_or_else(|| underlay.first().copied().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), unspecified_like));
+    Loom {
+        names,
+        vni: MeshId::of(config.mesh.as_ref()).vni(),
+        vxlan_port: config.vxlan_port(),
+        mtu: mtu.into(),
+        fast_path: match (config.fast_path, config.passwords.is_empty()) {
+            (FastPath::Off, _) => FastSetting::Off,
+            (FastPath::On, true) => FastSetting::Everywhere,
+            (FastPath::On, false) => FastSetting::BetweenTrustedSubnets,
+        },
+        local,
+        allowed_ethertypes: config.allowed_ethertypes.iter().map(|ethertype| ethertype.0).collect(),
+    }
+}
+
+fn about(config: &Config, mtu: u16) -> About {
+    About {
+        mesh: config.mesh.as_ref().to_owned(),
+        port: config.port,
+        has_password: !config.passwords.is_empty(),
+        discovery: config.discovery,
+        bridge: config.bridge.to_string(),
+        mtu: mtu.into(),
+        fast_path: config.fast_path == FastPath::On,
+        connection_limit: config.connection_limit,
+    }
+}
+
+/// Peers that the kernel still reaches over VXLAN: an earlier daemon chose so, and its choice stays until proved wrong.
+fn adopted(names: &BridgeNames, view: &View) -> Result<BTreeSet<PeerKey>, LaunchError> {
+    let mut netlink = Netlink::open().map_err(start("netlink"))?;
+    let observed = observe(&mut netlink, names)?;
+    let is_on_vxlan = |mac| observed.bridge_fdb.get(mac).is_some_and(|entry| entry.port == names.vxlan);
+    let peers = view.peers.iter().filter(|(_, peer)| is_on_vxlan(&peer.card.bridge_mac));
+    Ok(peers.map(|(key, _)| *key).collect())
+}
+
+/// The containers of an earlier daemon that are still there, as they are now.
+fn living(mut ledger: Ledger, store: &Store) -> Result<Ledger, LaunchError> {
+    let is_there = |host_link: &str, netns: &Path| {
+        let found = veth::open(netns).ok().and_then(|netns| veth::inspect(&netns).ok().flatten());
+        found.filter(|port| port.host_link.as_str() == host_link)
+    };
+    let gone = ledger.refresh(is_there);
+    for container in &gone {
+        info!(container, "container is gone since the last start");
+    }
+    if !gone.is_empty() {
+        store.write_ledger(&ledger)?;
+    }
+    Ok(ledger)
+}

@@ -1,0 +1,394 @@
+//! The control task: owns the mesh machine, and carries out what it decides. The one place where the operating system's
+//! time becomes the mesh's.
+//!
+//! ```text
+//!            ┌──── settle: outputs of the machine in order, then the fabric if the view has changed ───┐
+//!            ▼                                                                                         │
+//!   wait ── peers · requests · kernel · packets · attach jobs · deadline · watchdog · signals ── handle one
+//! ```
+//!
+//! Invariants:
+//! - outputs are carried out in order: what a later message relies on is on disk before it is sent;
+//! - nothing here waits for a peer, the kernel, the packet thread, Docker, or somebody who asked for status.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::{debug, error, info, warn};
+use weave_datapath::engine;
+use weave_datapath::linux::clock::Clock;
+use weave_datapath::linux::kernel::{self, Kernel};
+use weave_datapath::linux::packet::PacketThread;
+use weave_mesh::connection;
+use weave_mesh::node::{CloseReason, Event, Link, Node, Output, Persist};
+use weave_mesh::time::Instant;
+
+use self::attaching::{Done, Job, Waiting};
+use crate::attach::Ledger;
+use crate::peers::{Arrival, Peers, Report};
+use crate::request::{Reply, Request};
+use crate::status::{About, Material};
+use crate::store::{FileError, MemberWriter, Store};
+use crate::watchdog::Watchdog;
+
+mod attaching;
+mod weaving;
+
+pub use self::weaving::Weaving;
+
+/// How long a parting daemon waits for its last messages to leave.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why the control task ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Asked to stop: kernel state stays.
+    Stopped,
+    /// Asked to leave for good; the reply is due when nothing is left.
+    Reset(Reply<Result<(), String>>),
+    /// A daemon that started earlier has our identity.
+    IdentityTaken,
+}
+
+/// Why the daemon cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error("cannot keep state: {0}")]
+    Store(#[from] FileError),
+    #[error("the {0} thread has ended; see the log above")]
+    ThreadEnded(&'static str),
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+}
+
+/// What the control task is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub clock: Clock,
+    pub node: Node,
+    pub store: Store,
+    pub peers: Peers,
+    pub ledger: Ledger,
+    pub weaving: Weaving,
+    pub kernel: Kernel,
+    pub kernel_events: mpsc::Receiver<kernel::Event>,
+    pub packets: PacketThread,
+    pub packet_events: mpsc::Receiver<engine::Event>,
+    pub requests: mpsc::Receiver<Request>,
+    pub about: About,
+    /// What every connection brings along, but for the card.
+    pub connection: connection::Config,
+}
+
+/// The control task; see the module.
+#[derive(Debug)]
+pub struct Control {
+    clock: Clock,
+    node: Node,
+    store: Store,
+    members: MemberWriter,
+    /// When the changed members are written.
+    flush_at: Option<Instant>,
+    flushing: Option<JoinHandle<Result<(), FileError>>>,
+    peers: Peers,
+    ledger: Ledger,
+    weaving: Weaving,
+    kernel: Kernel,
+    kernel_events: mpsc::Receiver<kernel::Event>,
+    packets: Arc<PacketThread>,
+    packet_events: mpsc::Receiver<engine::Event>,
+    requests: mpsc::Receiver<Request>,
+    /// Attachments to make, one after the other; the first is under way when `job` is.
+    jobs: VecDeque<Job>,
+    job: Option<JoinHandle<Done>>,
+    /// Answers that wait for the kernel.
+    waiting: Vec<Waiting>,
+    about: About,
+    connection: connection::Config,
+    watchdog: Watchdog,
+    ready: bool,
+    outcome: Option<Outcome>,
+}
+
+impl Control {
+    /// # Errors
+    /// When the state directory cannot be written.
+    pub fn new(parts: Parts) -> Result<Self, NodeError> {
+        Ok(Self {
+            members: parts.store.member_writer()?,
+            flush_at: None,
+            flushing: None,
+            packets: Arc::new(parts.packets),
+            jobs: VecDeque::new(),
+            job: None,
+            waiting: Vec::new(),
+            watchdog: Watchdog::from_environment(),
+            ready: false,
+            outcome: None,
+            clock: parts.clock,
+            node: parts.node,
+            store: parts.store,
+            peers: parts.peers,
+            ledger: parts.ledger,
+            weaving: parts.weaving,
+            kernel: parts.kernel,
+            kernel_events: parts.kernel_events,
+            packet_events: parts.packet_events,
+            requests: parts.requests,
+            about: parts.about,
+            connection: parts.connection,
+        })
+    }
+
+    /// Runs until told to stop.
+    ///
+    /// # Errors
+    /// When state cannot be kept or a thread has died.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(Outcome, Remains), NodeError> {
+        tokio::pin!(stop);
+        while self.outcome.is_none() {
+            self.settle()?;
+            tokio::select! {
+                () = &mut stop => self.outcome = Some(Outcome::Stopped),
+                () = self.step() => {}
+            }
+            if self.outcome.is_none() {
+                self.check_threads()?;
+            }
+        }
+        let outcome = self.outcome.take().unwrap_or(Outcome::Stopped);
+        let remains = self.part(&outcome).await?;
+        Ok((outcome, remains))
+    }
+
+    /// Waits for one thing to happen, and handles it.
+    async fn step(&mut self) {
+        let deadline = self.deadline();
+        let deadline = deadline.map(|at| tokio::time::Instant::from_std(self.clock.system_instant(at)));
+        let timer = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now));
+        tokio::select! {
+            arrival = self.peers.next() => self.handle_arrival(arrival),
+            Some(request) = self.requests.recv() => self.handle_request(request),
+            Some(event) = self.kernel_events.recv() => self.handle_kernel(event),
+            Some(event) = self.packet_events.recv() => self.handle_packets(event),
+            done = attaching::finished(&mut self.job) => self.handle_done(done),
+            () = self.watchdog.tick() => {}
+            () = timer, if deadline.is_some() => {}
+        }
+    }
+
+    /// The earliest time at which something is due.
+    fn deadline(&self) -> Option<Instant> {
+        [self.node.poll_timeout(), self.weaving.due(), self.flush_at].into_iter().flatten().min()
+    }
+
+    fn check_threads(&self) -> Result<(), NodeError> {
+        if self.kernel_events.is_closed() && self.kernel_events.is_empty() {
+            return Err(NodeError::ThreadEnded("kernel"));
+        }
+        if self.packet_events.is_closed() && self.packet_events.is_empty() {
+            return Err(NodeError::ThreadEnded("packet"));
+        }
+        Ok(())
+    }
+
+    /// Carries out everything that is due.
+    fn settle(&mut self) -> Result<(), NodeError> {
+        let now = self.clock.now();
+        if self.node.poll_timeout().is_some_and(|at| at <= now) {
+            self.node.handle_timeout(now);
+        }
+        self.carry_out()?;
+        if self.weaving.due().is_some_and(|at| at <= now) {
+            self.weave();
+            self.carry_out()?;
+        }
+        if self.flush_at.is_some_and(|at| at <= now) {
+            self.flush_members();
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self) -> Result<(), NodeError> {
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Persist(persist) => self.persist(persist)?,
+                Output::Dial(dial) => {
+                    debug!(remote = %dial.destination, "dialling");
+                    self.peers.dial(dial);
+                }
+                Output::Send { connection, message } => {
+                    if let Err(reason) = self.peers.send(connection, message) {
+                        warn!(%connection, %reason, "connection closed");
+                        let reason = CloseReason::Transport(reason.to_string());
+                        self.node.handle_closed(connection, reason, self.clock.now());
+                    }
+                }
+                Output::Close { connection, reason } => {
+                    info!(%connection, %reason, "connection closed");
+                    self.peers.close(connection);
+                }
+                Output::Event(event) => self.handle_event(event),
+            }
+        }
+        Ok(())
+    }
+
+    fn persist(&mut self, persist: Persist) -> Result<(), FileError> {
+        match persist {
+            Persist::Incarnation(incarnation) => self.store.write_incarnation(incarnation),
+            Persist::Name(name) => self.store.write_name(name),
+            Persist::Member(member) => {
+                self.members.put(member);
+                self.flush_at.get_or_insert(self.clock.now() + MemberWriter::interval());
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes changed members on a thread that may block; the next changes wait for it.
+    fn flush_members(&mut self) {
+        if self.flushing.as_ref().is_some_and(|flushing| !flushing.is_finished()) {
+            self.flush_at = Some(self.clock.now() + MemberWriter::interval());
+            return;
+        }
+        self.flush_at = None;
+        let work = self.members.flush();
+        self.flushing = Some(tokio::task::spawn_blocking(move || {
+            let written = work();
+            if let Err(error) = &written {
+                warn!(%error, "cannot remember members");
+            }
+            written
+        }));
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::ViewChanged => {
+                self.refresh_card();
+                self.weaving.touch(self.clock.now());
+            }
+            Event::PeerUp(peer) => info!(%peer, name = %self.label(&peer), "peer is reachable"),
+            Event::PeerDown(peer) => info!(%peer, name = %self.label(&peer), "peer is unreachable"),
+            Event::Renamed(name) => warn!(%name, "another peer has our name; this is ours from here on"),
+            Event::IdentityTaken => self.outcome = Some(Outcome::IdentityTaken),
+            Event::Warning(warning) => warn!("{warning}"),
+        }
+    }
+
+    /// Handshakes to come show the card as it is.
+    fn refresh_card(&mut self) {
+        let card = self.node.signed_card();
+        if card != self.connection.card {
+            self.connection.card = card;
+            self.peers.set_config(self.connection.clone());
+        }
+    }
+
+    fn handle_arrival(&mut self, arrival: Arrival) {
+        let now = self.clock.now();
+        match arrival {
+            Arrival::Accepted(accepted) => self.peers.handle_accepted(accepted),
+            Arrival::Report(Report::Connected { connection, dial, remote, connected }) => {
+                let peer = connected.card.name;
+                info!(%connection, %peer, nickname = connected.card.nickname, %remote, "connected");
+                let link = Link { dial, remote, card: connected.signed, uid: connected.uid };
+                self.node.handle_connected(connection, link, now);
+            }
+            Arrival::Report(Report::Message { connection, message }) => {
+                self.node.handle_message(connection, *message, now);
+            }
+            Arrival::Report(Report::Closed { connection, reason }) => {
+                info!(%connection, %reason, "connection ended");
+                self.node.handle_closed(connection, CloseReason::Transport(reason), now);
+            }
+            Arrival::Report(Report::DialFailed { dial, error, remote, .. }) => {
+                warn!(remote, reason = %error, "cannot connect");
+                self.node.handle_dial_failed(dial, &error, now);
+            }
+            Arrival::Report(Report::Refused { remote, reason, .. }) => warn!(%remote, reason, "handshake refused"),
+        }
+    }
+
+    fn handle_request(&mut self, request: Request) {
+        let now = self.clock.now();
+        match request {
+            Request::Snapshot(reply) => self.show(reply),
+            Request::Connect { targets, earlier, reply } => {
+                let connected = self.node.connect(&targets, earlier, now);
+                self.keep_targets();
+                let _ = reply.send(connected);
+            }
+            Request::Forget { targets, reply } => {
+                self.node.forget(&targets, now);
+                self.keep_targets();
+                let _ = reply.send(());
+            }
+            Request::Attach { container, addresses, reply } => self.enqueue(Job::attach(container, addresses, reply)),
+            Request::Detach { container, addresses, reply } => self.enqueue(Job::detach(container, addresses, reply)),
+            Request::Reset(reply) => {
+                self.node.say_goodbye(now);
+                self.outcome = Some(Outcome::Reset(reply));
+            }
+        }
+    }
+
+    fn keep_targets(&self) {
+        if let Err(error) = self.store.write_targets(&self.node.view().targets) {
+            error!(%error, "cannot remember the peers to connect to");
+        }
+    }
+
+    /// The packet thread is asked by a task of its own, so that control waits for nobody.
+    fn show(&self, reply: Reply<Material>) {
+        let packets = Arc::clone(&self.packets);
+        let (about, view, ready, warnings) = (self.about.clone(), self.node.view(), self.ready, self.warnings());
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        tokio::spawn(async move {
+            match packets.status().await {
+                Ok(packets) => {
+                    let _ = reply.send(Material { about, ready, view, packets, warnings, now, wall });
+                }
+                // The asker sees the closed channel.
+                Err(error) => warn!(%error, "no status from the packet thread"),
+            }
+        });
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let clear = "no password: whoever reaches the port can join, and frames travel in clear; see `weave-rs genkey`";
+        let clear = (!self.about.has_password).then(|| clear.to_owned());
+        clear.into_iter().chain(self.weaving.failures().iter().cloned()).collect()
+    }
+
+    /// Leaves: sends what is queued, writes what is not written.
+    async fn part(mut self, outcome: &Outcome) -> Result<Remains, NodeError> {
+        if matches!(outcome, Outcome::Reset(_) | Outcome::Stopped) {
+            self.carry_out()?;
+        }
+        if tokio::time::timeout(DRAIN_TIMEOUT, self.peers.drain()).await.is_err() {
+            debug!("some peers did not read our last messages");
+        }
+        if let Some(flushing) = self.flushing.take() {
+            let _ = flushing.await;
+        }
+        if self.members.has_changes() && !matches!(outcome, Outcome::Reset(_)) {
+            self.members.flush()()?;
+        }
+        Ok(Remains { kernel: self.kernel, packets: self.packets, store: self.store })
+    }
+}
+
+/// What is left of a daemon whose control task has ended.
+#[derive(Debug)]
+pub struct Remains {
+    pub kernel: Kernel,
+    pub packets: Arc<PacketThread>,
+    pub store: Store,
+}

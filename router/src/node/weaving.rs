@@ -1,0 +1,291 @@
+//! The fabric, as control keeps it: rewoven when something it hangs on has changed, in the order that loses no frame.
+//!
+//! ```text
+//!   promotion:  plan ─► kernel ─ applied ─► tables: applied = fast      for an instant two copies of a broadcast
+//!   demotion:   tables: applied = sleeve ─► plan ─► kernel              likewise
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, error, info, warn};
+use weave_datapath::engine::{self, Via};
+use weave_datapath::linux::kernel::{self, Generation};
+use weave_datapath::plan::{OverlayPort, Plan};
+use weave_datapath::tables::{Carrier, Tables};
+use weave_mesh::identity::{PeerKey, digest};
+use weave_mesh::name::MacAddr;
+use weave_mesh::node::View;
+use weave_mesh::store::{CONTAINER_MAX_BYTES, Endpoint, EndpointId};
+use weave_mesh::time::Instant;
+
+use super::Control;
+use crate::attach::Ledger;
+use crate::fabric::{self, Loom, Strands};
+
+/// After a change the next ones are awaited this long, so that a joining mesh is woven a few times and not hundreds.
+const GATHER_INTERVAL: Duration = Duration::from_millis(20);
+/// Stations that are remembered on hand-plugged ports.
+const LEARNT_MAX: usize = 4_096;
+/// Plans under way to the kernel; older ones are superseded.
+const ASKED_MAX: usize = 64;
+
+/// What the fabric hangs on, and how far it has come.
+#[derive(Debug)]
+pub struct Weaving {
+    loom: Loom,
+    /// When to weave again.
+    due: Option<Instant>,
+    chosen: BTreeMap<PeerKey, Carrier>,
+    heard: BTreeMap<PeerKey, SocketAddr>,
+    direct: BTreeSet<PeerKey>,
+    /// Peers that the kernel's present plan reaches over VXLAN.
+    programmed: BTreeSet<PeerKey>,
+    /// The same for plans that the kernel has yet to take, oldest first.
+    asked: VecDeque<(Generation, BTreeSet<PeerKey>)>,
+    applied: Generation,
+    /// Stations at hand-plugged ports, with the Lamport time at which they were first heard.
+    learnt: BTreeMap<MacAddr, u64>,
+    /// What the kernel could not do of the last plan.
+    failures: Vec<String>,
+    tables: Arc<Tables>,
+    plan: Option<(Generation, Plan)>,
+}
+
+impl Weaving {
+    /// `adopted` are the peers that the kernel was found to reach over VXLAN.
+    pub fn new(loom: Loom, adopted: BTreeSet<PeerKey>, view: &View, ledger: &Ledger) -> Self {
+        let chosen = adopted.iter().map(|peer| (*peer, Carrier::Fast)).collect();
+        let heard = BTreeMap::new();
+        let strands = Strands { view, ledger, chosen: &chosen, programmed: &adopted, heard: &heard };
+        let (tables, _) = fabric::weave(&loom, &strands);
+        Self {
+            loom,
+            due: Some(Instant::ZERO),
+            chosen,
+            heard,
+            direct: BTreeSet::new(),
+            programmed: adopted,
+            asked: VecDeque::new(),
+            applied: Generation::default(),
+            learnt: BTreeMap::new(),
+            failures: Vec::new(),
+            tables: Arc::new(tables),
+            plan: None,
+        }
+    }
+
+    pub const fn loom(&self) -> &Loom {
+        &self.loom
+    }
+
+    /// What the packet thread has been told.
+    pub fn tables(&self) -> Arc<Tables> {
+        Arc::clone(&self.tables)
+    }
+
+    pub(super) const fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// The last plan that the kernel has.
+    pub(super) const fn applied(&self) -> Generation {
+        self.applied
+    }
+
+    pub(super) fn failures(&self) -> &[String] {
+        &self.failures
+    }
+
+    /// Something has changed; weave soon.
+    pub(super) fn touch(&mut self, now: Instant) {
+        self.due.get_or_insert(now + GATHER_INTERVAL);
+    }
+
+    fn weave(&mut self, view: &View, ledger: &Ledger) -> (Tables, Plan) {
+        self.due = None;
+        self.chosen.retain(|peer, _| view.peers.contains_key(peer));
+        self.heard.retain(|peer, _| view.peers.contains_key(peer));
+        let Self { loom, chosen, programmed, heard, .. } = self;
+        fabric::weave(loom, &Strands { view, ledger, chosen, programmed, heard })
+    }
+
+    /// Notes a plan that the kernel was asked for.
+    fn ask(&mut self, generation: Generation, plan: Plan, view: &View) {
+        let is_over_vxlan = |mac| plan.bridge_fdb.get(mac) == Some(&OverlayPort::Vxlan);
+        let peers = view.peers.iter().filter(|(_, peer)| is_over_vxlan(&peer.card.bridge_mac));
+        let programmed = peers.map(|(key, _)| *key).collect();
+        self.plan = Some((generation, plan));
+        if self.asked.len() >= ASKED_MAX {
+            self.asked.pop_front();
+        }
+        self.asked.push_back((generation, programmed));
+    }
+
+    /// The kernel has the plan of `generation`.
+    fn note_applied(&mut self, generation: Generation, failures: Vec<String>) {
+        for failure in failures.iter().filter(|failure| !self.failures.contains(failure)) {
+            error!(failure, "cannot bring kernel state up to plan");
+        }
+        self.failures = failures;
+        self.applied = generation;
+        while let Some((_, programmed)) = self.asked.pop_front_if(|(asked, _)| *asked <= generation) {
+            self.programmed = programmed;
+        }
+    }
+}
+
+impl Control {
+    /// Weaves, hands on what has changed, and tells which generation of the plan has it all.
+    pub(super) fn weave(&mut self) -> Generation {
+        self.publish_endpoints();
+        let view = self.node.view();
+        let (tables, plan) = self.weaving.weave(&view, &self.ledger);
+        // Tables first: a demotion must reach the packet thread before the kernel stops flooding. A promotion is not in
+        // them before the kernel has said that it is done.
+        if *self.weaving.tables != tables {
+            self.weaving.tables = Arc::new(tables);
+            self.packets.set_tables(self.weaving.tables());
+        }
+        match &self.weaving.plan {
+            Some((generation, current)) if *current == plan => *generation,
+            Some(_) | None => {
+                let generation = self.kernel.apply(plan.clone());
+                self.weaving.ask(generation, plan, &view);
+                generation
+            }
+        }
+    }
+
+    pub(super) fn handle_kernel(&mut self, event: kernel::Event) {
+        match event {
+            kernel::Event::Applied { generation, failures } => self.handle_applied(generation, failures),
+            kernel::Event::Learnt { mac, port } if self.weaving.learnt.len() < LEARNT_MAX => {
+                debug!(%mac, %port, "station heard at a hand-plugged port");
+                let attached = self.node.next_attach_time();
+                self.weaving.learnt.entry(mac).or_insert(attached);
+                self.weaving.touch(self.clock.now());
+            }
+            kernel::Event::Learnt { mac, port } => debug!(%mac, %port, "too many stations at hand-plugged ports"),
+            kernel::Event::Forgotten { mac, .. } => {
+                self.weaving.learnt.remove(&mac);
+                self.weaving.touch(self.clock.now());
+            }
+            kernel::Event::PortGone { port } => self.handle_port_gone(port.as_str()),
+            kernel::Event::Healed { steps } => warn!(steps, "kernel state was changed by others and is repaired"),
+            kernel::Event::Used { ages } => self.note_traffic(&ages),
+        }
+    }
+
+    fn handle_applied(&mut self, generation: Generation, failures: Vec<String>) {
+        self.weaving.note_applied(generation, failures);
+        if !self.ready {
+            self.ready = true;
+            info!("ready");
+            self.watchdog.ready();
+        }
+        self.answer_waiting();
+        // The tables may say now what the kernel does.
+        self.weaving.due = Some(self.clock.now());
+    }
+
+    /// The kernel knows stations, the packet thread peers.
+    fn note_traffic(&self, ages: &BTreeMap<MacAddr, Duration>) {
+        let mut used: BTreeMap<PeerKey, Duration> = BTreeMap::new();
+        for (mac, age) in ages {
+            if let Some(peer) = self.weaving.tables.macs.get(mac) {
+                used.entry(*peer).and_modify(|youngest| *youngest = (*youngest).min(*age)).or_insert(*age);
+            }
+        }
+        self.packets.note_traffic(used);
+    }
+
+    pub(super) fn handle_packets(&mut self, event: engine::Event) {
+        let now = self.clock.now();
+        match event {
+            engine::Event::CarrierChanged { peer, carrier, reason } => {
+                info!(%peer, name = self.label(&peer), overlay = %carrier, %reason, "carrier changed");
+                self.weaving.chosen.insert(peer, carrier);
+                self.weaving.due = Some(now);
+            }
+            engine::Event::SessionUp { peer, via } => {
+                debug!(%peer, %via, "session is up");
+                self.note_session(peer, Some(via));
+            }
+            engine::Event::SessionDown { peer } => {
+                debug!(%peer, "session is down");
+                self.note_session(peer, None);
+            }
+            engine::Event::ReserveTimestamp(timestamp) => {
+                if let Err(error) = self.store.write_sleeve_timestamp(timestamp) {
+                    error!(%error, "cannot reserve handshake timestamps");
+                }
+            }
+            engine::Event::Warning(warning) => warn!("{warning}"),
+        }
+    }
+
+    fn note_session(&mut self, peer: PeerKey, via: Option<Via>) {
+        match via {
+            Some(Via::Direct(address)) => {
+                self.weaving.heard.insert(peer, address);
+                self.node.set_address(peer, address);
+                self.weaving.direct.insert(peer);
+            }
+            Some(Via::Relay(_)) | None => drop(self.weaving.direct.remove(&peer)),
+        }
+        let now = self.clock.now();
+        self.node.set_direct_sessions(self.weaving.direct.clone(), now);
+        self.weaving.touch(now);
+    }
+
+    /// Hands our stations to the mesh: attached containers, and learnt ones that nobody else owns.
+    pub(super) fn publish_endpoints(&mut self) {
+        let attached = self.ledger.entries().map(|(host_link, attachment)| {
+            let endpoint = Endpoint {
+                mac: attachment.mac,
+                addresses: attachment.addresses.clone(),
+                container: shortened(&attachment.container),
+                names: Vec::new(),
+                attached: attachment.attached,
+            };
+            (endpoint_id(host_link.as_bytes()), endpoint)
+        });
+        let mut endpoints: BTreeMap<EndpointId, Endpoint> = attached.collect();
+        if !self.weaving.learnt.is_empty() {
+            endpoints.extend(self.learnt_endpoints());
+        }
+        if let Err(error) = self.node.set_endpoints(endpoints, self.clock.now()) {
+            error!(%error, "some containers are not published");
+        }
+    }
+
+    fn learnt_endpoints(&self) -> Vec<(EndpointId, Endpoint)> {
+        let view = self.node.view();
+        let is_foreign = |mac: &MacAddr| view.claims.macs.get(mac).is_some_and(|owner| *owner != view.card.key);
+        let ours = self.weaving.learnt.iter().filter(|(mac, _)| !is_foreign(mac));
+        let endpoints = ours.map(|(mac, attached)| {
+            let (addresses, container, names) = (Vec::new(), String::new(), Vec::new());
+            (endpoint_id(&mac.0), Endpoint { mac: *mac, addresses, container, names, attached: *attached })
+        });
+        endpoints.collect()
+    }
+
+    /// How a peer is called in the log.
+    pub(super) fn label(&self, peer: &PeerKey) -> String {
+        self.weaving.tables.peers.get(peer).map_or_else(|| peer.to_string(), |entry| entry.name.to_string())
+    }
+}
+
+/// Stable while the station lives, also over a restart.
+fn endpoint_id(station: &[u8]) -> EndpointId {
+    let hash = digest("weave-rs endpoint id", &[station]);
+    EndpointId(u64::from_le_bytes(std::array::from_fn(|index| hash[index])))
+}
+
+/// As much of a container's label as an endpoint may carry.
+fn shortened(label: &str) -> String {
+    label[..label.floor_char_boundary(CONTAINER_MAX_BYTES)].to_owned()
+}

@@ -1,0 +1,84 @@
+//! Every peer that this host has met, one file each.
+//!
+//! Sets change often and all of them can be learnt again, so they are written behind control's back: changes of one peer
+//! within [`FLUSH_INTERVAL`] are written once, on a thread of their own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use weave_mesh::identity::PeerKey;
+use weave_mesh::node::Member;
+
+use super::file::{FileError, Kind};
+
+const MEMBER: Kind = Kind { name: "member", version: 1, without: "learn that peer anew" };
+/// How long changes are gathered.
+pub(super) const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+
+fn file_name(key: &PeerKey) -> String {
+    key.0.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// Everything in `directory`.
+///
+/// # Errors
+/// When a file is damaged.
+pub(super) fn read(directory: &Path) -> Result<Vec<Member>, FileError> {
+    let failed = |source| FileError::Io { action: "read", path: directory.to_owned(), source };
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut members = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        // What a killed daemon was about to rename.
+        let is_unfinished = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !is_unfinished {
+            members.extend(MEMBER.read_file(path)?);
+        }
+    }
+    Ok(members)
+}
+
+/// Gathers changed members and writes them.
+#[derive(Debug)]
+pub struct MemberWriter {
+    directory: Arc<PathBuf>,
+    changed: BTreeMap<PeerKey, Box<Member>>,
+}
+
+impl MemberWriter {
+    pub(super) fn open(directory: PathBuf) -> Result<Self, FileError> {
+        match fs::create_dir(&directory) {
+            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+                Err(FileError::Io { action: "create", path: directory, source })
+            }
+            Ok(()) | Err(_) => Ok(Self { directory: Arc::new(directory), changed: BTreeMap::new() }),
+        }
+    }
+
+    /// How long to wait after a change before [`Self::flush`].
+    pub const fn interval() -> Duration {
+        FLUSH_INTERVAL
+    }
+
+    pub fn put(&mut self, member: Box<Member>) {
+        self.changed.insert(member.key, member);
+    }
+
+    pub fn has_changes(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Takes the changes along as work for a thread that may block.
+    pub fn flush(&mut self) -> impl FnOnce() -> Result<(), FileError> + Send + 'static {
+        let changed = std::mem::take(&mut self.changed);
+        let directory = Arc::clone(&self.directory);
+        move || changed.values().try_for_each(|member| MEMBER.write_file(&directory, &file_name(&member.key), member))
+    }
+}
