@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weave_mesh::identity::PeerKey;
-use weave_mesh::node::Member;
+use weave_mesh::node::StoredMember;
 
 use super::file::{FileError, Kind};
 
@@ -23,11 +23,11 @@ fn file_name(key: &PeerKey) -> String {
     key.0.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
-/// Everything in `directory`.
+/// Everything in `directory`, as it was encoded.
 ///
 /// # Errors
 /// When a file is damaged.
-pub(super) fn read(directory: &Path) -> Result<Vec<Member>, FileError> {
+pub(super) fn read(directory: &Path) -> Result<Vec<Vec<u8>>, FileError> {
     let failed = |source| FileError::Io { action: "read", path: directory.to_owned(), source };
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -49,7 +49,7 @@ pub(super) fn read(directory: &Path) -> Result<Vec<Member>, FileError> {
 #[derive(Debug)]
 pub struct MemberWriter {
     directory: Arc<PathBuf>,
-    changed: BTreeMap<PeerKey, Box<Member>>,
+    changed: BTreeMap<PeerKey, StoredMember>,
 }
 
 impl MemberWriter {
@@ -67,7 +67,7 @@ impl MemberWriter {
         FLUSH_INTERVAL
     }
 
-    pub fn put(&mut self, member: Box<Member>) {
+    pub fn put(&mut self, member: StoredMember) {
         self.changed.insert(member.key, member);
     }
 
@@ -79,6 +79,8 @@ impl MemberWriter {
     pub fn flush(&mut self) -> impl FnOnce() -> Result<(), FileError> + Send + 'static {
         let changed = std::mem::take(&mut self.changed);
         let directory = Arc::clone(&self.directory);
-        move || changed.values().try_for_each(|member| MEMBER.write_file(&directory, &file_name(&member.key), member))
+        let write =
+            move |member: &StoredMember| MEMBER.write_file(&directory, &file_name(&member.key), &member.encode());
+        move || changed.values().try_for_each(write)
     }
 }
