@@ -1,3 +1,5 @@
+//! Whole connections between two machines, and every way in which one ends early.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The connector under a clock of the test: when it dials, whom, and when it stops.
+
 use super::*;
 
 const SEED: u64 = 7;
