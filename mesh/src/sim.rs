@@ -24,12 +24,12 @@ mod stream;
 mod trace;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::checks::Violation;
+pub use self::checks::{Broken, Violation};
 pub use self::deliveries::Deliveries;
 pub use self::faults::Fault;
 pub use self::input::{Input, Recording};
@@ -259,6 +259,11 @@ impl World {
     pub fn recording(&self) -> Option<&Recording> {
         let running = self.options.record.and_then(|host| self.hosts[host.0].daemon.as_ref()?.recording.as_deref());
         running.or(self.recording.as_deref())
+    }
+
+    /// What the datapath of `host` would report.
+    pub fn set_direct_sessions(&mut self, host: HostId, peers: BTreeSet<PeerKey>) {
+        self.feed(host, Input::DirectSessions(peers));
     }
 
     fn host(&self, host: HostId) -> &Host {

@@ -1,8 +1,10 @@
 //! What must hold: after every step for each host by itself, and for all together when the mesh is at rest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
 
-use super::{HostId, World};
+use super::{Entry, HostId, World};
 use crate::identity::PeerKey;
 use crate::name::PeerName;
 use crate::node::View;
@@ -39,7 +41,52 @@ pub enum Violation {
     TooLate { at: Instant, what: String, seconds: u64 },
 }
 
+/// What was found wrong with a run, and how to see it again.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("seed {seed}:{}\nwhat happened last:{}", lines(.violations), lines(.last))]
+pub struct Broken {
+    pub seed: u64,
+    pub violations: Vec<Violation>,
+    pub last: Vec<Entry>,
+}
+
+impl fmt::Debug for Broken {
+    /// As for people: this is what a failed test prints.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn lines<T: fmt::Display>(entries: &[T]) -> String {
+    entries.iter().map(|entry| format!("\n  {entry}")).collect()
+}
+
 impl World {
+    /// Runs until everyone has the newest of everyone, then checks all that must hold at rest. Returns the time it took.
+    ///
+    /// # Errors
+    /// When that did not happen within `limit`, or anything was violated so far.
+    pub fn settle(&mut self, limit: Duration) -> Result<Duration, Broken> {
+        let start = self.now;
+        let at = self.run_until(limit, Self::is_settled);
+        if at.is_none() {
+            let what = "everyone has the newest of everyone".to_owned();
+            self.violate(Violation::TooLate { at: self.now, what, seconds: limit.as_secs() });
+        }
+        self.check_at_rest();
+        self.verdict().map(|()| self.now.since(start))
+    }
+
+    /// # Errors
+    /// When anything was violated so far.
+    pub fn verdict(&self) -> Result<(), Broken> {
+        if self.violations.is_empty() {
+            return Ok(());
+        }
+        let last = self.trace.recent().cloned().collect();
+        Err(Broken { seed: self.options.seed, violations: self.violations.clone(), last })
+    }
+
     /// Whether every live host reaches every live host that the underlay lets it reach, and nobody else.
     pub fn is_converged(&self) -> bool {
         if self.cuts.are_none() {

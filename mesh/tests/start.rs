@@ -1,0 +1,51 @@
+//! Many peers that start in the same second.
+
+use std::time::Duration;
+
+use weave_mesh::sim::{Fidelity, Options, Scenario, World};
+
+#[test]
+fn thirty_peers_know_each_other_within_eight_seconds_and_five_megabytes() {
+    let mut world = World::new(Options { peers: 30, seed: 1, seeds: 1, ..Options::default() });
+
+    let all = |world: &World| world.live().count() == 30 && world.is_converged();
+    let at = world.run_until(Duration::from_secs(8), all);
+
+    assert!(at.is_some(), "not within 8 s; {} bytes", world.traffic().wire_bytes);
+    assert!(world.traffic().wire_bytes <= 5_000_000, "{} bytes", world.traffic().wire_bytes);
+    world.settle(Duration::from_secs(60)).unwrap();
+}
+
+#[test]
+fn counted_messages_cost_what_real_streams_cost() {
+    let traffic = |fidelity| {
+        let mut world = World::new(Options { peers: 16, seed: 2, fidelity, ..Options::default() });
+        world.settle(Duration::from_secs(60)).unwrap();
+        world.traffic().payload_bytes as f64
+    };
+
+    let ratio = traffic(Fidelity::Messages) / traffic(Fidelity::Streams);
+
+    assert!((0.8..1.25).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn three_hundred_peers_keep_few_connections_and_little_gossip() {
+    let report = Scenario { peers: 300, seed: 7, loss_percent: 0, splits: Vec::new() }.run(|| None);
+
+    assert!(report.is_good(), "{report}");
+    assert!(report.converged.is_some_and(|time| time <= Duration::from_secs(30)), "{report}");
+    assert!(report.idle_bytes_per_second <= 10_000, "{report}");
+    assert!(report.connections.2 <= 24, "{report}");
+    assert!(report.joined.is_some_and(|time| time <= Duration::from_secs(5)), "{report}");
+    assert!(report.died.is_some_and(|time| time <= Duration::from_secs(15)), "{report}");
+}
+
+#[test]
+fn a_scenario_with_loss_and_partitions_holds() {
+    let splits = vec!["10-40".parse().unwrap(), "60-90/3".parse().unwrap()];
+
+    let report = Scenario { peers: 20, seed: 3, loss_percent: 5, splits }.run(|| None);
+
+    assert!(report.is_good(), "{report}");
+}
