@@ -160,6 +160,8 @@ pub struct World {
     next_stream: u64,
     queue: BinaryHeap<Reverse<Queued>>,
     next_event: u64,
+    /// Hosts whose start is scheduled.
+    starting: BTreeSet<HostId>,
     /// Inputs of this moment, for the run of a daemon that is given with its host.
     inbox: VecDeque<(HostId, u32, Input)>,
     dice: Dice,
@@ -182,6 +184,7 @@ impl World {
             next_stream: 0,
             queue: BinaryHeap::new(),
             next_event: 0,
+            starting: BTreeSet::new(),
             inbox: VecDeque::new(),
             dice: Dice::new(options.seed),
             cuts: Cuts::default(),
@@ -273,6 +276,7 @@ impl World {
     /// Runs until `condition` holds or for `limit`; the moment at which it was found to hold.
     pub fn run_until(&mut self, limit: Duration, mut condition: impl FnMut(&Self) -> bool) -> Option<Instant> {
         let deadline = self.now + limit;
+        self.work();
         loop {
             if condition(self) {
                 return Some(self.now);
@@ -371,7 +375,7 @@ impl World {
             && let Some(output) = daemon.node.poll_output()
         {
             if let Some(recording) = &mut daemon.recording {
-                recording.outputs.push(input::describe(&output));
+                recording.outputs.extend(input::describe(&output));
             }
             if self.has_died(host) {
                 return;
@@ -437,6 +441,7 @@ impl World {
     }
 
     fn start(&mut self, id: HostId) {
+        self.starting.remove(&id);
         if self.host(id).daemon.is_some() {
             return;
         }

@@ -8,8 +8,7 @@ use weave_mesh::sim::{Fidelity, Options, Scenario, World};
 fn thirty_peers_know_each_other_within_eight_seconds_and_five_megabytes() {
     let mut world = World::new(Options { peers: 30, seed: 1, seeds: 1, ..Options::default() });
 
-    let all = |world: &World| world.live().count() == 30 && world.is_converged();
-    let at = world.run_until(Duration::from_secs(8), all);
+    let at = world.run_until(Duration::from_secs(8), World::is_converged);
 
     assert!(at.is_some(), "not within 8 s; {} bytes", world.traffic().wire_bytes);
     assert!(world.traffic().wire_bytes <= 5_000_000, "{} bytes", world.traffic().wire_bytes);

@@ -87,8 +87,12 @@ impl World {
         Err(Broken { seed: self.options.seed, violations: self.violations.clone(), last })
     }
 
-    /// Whether every live host reaches every live host that the underlay lets it reach, and nobody else.
+    /// Whether every host that is to start has started, and reaches every live host that the underlay lets it reach and
+    /// nobody else.
     pub fn is_converged(&self) -> bool {
+        if !self.starting.is_empty() {
+            return false;
+        }
         if self.cuts.are_none() {
             let live = self.live().count();
             return self.live().all(|host| self.node(host).is_some_and(|node| node.reachable_count() == live));

@@ -96,6 +96,7 @@ impl World {
             Fault::Forget { host, target } => self.feed(host, Input::Forget(vec![super::target_of(target)])),
             Fault::Leave(host) => {
                 self.feed(host, Input::Goodbye);
+                self.work();
                 self.kill(host);
                 self.hosts[host.0].disk = Disk::default();
             }
@@ -105,6 +106,9 @@ impl World {
 
     /// Makes it happen later.
     pub fn schedule(&mut self, after: Duration, fault: Fault) {
+        if let Fault::Start(host) = fault {
+            self.starting.insert(host);
+        }
         self.push(self.now + after, Event::Fault(fault));
     }
 
@@ -129,7 +133,7 @@ impl World {
     pub(super) fn restart_as_new(&mut self, host: HostId) {
         self.kill(host);
         self.hosts[host.0].disk = Disk::default();
-        self.push(self.now + RESTART_DELAY, Event::Fault(Fault::Start(host)));
+        self.schedule(RESTART_DELAY, Fault::Start(host));
     }
 
     fn attach(&mut self, host: HostId, containers: u32) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::connector::{ConnectionId, DialError, DialId, Earlier, Target};
 use crate::identity::{Identity, PeerKey};
-use crate::node::{CloseReason, Config, ConfigError, Link, Node, Output, Persist, Restored};
+use crate::node::{CloseReason, Config, ConfigError, Event, Link, Node, Output, Persist, Restored};
 use crate::store::{Endpoint, EndpointId};
 use crate::time::{Instant, UnixTime};
 use crate::wire::Message;
@@ -73,14 +73,16 @@ impl Recording {
 }
 
 fn drain(node: &mut Node) -> Vec<String> {
-    std::iter::from_fn(|| node.poll_output()).map(|output| describe(&output)).collect()
+    std::iter::from_fn(|| node.poll_output()).filter_map(|output| describe(&output)).collect()
 }
 
-/// An output as text; what travels or is stored by its bytes, since nothing else of it counts.
-pub(super) fn describe(output: &Output) -> String {
-    match output {
+/// An output as text; what travels or is stored by its bytes, since nothing else of it counts. That the view has changed
+/// is left out: it is told again only when somebody looked, and looking is no input.
+pub(super) fn describe(output: &Output) -> Option<String> {
+    Some(match output {
+        Output::Event(Event::ViewChanged) => return None,
         Output::Send { connection, message } => format!("send {connection} {:?}", message.encode()),
         Output::Persist(Persist::Member(member)) => format!("persist {:?}", member.encode()),
         Output::Persist(_) | Output::Dial(_) | Output::Close { .. } | Output::Event(_) => format!("{output:?}"),
-    }
+    })
 }

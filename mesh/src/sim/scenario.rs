@@ -122,8 +122,7 @@ impl World {
     /// Waits until everyone knows everyone; the time it took from now on.
     fn await_convergence(&mut self, what: &str) -> Option<Duration> {
         let start = self.now;
-        let peers = self.options.peers;
-        let at = self.run_until(CONVERGENCE_LIMIT, |world| world.live().count() >= peers && world.is_converged());
+        let at = self.run_until(CONVERGENCE_LIMIT, Self::is_converged);
         self.within(what, start, at)
     }
 
