@@ -57,7 +57,9 @@ fn parse_octets(text: &str) -> Option<[u8; 6]> {
         if part.is_empty() {
             return Some(Vec::new());
         }
-        part.split(':').map(|octet| (octet.len() <= 2 && !octet.starts_with('+')).then(|| u8::from_str_radix(octet, 16).ok())?).collect()
+        part.split(':')
+            .map(|octet| (octet.len() <= 2 && !octet.starts_with('+')).then(|| u8::from_str_radix(octet, 16).ok())?)
+            .collect()
     };
     let (head, tail) = match text.split_once("::") {
         Some((head, tail)) => (octets(head)?, octets(tail)?),
