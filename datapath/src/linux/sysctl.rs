@@ -32,8 +32,19 @@ pub(super) fn derive_link_local(link: &str) -> Result<(), SysctlError> {
     write(link, "addr_gen_mode", "0")
 }
 
+/// Keeps the other addresses of a subnet when its first is removed; the kernel would remove them with it.
+///
+/// # Errors
+/// When `/proc/sys` is read-only.
+pub(super) fn promote_secondaries(link: &str) -> Result<(), SysctlError> {
+    write_file(format!("/proc/sys/net/ipv4/conf/{link}/promote_secondaries"), "1")
+}
+
 fn write(link: &str, switch: &str, value: &str) -> Result<(), SysctlError> {
-    let path = path(link, switch);
+    write_file(path(link, switch), value)
+}
+
+fn write_file(path: String, value: &str) -> Result<(), SysctlError> {
     match fs::write(&path, value) {
         Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(SysctlError { path, cause }),
         _ => Ok(()),

@@ -26,6 +26,7 @@ pub(super) fn furnish(netns: &Netns, spec: &AttachSpec) -> Result<MacAddr, Attac
         // one that the guard lets out.
         sysctl::tune_ipv6(CONTAINER_LINK)?;
         sysctl::derive_link_local(CONTAINER_LINK)?;
+        sysctl::promote_secondaries(CONTAINER_LINK)?;
         netlink.bring_up(CONTAINER_LINK)?;
         let present = addresses(netlink, index)?;
         for subnet in spec.addresses.iter().filter(|subnet| !present.contains(subnet)) {

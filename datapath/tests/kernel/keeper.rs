@@ -1,0 +1,190 @@
+//! The keeper thread: it heals, adopts, and reports.
+
+use weave_datapath::linux::kernel::Event;
+use weave_datapath::plan::{Keep, OverlayPort};
+use weave_netns_tests::frame;
+
+use crate::lab::{EXPERIMENTAL, Host, Wire, bare_plan, eventually, ip, look, mac, names, on_a_host, run, try_run};
+
+/// A host that knows one remote station on each carrier.
+fn host_with_stations() -> Host {
+    let mut plan = bare_plan(1);
+    for (last, carrier) in [(10, OverlayPort::Vxlan), (11, OverlayPort::Tap)] {
+        plan.bridge_fdb.insert(mac(last), carrier);
+        plan.vxlan_fdb.insert(mac(last), ip(&format!("192.0.2.{last}")));
+        plan.flood.insert(ip(&format!("192.0.2.{last}")));
+        plan.neighbours.insert(ip(&format!("10.32.0.{last}")), mac(last));
+    }
+    Host::start(plan)
+}
+
+#[test]
+fn what_somebody_flushes_comes_back() {
+    on_a_host(|| {
+        let mut host = host_with_stations();
+        host.container(5, &["10.32.0.5/12"]);
+        let before = look();
+        let guard = || run("nft -s list ruleset");
+        let rules = guard();
+
+        for vandalism in [
+            "bridge fdb del 02:00:00:00:00:0a dev weave-vx master",
+            "bridge fdb del 02:00:00:00:00:0a dev weave-vx dst 192.0.2.10",
+            "bridge fdb replace 02:00:00:00:00:0b dev weave-vx master static",
+            "bridge fdb del 00:00:00:00:00:00 dev weave-vx dst 192.0.2.11",
+            "ip neighbour flush dev weave nud permanent",
+            "bridge link set dev weave-tap flood on isolated off neigh_suppress off",
+            "ip link set weave type bridge mcast_snooping 1",
+            "ip link set weave-vx mtu 1300",
+            "nft flush ruleset",
+            "nft delete rule bridge weave-rs common handle 3",
+            "ip link set weave-vx nomaster",
+            "ip link set weave down",
+        ] {
+            let (done, output) = try_run(vandalism);
+            assert!(done || vandalism.contains("handle"), "{vandalism}: {output}");
+            eventually(vandalism, || (look(), guard()) == (before.clone(), rules.clone()));
+        }
+        host.wait_for("healing is reported", |event| matches!(event, Event::Healed { .. }).then_some(()));
+    });
+}
+
+#[test]
+fn removed_devices_are_made_again() {
+    on_a_host(|| {
+        let mut host = host_with_stations();
+        let container = host.container(5, &["10.32.0.5/12"]);
+        for device in ["weave-vx", "weave"] {
+            run(&format!("ip link delete {device}"));
+
+            eventually(device, || {
+                let observed = look();
+                observed.vxlan_fdb == host.plan.vxlan_fdb
+                    && observed.flood == host.plan.flood
+                    && observed.bridge_fdb.get(&mac(10)).is_some_and(|entry| entry.port == names().vxlan)
+                    && observed.bridge_fdb.get(&mac(5)).is_some_and(|entry| entry.port == container.attached.host_link)
+                    && observed.links.get(&names().tap).is_some_and(|link| link.port.is_some())
+            });
+        }
+    });
+}
+
+#[test]
+fn a_new_keeper_adopts_what_it_finds() {
+    on_a_host(|| {
+        let host = host_with_stations();
+        let before = look();
+        let plan = host.plan.clone();
+        host.stop();
+
+        let adopted = Host::start(plan);
+
+        assert_eq!(look(), before);
+        assert!(adopted.heard.iter().all(|event| matches!(event, Event::Applied { .. })), "{:?}", adopted.heard);
+    });
+}
+
+#[test]
+fn a_forged_source_moves_no_station() {
+    on_a_host(|| {
+        let host = host_with_stations();
+        run("ip link add plugged type veth peer name outside");
+        run("ip link set plugged master weave up");
+        run("ip link set outside up");
+        let outside = Wire::on("outside");
+
+        eventually("the port forwards and learns", || {
+            outside.send(&frame::ethernet(frame::BROADCAST, mac(10).0, EXPERIMENTAL, b"forged"));
+            outside.send(&frame::ethernet(frame::BROADCAST, mac(77).0, EXPERIMENTAL, b"own"));
+            look().bridge_fdb.contains_key(&mac(77))
+        });
+
+        let entry = look().bridge_fdb.remove(&mac(10)).expect("entry");
+        assert_eq!((entry.port, entry.keep), (names().vxlan, Keep::Sticky));
+        host.stop();
+    });
+}
+
+#[test]
+fn stations_at_hand_plugged_ports_are_reported() {
+    on_a_host(|| {
+        let mut host = Host::start(bare_plan(1));
+        run("ip link add plugged type veth peer name outside");
+        run("ip link set plugged master weave up");
+        run("ip link set outside up");
+        let outside = Wire::on("outside");
+        let port = "plugged".parse().expect("name");
+        let learnt = Event::Learnt { mac: mac(77), port };
+        eventually("the port forwards", || {
+            outside.send(&frame::ethernet(frame::BROADCAST, mac(77).0, EXPERIMENTAL, b"hello"));
+            look().bridge_fdb.contains_key(&mac(77))
+        });
+        host.wait_for("it is learnt", |event| (*event == learnt).then_some(()));
+
+        run("ip link delete plugged");
+
+        let port = "plugged".parse().expect("name");
+        let forgotten = Event::Forgotten { mac: mac(77), port };
+        host.wait_for("it is forgotten", |event| (*event == forgotten).then_some(()));
+    });
+}
+
+#[test]
+fn a_container_that_dies_is_reported() {
+    on_a_host(|| {
+        let mut host = Host::start(bare_plan(1));
+        let container = host.container(5, &["10.32.0.5/12"]);
+        let gone = Event::PortGone { port: container.attached.host_link.clone() };
+
+        drop(container);
+
+        host.wait_for("its port is gone", |event| (*event == gone).then_some(()));
+    });
+}
+
+#[test]
+fn an_address_with_another_mac_is_announced_to_the_containers() {
+    on_a_host(|| {
+        let mut host = Host::start(bare_plan(1));
+        let container = host.container(5, &["10.32.0.5/12", "fd00::5/64"]);
+        let wire = container.wire();
+        let addresses = [ip("10.32.0.9"), ip("fd00::9")];
+        let mut give = |last: Option<u8>| {
+            for address in addresses {
+                host.plan.neighbours.remove(&address);
+                host.plan.neighbours.extend(last.map(|last| (address, mac(last))));
+            }
+            host.apply();
+        };
+        let announced = |last: u8| {
+            let arp = frame::gratuitous_arp(mac(last).0, "10.32.0.9".parse().expect("address"), mac(last).0);
+            wire.until(&arp[..42]);
+            let advertisement =
+                frame::neighbour_advertisement(mac(last).0, "fd00::9".parse().expect("address"), mac(last).0);
+            wire.until(&advertisement);
+        };
+        give(Some(9));
+
+        give(Some(10));
+        announced(10);
+
+        give(None);
+        give(Some(11));
+        announced(11);
+    });
+}
+
+#[test]
+fn bridged_frames_pass_the_firewall_of_docker() {
+    on_a_host(|| {
+        let rule = || run("iptables -S DOCKER-USER");
+        let _host = Host::start(bare_plan(1));
+        run("iptables -N DOCKER-USER");
+        eventually("the accept is there", || rule().contains("-A DOCKER-USER -i weave -o weave"));
+
+        run("iptables -F DOCKER-USER");
+
+        eventually("the accept is back", || rule().contains("-A DOCKER-USER -i weave -o weave"));
+        assert_eq!(rule().matches("weave-rs").count(), 1);
+    });
+}

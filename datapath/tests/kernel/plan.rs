@@ -1,0 +1,141 @@
+//! A plan, its steps, and what the kernel makes of them.
+
+use weave_datapath::guard;
+use weave_datapath::linux::apply::apply;
+use weave_datapath::linux::netlink::Netlink;
+use weave_datapath::linux::tap::Tap;
+use weave_datapath::linux::veth::{self, AttachSpec};
+use weave_datapath::plan::{Conflict, OverlayPort, Plan, PortPlan, Step, diff};
+
+use crate::lab::{bare_plan, fresh_namespace, ip, look, mac, names, on_a_host, run, subnet};
+
+/// A plan with something in every table.
+fn full_plan() -> Plan {
+    let mut plan = bare_plan(1);
+    for last in 10..20 {
+        let carrier = if last % 2 == 0 { OverlayPort::Vxlan } else { OverlayPort::Tap };
+        plan.bridge_fdb.insert(mac(last), carrier);
+        plan.vxlan_fdb.insert(mac(last), ip(&format!("192.0.2.{last}")));
+        plan.flood.insert(ip(&format!("192.0.2.{last}")));
+        plan.neighbours.insert(ip(&format!("10.32.0.{last}")), mac(last));
+        plan.neighbours.insert(ip(&format!("fd00::{last}")), mac(last));
+        plan.guard.vxlan_sources.insert(ip(&format!("192.0.2.{last}")));
+    }
+    plan
+}
+
+/// The steps to `plan`, given that its guard is installed if any is.
+fn steps(plan: &Plan, guard: Option<&str>) -> Vec<Step> {
+    let mut observed = look();
+    observed.guard = guard.map(str::to_owned);
+    diff(&observed, plan).expect("no conflict")
+}
+
+fn make_so(plan: &Plan) {
+    let failures = apply(&mut Netlink::open().expect("netlink"), &steps(plan, None));
+    assert!(failures.is_empty(), "{failures:?}");
+}
+
+fn assert_done(plan: &Plan) {
+    let script = guard::render(plan);
+    assert_eq!(steps(plan, Some(&script)), []);
+}
+
+#[test]
+fn a_plan_applied_once_leaves_nothing_to_do() {
+    on_a_host(|| {
+        let _tap = Tap::open(&names().tap).expect("tap");
+        let mut plan = full_plan();
+        make_so(&plan);
+        assert_done(&plan);
+
+        let spec = AttachSpec {
+            bridge: names().bridge,
+            mtu: 1376,
+            mac: Some(mac(5)),
+            addresses: vec![subnet("10.32.0.5/12"), subnet("fd00::5/64")],
+        };
+        let netns = fresh_namespace();
+        let attached = veth::attach(&netns, &spec).expect("attach");
+        let own = spec.addresses.iter().map(|subnet| subnet.address).collect();
+        plan.ports.insert(attached.host_link, PortPlan { mac: mac(5), addresses: own });
+
+        assert_done(&plan);
+    });
+}
+
+#[test]
+fn what_a_plan_no_longer_names_is_removed() {
+    on_a_host(|| {
+        let _tap = Tap::open(&names().tap).expect("tap");
+        make_so(&full_plan());
+
+        let plan = bare_plan(1);
+        make_so(&plan);
+
+        assert_done(&plan);
+        let observed = look();
+        assert!(observed.vxlan_fdb.is_empty() && observed.flood.is_empty() && observed.neighbours.is_empty());
+    });
+}
+
+#[test]
+fn a_changed_vni_makes_the_device_again_with_all_its_entries() {
+    on_a_host(|| {
+        let _tap = Tap::open(&names().tap).expect("tap");
+        let mut plan = full_plan();
+        make_so(&plan);
+
+        plan.vxlan.as_mut().expect("fast path").vni = 78;
+        make_so(&plan);
+
+        assert_done(&plan);
+        assert_eq!(look().vxlan_fdb, plan.vxlan_fdb);
+        assert_eq!(look().flood, plan.flood);
+    });
+}
+
+#[test]
+fn without_a_fast_path_every_station_is_behind_the_tap_before_the_device_goes() {
+    on_a_host(|| {
+        let _tap = Tap::open(&names().tap).expect("tap");
+        make_so(&full_plan());
+        let mut plan = full_plan();
+        plan.vxlan = None;
+        plan.bridge_fdb.values_mut().for_each(|port| *port = OverlayPort::Tap);
+
+        let order = steps(&plan, None);
+        make_so(&plan);
+
+        assert_eq!(order.last(), Some(&Step::DeleteLink { link: names().vxlan }));
+        assert_done(&plan);
+        assert!(look().bridge_fdb.values().all(|entry| entry.port != names().vxlan));
+    });
+}
+
+#[test]
+fn an_ipv6_underlay_carries_the_fast_path_too() {
+    on_a_host(|| {
+        let _tap = Tap::open(&names().tap).expect("tap");
+        run("ip -6 address add 2001:db8::1/64 dev lo");
+        let mut plan = bare_plan(1);
+        plan.vxlan.as_mut().expect("fast path").local = ip("2001:db8::1");
+        plan.vxlan_fdb.insert(mac(9), ip("2001:db8::9"));
+        plan.flood.insert(ip("2001:db8::9"));
+
+        make_so(&plan);
+
+        assert_done(&plan);
+    });
+}
+
+#[test]
+fn a_device_that_only_has_our_name_is_left_alone() {
+    on_a_host(|| {
+        run("ip link add weave type veth peer name other");
+
+        let conflict = diff(&look(), &bare_plan(1)).expect_err("conflict");
+
+        assert_eq!(conflict, Conflict { name: names().bridge, expected: "bridge" });
+    });
+}
