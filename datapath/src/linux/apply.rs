@@ -55,6 +55,7 @@ impl Apply<'_> {
             Step::TuneIpv6 { link } => sysctl::tune_ipv6(link.as_str())?,
             Step::Plug { link, bridge } => {
                 let bridge = self.index(bridge)?;
+                sysctl::disable_ipv6(link.as_str())?;
                 self.netlink.plug(link.as_str(), bridge)?;
             }
             Step::SetPortFlags { link, flags } => self.netlink.set_port_flags(link.as_str(), *flags)?,

@@ -1,4 +1,4 @@
-//! The few switches of a device's IPv6 that only `/proc/sys` has.
+//! The few switches of a device that only `/proc/sys` has.
 //!
 //! A kernel without IPv6 has no such files, and nothing to switch.
 
@@ -22,6 +22,14 @@ pub struct SysctlError {
 /// When `/proc/sys` is read-only.
 pub(super) fn tune_ipv6(link: &str) -> Result<(), SysctlError> {
     TUNED.iter().try_for_each(|(switch, value)| write(link, switch, value))
+}
+
+/// Keeps the host's own IPv6 off a device: a bridge port that had it would send its solicitations to the overlay.
+///
+/// # Errors
+/// When `/proc/sys` is read-only.
+pub(super) fn disable_ipv6(link: &str) -> Result<(), SysctlError> {
+    write(link, "disable_ipv6", "1")
 }
 
 /// Makes the link-local address of a device the one of its MAC, whatever the host's default is.

@@ -20,7 +20,7 @@ use weave_mesh::name::MacAddr;
 
 use super::netlink::{Netlink, NetlinkError, VethPeer};
 use super::netns::Netns;
-use super::sysctl::SysctlError;
+use super::sysctl::{self, SysctlError};
 use crate::plan::{HOST_LINK_PREFIX, InvalidLinkName, LinkName, PortFlags};
 
 /// The interface inside a container.
@@ -176,6 +176,7 @@ impl<'a> Port<'a> {
         let host = self.host_link.as_str();
         let mac = inside::furnish(self.netns, spec)?;
         self.netlink.set_mtu(host, spec.mtu)?;
+        sysctl::disable_ipv6(host)?;
         self.netlink.plug(host, bridge)?;
         self.netlink.set_port_flags(host, PortFlags::ATTACHED)?;
         let index = self.netlink.link_index(host)?.ok_or(AttachError::InterfaceGone)?;

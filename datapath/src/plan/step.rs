@@ -41,7 +41,7 @@ pub enum Step {
     TuneIpv6 {
         link: LinkName,
     },
-    /// Make `link` a port of `bridge`.
+    /// Make `link` a port of `bridge`, and of nothing else: the host's own IPv6 keeps off it.
     Plug {
         link: LinkName,
         bridge: LinkName,

@@ -234,12 +234,12 @@ impl Wire {
         frames
     }
 
-    /// The frames up to and including the first that contains `marker`.
-    pub(crate) fn until(&self, marker: &[u8]) -> Vec<Vec<u8>> {
+    /// Everything that arrives until all of `markers` did.
+    pub(crate) fn until(&self, markers: &[&[u8]]) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         eventually("the marker arrives", || {
             frames.extend(self.heard());
-            frames.iter().any(|frame| contains(frame, marker))
+            markers.iter().all(|marker| frames.iter().any(|frame| contains(frame, marker)))
         });
         frames
     }
