@@ -93,7 +93,7 @@ fn forgeries() -> Vec<(&'static str, Vec<u8>)> {
         ("one behind an extension header", ipv6(OWN_IPV6, &HOP_BY_HOP, &poison)),
         ("a solicitation from a foreign address", frame::neighbour_solicitation(OWN, FOREIGN_IPV6, OWN, OWN_IPV6)),
         ("DAD for a foreign address", frame::neighbour_solicitation(OWN, Ipv6Addr::UNSPECIFIED, OWN, FOREIGN_IPV6)),
-        ("a router advertisement", frame::router_advertisement(OWN, frame::link_local(OWN))),
+        ("a router advertisement", frame::router_advertisement(OWN, frame::link_local(OWN), &[])),
         ("one behind an extension header", ipv6(frame::link_local(OWN), &HOP_BY_HOP, &advertisement)),
         ("a redirect", ipv6(frame::link_local(OWN), &[], &redirect)),
         ("a DHCP offer", frame::ethernet(BROADCAST, OWN, frame::IPV4, &frame::dhcp_offer(OWN_IPV4))),
