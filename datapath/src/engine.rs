@@ -158,11 +158,14 @@ impl Engine {
         self.count(done);
     }
 
-    /// How long ago the kernel last carried a frame to each fast-path peer (`used` age of its VXLAN entries).
+    /// How long ago the kernel last carried a frame to an endpoint of each fast-path peer: the `used` age of its VXLAN
+    /// entries, without the one of its bridge, which our own heartbeats refresh.
     pub fn note_traffic(&mut self, used: &BTreeMap<PeerKey, Duration>, now: Instant) {
         for (key, &age) in used {
-            if let Some(slot) = self.peers.by_key(key).filter(|_| age < peer::ACTIVE_FOR) {
-                self.note_use(slot, now);
+            let Some(slot) = self.peers.by_key(key) else { continue };
+            let at = Instant::from_micros(now.as_micros().saturating_sub(age.as_micros() as u64));
+            if now.since(at) < peer::ACTIVE_FOR {
+                self.note_use(slot, at, now);
                 self.arm(slot, now);
             }
         }

@@ -10,7 +10,7 @@ use net::{Net, bridge_mac, container_mac, frame, key, underlay};
 use weave_datapath::drops::Drop;
 use weave_datapath::engine::{Event, Via, Warning};
 use weave_datapath::overlay::Reason;
-use weave_datapath::tables::{Carrier, FastPath, Standing, Why};
+use weave_datapath::tables::{Carrier, FastPath, PeerEntry, Standing, Tables, Why};
 use weave_mesh::name::MacAddr;
 
 const A: usize = 0;
@@ -23,6 +23,10 @@ const fn millis(millis: u64) -> Duration {
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+fn peer_of(tables: &mut Tables, host: usize) -> &mut PeerEntry {
+    tables.peers.get_mut(&key(host)).expect("a member")
 }
 
 /// Runs until both ends have a session, by way of sleeve only.
@@ -171,8 +175,8 @@ fn unknown_unicast_and_heartbeats_of_containers_do_not_leave_the_host() {
 fn a_broadcast_is_copied_once_to_each_peer_that_sleeve_carries() {
     let mut net = connected(4, 6);
     net.publish(A, |tables| {
-        tables.peers.get_mut(&key(2)).unwrap().applied = Carrier::Fast;
-        tables.peers.get_mut(&key(3)).unwrap().standing = Standing::Held;
+        peer_of(tables, 2).applied = Carrier::Fast;
+        peer_of(tables, 3).standing = Standing::Held;
     });
 
     net.send(A, &[frame(container_mac(A), MacAddr::BROADCAST, "hear me")]);
@@ -247,32 +251,29 @@ fn two_peers_that_cannot_reach_each_other_talk_through_a_third() {
     assert_eq!(net.hosts[A].via(C, net.now), Some(Via::Relay(key(B))));
     assert!(net.hosts[B].delivered.is_empty());
     assert!(!captured(&net, "secret"));
-    let longest = net.capture.iter().map(|(_, bytes)| bytes.len()).max();
-    net.send(A, &[frame(container_mac(A), container_mac(C), &"x".repeat(net::MTU.into()))]);
-    net.run_for(millis(10));
-    assert!(longest.is_some());
-    let full = net.capture.iter().map(|(_, bytes)| bytes.len()).max();
-    assert_eq!(full, Some(usize::from(net::MTU) + 122 - 28), "a relay costs 122 octets with IPv4 and UDP");
 }
 
-/// A and C cannot reach each other; B can reach both.
+#[test]
+fn a_straight_packet_costs_74_octets_and_a_relayed_one_122() {
+    const IP_AND_UDP: usize = 28;
+    for (mut net, to, cost) in [(connected(2, 10), B, 74), (relayed(10), C, 122)] {
+        net.run_for(millis(500));
+
+        net.send(A, &[frame(container_mac(A), container_mac(to), &"x".repeat(net::MTU.into()))]);
+
+        let longest = net.capture.iter().map(|(_, bytes)| bytes.len()).max();
+        assert_eq!(longest, Some(usize::from(net::MTU) + cost - IP_AND_UDP));
+    }
+}
+
+/// A and C cannot reach each other; B can reach both, and the two have just started.
 fn relayed(seed: u64) -> Net {
     let mut net = connected(3, seed);
     net.wire.blocked.extend([(A, C), (C, A)]);
-    net.publish_all(|host, tables| {
-        for (other, relay) in [(A, C), (C, A)] {
-            if host == other {
-                tables.peers.get_mut(&key(relay)).unwrap().relays = vec![key(B)];
-            }
-        }
-    });
-    for host in [A, C] {
-        net.restart(host);
-        net.publish(host, |tables| {
-            tables.peers.values_mut().for_each(|peer| peer.fast = FastPath::Forbidden(Why::SwitchedOff));
-            let other = if host == A { C } else { A };
-            tables.peers.get_mut(&key(other)).unwrap().relays = vec![key(B)];
-        });
+    for (host, other) in [(A, C), (C, A)] {
+        let mut tables = net.hosts[host].tables.clone();
+        tables.peers.entry(key(other)).and_modify(|peer| peer.relays = vec![key(B)]);
+        net.restart_with(host, tables);
     }
     net
 }
@@ -306,8 +307,8 @@ fn a_relayed_pair_goes_straight_once_it_can() {
 fn a_straight_pair_that_is_cut_off_goes_on_through_a_relay() {
     for blocked in [vec![(A, C), (C, A)], vec![(A, C)], vec![(C, A)]] {
         let mut net = connected(3, 13);
-        net.publish(A, |tables| tables.peers.get_mut(&key(C)).unwrap().relays = vec![key(B)]);
-        net.publish(C, |tables| tables.peers.get_mut(&key(A)).unwrap().relays = vec![key(B)]);
+        net.publish(A, |tables| peer_of(tables, C).relays = vec![key(B)]);
+        net.publish(C, |tables| peer_of(tables, A).relays = vec![key(B)]);
         net.say(A, C, "straight");
         net.say(C, A, "straight");
         net.run_for(seconds(1));
@@ -342,7 +343,7 @@ fn a_peer_whose_address_changes_is_followed() {
 #[test]
 fn a_peer_without_a_known_address_is_reached_where_it_was_heard() {
     let mut net = Net::new(2, 15);
-    net.publish(A, |tables| tables.peers.get_mut(&key(B)).unwrap().addresses.clear());
+    net.publish(A, |tables| peer_of(tables, B).addresses.clear());
     net.run_for(millis(100));
 
     net.say(A, B, "found");

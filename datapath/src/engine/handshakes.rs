@@ -48,7 +48,7 @@ impl Engine {
     /// Whether packets can be relayed by `relay` now; if not, it gets a session of ours.
     pub(super) fn is_relay_ready(&mut self, relay: &PeerKey, now: Instant) -> bool {
         let Some(slot) = self.peers.by_key(relay) else { return false };
-        self.note_use(slot, now);
+        self.note_use(slot, now, now);
         self.arm(slot, now);
         self.peers.get(slot).is_some_and(|peer| peer.straight(now).is_some())
     }

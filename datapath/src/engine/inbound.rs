@@ -132,7 +132,7 @@ impl Engine {
         let Some((slot, peer)) = sender.and_then(|slot| Some((slot, self.peers.get_mut(slot)?))) else { return };
         let settled = peer.sessions.current().is_none_or(|session| now.since(session.born()) >= SETTLED_AFTER);
         if settled && !peer.attempts.is_active() {
-            peer.note_use(now);
+            peer.note_use(now, now);
             peer.attempts.begin(now);
             self.drive(slot, now, out);
             self.arm(slot, now);

@@ -58,7 +58,7 @@ impl Engine {
     fn forward(&mut self, slot: Slot, frame: &[u8], now: Instant, out: &mut Outbox) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let was_active = peer.is_active(now);
-        peer.note_use(now);
+        peer.note_use(now, now);
         let way = peer.route.way().filter(|_| peer.sessions.current().is_some_and(|session| session.can_seal(now)));
         match way {
             Some(via) => {

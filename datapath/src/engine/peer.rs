@@ -112,12 +112,12 @@ impl Peer {
         self.entry.standing == Standing::Neighbour || self.used_within(WANTED_FOR, now)
     }
 
-    /// Notes a use; after some silence the path is probed at once.
-    pub(super) fn note_use(&mut self, now: Instant) {
+    /// Notes a use at `at`; after some silence the path is probed at once.
+    pub(super) fn note_use(&mut self, at: Instant, now: Instant) {
         if !self.is_active(now) {
             self.tick_at = self.tick_at.min(now);
         }
-        self.used = Some(now);
+        self.used = self.used.max(Some(at));
     }
 
     /// Whether a session has to be agreed on.

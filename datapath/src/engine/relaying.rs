@@ -27,11 +27,11 @@ impl Engine {
         sender.counters.relayed += 1;
         let next_hop = self.next_hop(previous, destination, now);
         let Some(next_hop) = next_hop else {
-            self.note_use(destination, now);
+            self.note_use(destination, now, now);
             self.arm(destination, now);
             return Err(Drop::RelayNoWay);
         };
-        self.note_use(next_hop, now);
+        self.note_use(next_hop, now, now);
         self.send_envelope(next_hop, &envelope, packet, now, out)
     }
 
@@ -43,9 +43,9 @@ impl Engine {
         std::iter::once(destination).chain(relays).find(leads_on)
     }
 
-    pub(super) fn note_use(&mut self, slot: Slot, now: Instant) {
+    pub(super) fn note_use(&mut self, slot: Slot, at: Instant, now: Instant) {
         if let Some(peer) = self.peers.get_mut(slot) {
-            peer.note_use(now);
+            peer.note_use(at, now);
         }
     }
 }

@@ -161,7 +161,7 @@ impl Session {
 pub struct Sessions {
     current: Option<Box<Session>>,
     previous: Option<Box<Session>>,
-    unconfirmed: Vec<Box<Session>>,
+    unconfirmed: Vec<Session>,
     /// Names of sessions that are gone, for the owner of the index table.
     retired: Vec<Index>,
 }
@@ -177,13 +177,13 @@ impl Sessions {
 
     /// The session under which a packet to `local` is sealed.
     pub fn get_mut(&mut self, local: Index) -> Option<&mut Session> {
-        let known = self.current.iter_mut().chain(&mut self.previous).chain(&mut self.unconfirmed);
-        known.map(|session| &mut **session).find(|session| session.local == local)
+        let confirmed = self.current.iter_mut().chain(&mut self.previous).map(|session| &mut **session);
+        confirmed.chain(&mut self.unconfirmed).find(|session| session.local == local)
     }
 
     /// As the initiator: uses a session from here on.
     pub fn adopt(&mut self, session: Session) {
-        self.replace_current(Box::new(session));
+        self.replace_current(session);
     }
 
     /// As the responder: keeps a session until its first packet.
@@ -191,7 +191,7 @@ impl Sessions {
         if self.unconfirmed.len() == UNCONFIRMED_MAX {
             self.retired.push(self.unconfirmed.remove(0).local);
         }
-        self.unconfirmed.push(Box::new(session));
+        self.unconfirmed.push(session);
     }
 
     /// A packet sealed under `local` was opened; true if that confirms a session of ours.
@@ -202,10 +202,10 @@ impl Sessions {
         true
     }
 
-    fn replace_current(&mut self, session: Box<Session>) {
-        let older = self.previous.take();
-        self.previous = self.current.replace(session);
-        self.retired.extend(older.into_iter().chain(self.unconfirmed.drain(..)).map(|session| session.local));
+    fn replace_current(&mut self, session: Session) {
+        self.retired.extend(self.previous.take().map(|session| session.local));
+        self.retired.extend(self.unconfirmed.drain(..).map(|session| session.local));
+        self.previous = self.current.replace(Box::new(session));
     }
 
     /// Forgets what is past its time.
@@ -226,8 +226,9 @@ impl Sessions {
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        let all = self.current.take().into_iter().chain(self.previous.take()).chain(self.unconfirmed.drain(..));
-        self.retired.extend(all.map(|session| session.local));
+        let confirmed = self.current.take().into_iter().chain(self.previous.take());
+        self.retired.extend(confirmed.map(|session| session.local));
+        self.retired.extend(self.unconfirmed.drain(..).map(|session| session.local));
     }
 
     /// The next time at which [`Self::expire`] forgets something.

@@ -1,0 +1,141 @@
+//! What packets cost in memory: nothing per frame, and next to nothing for a million forged handshakes.
+
+#[path = "pair/net.rs"]
+mod net;
+
+use std::alloc::System;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use net::{MTU, Net, container_mac, frame, key, underlay};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use weave_datapath::batch::{DatagramBatch, FrameBatch, Outbox};
+use weave_datapath::drops::Drop;
+use weave_datapath::sleeve::cookie::ResponderKeys;
+use weave_datapath::sleeve::packet::{Index, encode_initiation};
+use weave_datapath::tables::{FastPath, Why};
+use weave_mesh::identity::NoiseKey;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const A: usize = 0;
+const B: usize = 1;
+
+/// The counters are the process's, so one test runs at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A and C reach each other only through B; or A and B straight.
+fn connected(hosts: usize) -> Net {
+    let mut net = Net::new(hosts, 1);
+    net.publish_all(|_, tables| {
+        tables.peers.values_mut().for_each(|peer| peer.fast = FastPath::Forbidden(Why::SwitchedOff));
+    });
+    net.run_for(Duration::from_millis(400));
+    net
+}
+
+fn full_frames(count: usize) -> FrameBatch {
+    let text = "x".repeat(MTU.into());
+    let bytes = frame(container_mac(A), container_mac(B), &text);
+    let mut frames = FrameBatch::new(count, bytes.len());
+    while let Some(room) = frames.room() {
+        room.copy_from_slice(&bytes);
+        frames.push(bytes.len());
+    }
+    frames
+}
+
+fn copy(out: &Outbox, datagrams: &mut DatagramBatch) {
+    datagrams.clear();
+    for train in out.trains() {
+        let room = datagrams.room().expect("a slot for each train");
+        room[..train.bytes.len()].copy_from_slice(train.bytes);
+        datagrams.push(train.bytes.len(), train.segment_bytes, underlay(A));
+    }
+}
+
+#[test]
+fn a_frame_costs_no_allocation_at_either_end() {
+    let _turn = alone();
+    let mut net = connected(2);
+    let frames = full_frames(32);
+    let mut datagrams = DatagramBatch::new(4, 70_000);
+    let (mut sent, mut received) = (Outbox::new(), Outbox::new());
+    let mut round = |net: &mut Net| {
+        sent.clear();
+        received.clear();
+        net.hosts[A].engine.handle_frames(&frames, net.now, &mut sent);
+        copy(&sent, &mut datagrams);
+        net.hosts[B].engine.handle_datagrams(&mut datagrams, net.now, &mut received);
+        assert_eq!(received.frames().count(), 32);
+    };
+    round(&mut net);
+
+    let region = Region::new(ALLOCATOR);
+    for _ in 0..100 {
+        round(&mut net);
+    }
+    let change = region.change();
+
+    assert_eq!((change.allocations, change.reallocations), (0, 0));
+}
+
+/// First messages that a stranger can make who knows the responder's static key, each different.
+fn forge(batch: &mut DatagramBatch, responder: &ResponderKeys, serial: &mut u32) {
+    batch.clear();
+    while let Some(room) = batch.room() {
+        *serial += 1;
+        let mut message = encode_initiation(Index(*serial), &serial.to_be_bytes().repeat(30));
+        responder.append_macs(&mut message, None);
+        room[..message.len()].copy_from_slice(&message);
+        let source = SocketAddr::from((serial.to_be_bytes(), 6783));
+        batch.push(message.len(), message.len(), source);
+    }
+}
+
+#[test]
+fn a_million_forged_handshakes_leave_no_memory_and_a_real_peer_connects_meanwhile() {
+    const FORGED: u32 = 1_000_000;
+    const MEMORY_MAX: usize = 1 << 20;
+    let _turn = alone();
+    let mut net = connected(2);
+    net.publish(B, |tables| tables.peers.clear());
+    let responder = ResponderKeys::of(&noise_key(&net, B));
+    let mut batch = DatagramBatch::new(256, 256);
+    let (mut out, mut serial) = (Outbox::new(), 0);
+
+    let region = Region::new(ALLOCATOR);
+    while serial < FORGED {
+        forge(&mut batch, &responder, &mut serial);
+        net.hosts[B].engine.handle_datagrams(&mut batch, net.now, &mut out);
+        out.clear();
+    }
+    let change = region.change();
+    let kept = change.bytes_allocated.saturating_sub(change.bytes_deallocated);
+    assert!(kept <= MEMORY_MAX, "{kept} bytes are kept for {FORGED} forged handshakes");
+    assert!(net.hosts[B].dropped(Drop::Overloaded) > u64::from(FORGED) * 9 / 10);
+
+    net.restart(A);
+    net.restart(B);
+    for _ in 0..1_000 {
+        forge(&mut batch, &responder, &mut serial);
+        net.hosts[B].engine.handle_datagrams(&mut batch, net.now, &mut out);
+        out.clear();
+        net.run_for(Duration::from_millis(1));
+        if net.hosts[B].via(A, net.now).is_some() {
+            break;
+        }
+    }
+    net.say(A, B, "a real peer");
+    net.run_for(Duration::from_millis(10));
+    assert_eq!(net.hosts[B].texts(), ["a real peer"]);
+}
+
+fn noise_key(net: &Net, of: usize) -> NoiseKey {
+    net.hosts[A].tables.peers[&key(of)].noise_key
+}
