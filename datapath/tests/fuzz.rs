@@ -21,7 +21,8 @@ fn heartbeat() -> Vec<u8> {
     let mut frame = vec![0; HEARTBEAT_BYTES];
     let (destination, source) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
     let mesh = MeshId::of("weave");
-    Heartbeat { destination, source, kind: Kind::Probe, mesh, receiver: Index(0), nonce: 1 }.encode(&[1; 32], &mut frame);
+    Heartbeat { destination, source, kind: Kind::Probe, mesh, receiver: Index(0), nonce: 1 }
+        .encode(&[1; 32], &mut frame);
     frame
 }
 
