@@ -116,6 +116,7 @@ fn member(bytes: &[u8]) {
         packet[16..16 + payload.len()].copy_from_slice(payload);
         pair.session.seal(kind, &mut packet);
         pair.hand_over(&packet);
+        assert!(kind != Payload::Probe || payload.len() != 8 || !pair.out.is_empty(), "a probe is answered");
     });
 }
 
