@@ -292,3 +292,6 @@ fn contains(subnets: &[Subnet], address: IpAddr) -> bool {
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
     })
 }
+
+#[cfg(test)]
+mod tests;
