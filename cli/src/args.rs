@@ -9,6 +9,7 @@ use weave_mesh::name::PeerName;
 use weave_router::config::{BridgeName, DEFAULT_STATE_DIR, EtherType, MeshName, MtuBytes};
 
 use crate::client::Format;
+use crate::sim::SimArgs;
 
 /// An encrypted network for the containers of many Docker hosts.
 #[derive(Debug, Parser)]
@@ -76,6 +77,8 @@ pub(crate) enum Command {
     Genkey,
     /// Leave the mesh for good: remove kernel state and state directory, and end the daemon
     Reset(ResetArgs),
+    /// Simulate a whole mesh under a virtual clock
+    Sim(SimArgs),
     /// Print the version
     Version,
 }

@@ -15,6 +15,7 @@ mod args;
 mod client;
 mod launch;
 mod reset;
+mod sim;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -47,6 +48,7 @@ fn run(args: Args) -> anyhow::Result<()> {
         }
         Command::Genkey => print(&format!("{}\n", *weave_router::config::password::generate())),
         Command::Reset(options) => reset::reset(&options, &control),
+        Command::Sim(options) => sim::sim(options),
         Command::Version => print(&format!("weave-rs {}\n", env!("CARGO_PKG_VERSION"))),
     }
 }
