@@ -26,8 +26,8 @@ pub enum DockerError {
     NotRunning(String),
     #[error("container `{0}` uses the host's own network and cannot be attached; run it without --network=host")]
     HostNetwork(String),
-    #[error("cannot reach Docker at {}: {source}; is it running?", socket.display())]
-    Unreachable { socket: PathBuf, source: std::io::Error },
+    #[error("cannot look for container `{name}`: Docker does not answer at {}: {source}; is it running?", socket.display())]
+    Unreachable { name: String, socket: PathBuf, source: std::io::Error },
     #[error("Docker did not answer within {TIMEOUT:?}; is it overloaded?")]
     Timeout,
     #[error("unexpected answer from Docker: {0}; check that it listens at that socket")]
@@ -87,7 +87,7 @@ impl Docker {
     /// # Errors
     /// When there is none, it cannot be attached, or Docker cannot be asked.
     pub async fn inspect(&self, name: &str) -> Result<Inspected, DockerError> {
-        let request = self.get(format!("/containers/{name}/json"));
+        let request = self.get(name);
         let (status, body) = tokio::time::timeout(TIMEOUT, request).await.map_err(|_| DockerError::Timeout)??;
         if status == hyper::StatusCode::NOT_FOUND {
             return Err(DockerError::NoSuchContainer(name.to_owned()));
@@ -98,13 +98,16 @@ impl Docker {
         inspected(name, &body)
     }
 
-    async fn get(&self, path: String) -> Result<(hyper::StatusCode, Bytes), DockerError> {
-        let unreachable = |source| DockerError::Unreachable { socket: self.socket.clone(), source };
+    async fn get(&self, name: &str) -> Result<(hyper::StatusCode, Bytes), DockerError> {
+        let unreachable =
+            |source| DockerError::Unreachable { name: name.to_owned(), socket: self.socket.clone(), source };
         let unexpected = |error: &dyn std::fmt::Display| DockerError::Answer(error.to_string());
         let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| unexpected(&error))?;
-        let request = hyper::Request::get(path).header("host", "docker").body(Empty::<Bytes>::new());
+        let request = hyper::Request::get(format!("/containers/{name}/json"))
+            .header("host", "docker")
+            .body(Empty::<Bytes>::new());
         let request = request.map_err(|error| unexpected(&error))?;
         let exchange = async {
             let response = sender.send_request(request).await.map_err(|error| unexpected(&error))?;
@@ -168,6 +171,7 @@ mod tests {
 
         let error = docker.inspect("web").await.unwrap_err();
 
-        assert!(error.to_string().contains("/nonexistent/docker.sock"), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("/nonexistent/docker.sock") && text.contains("`web`"), "{text}");
     }
 }

@@ -40,14 +40,17 @@ pub fn explain(snapshot: &Snapshot, peer: &Peer) -> String {
     text
 }
 
-/// The peer whose name or nickname is `wanted`, or whose key starts with it.
+/// The peer whose name or nickname is `wanted`, else the one whose key starts with it.
 ///
 /// # Errors
 /// When `wanted` fits no peer, several, or this host.
 pub fn find<'a>(snapshot: &'a Snapshot, wanted: &str) -> Result<&'a Peer, WhyError> {
-    let fits =
-        |peer: &&Peer| peer.label.name == wanted || peer.label.nickname == wanted || peer.key.starts_with(wanted);
-    let found: Vec<_> = if wanted.is_empty() { Vec::new() } else { snapshot.peers.iter().filter(fits).collect() };
+    let is_called = |peer: &&Peer| peer.label.name == wanted || peer.label.nickname == wanted;
+    let has_key = |peer: &&Peer| !wanted.is_empty() && peer.key.starts_with(wanted);
+    let mut found: Vec<_> = snapshot.peers.iter().filter(is_called).collect();
+    if found.is_empty() {
+        found = snapshot.peers.iter().filter(has_key).collect();
+    }
     match found.as_slice() {
         [] => Err(WhyError::NoSuchPeer(wanted.to_owned())),
         [peer] if peer.is_self => Err(WhyError::Ourselves(wanted.to_owned())),
@@ -80,6 +83,14 @@ mod tests {
             assert!(text.contains("reason: no answer to heartbeats on the fast path"), "{text}");
             assert!(text.contains("outlook: an answered heartbeat moves it to fastdp"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_nickname_that_begins_another_peers_key_is_that_nickname() {
+        let mut snapshot = with_two_peers();
+        snapshot.peers[1].label.nickname = "ab".to_owned();
+
+        assert_eq!(find(&snapshot, "ab").unwrap().label.nickname, "ab");
     }
 
     #[test]
