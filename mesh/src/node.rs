@@ -26,6 +26,7 @@ mod links;
 mod naming;
 mod output;
 mod own;
+mod pace;
 mod persist;
 mod upkeep;
 mod view;
@@ -59,6 +60,7 @@ pub use crate::routes::Relays;
 
 use self::links::Links;
 use self::own::{Own, OwnError};
+use self::pace::Pace;
 use self::upkeep::Timers;
 
 /// How many endpoints one peer publishes: a set's records, less room for its edges.
@@ -149,7 +151,7 @@ pub struct Node {
     /// The highest attachment time seen.
     lamport: u64,
     claims: Arc<Claims>,
-    claims_stale: bool,
+    claims_pace: Pace,
     /// Computed when asked for, forgotten when an edge changes.
     relays: OnceCell<Arc<Relays>>,
     /// A change of the view was told and the view not asked for since.
@@ -201,7 +203,7 @@ impl Node {
             direct_sessions: BTreeSet::new(),
             lamport: 0,
             claims: Arc::default(),
-            claims_stale: false,
+            claims_pace: Pace::default(),
             relays: OnceCell::new(),
             view_told: Cell::new(false),
             timers: Timers::new(&mut rng, now),
@@ -233,7 +235,7 @@ impl Node {
             }
             self.members.restore(&card, &member.card, member.address, now);
             if let Some(set) = member.set {
-                self.note_endpoints(&set);
+                self.note_endpoints(&set, now);
                 self.store.insert(set, None);
             }
         }
@@ -291,7 +293,7 @@ impl Node {
         let latest = endpoints.values().map(|endpoint| endpoint.attached).max();
         self.lamport = self.lamport.max(latest.unwrap_or_default());
         self.own.set_endpoints(endpoints, now);
-        self.claims_stale = true;
+        self.request_claims(now);
         self.finish(now);
         Ok(())
     }

@@ -59,7 +59,8 @@ struct Entry {
 /// The sets of all owners.
 #[derive(Debug, Default)]
 pub struct Store {
-    entries: BTreeMap<PeerKey, Entry>,
+    /// By tag, since nearly every look-up is for an offer. Of two owners with one tag the first is kept.
+    entries: BTreeMap<Tag, Entry>,
     hashes: BucketHashes,
 }
 
@@ -73,23 +74,22 @@ impl Store {
     }
 
     pub fn get(&self, owner: &PeerKey) -> Option<&Arc<Set>> {
-        self.entries.get(owner).map(|entry| &entry.set)
+        self.get_tagged(Tag::from(owner)).filter(|set| set.owner() == *owner)
     }
 
-    /// The owner that `tag` names, if its set is here.
-    pub fn find(&self, tag: Tag) -> Option<PeerKey> {
-        let (key, _) = self.entries.range(tag.first_key()..).next()?;
-        (Tag::from(key) == tag).then_some(*key)
+    /// The set of the owner that `tag` names.
+    pub fn get_tagged(&self, tag: Tag) -> Option<&Arc<Set>> {
+        self.entries.get(&tag).map(|entry| &entry.set)
     }
 
     pub fn is_listed(&self, owner: &PeerKey) -> bool {
-        self.entries.get(owner).is_some_and(|entry| entry.listing == Listing::Listed)
+        self.listed(Tag::from(owner)).is_some_and(|set| set.owner() == *owner)
     }
 
-    /// The version here that others may hear of.
-    fn listed_version(&self, owner: &PeerKey) -> Option<Version> {
-        let entry = self.entries.get(owner)?;
-        (entry.listing == Listing::Listed).then(|| entry.set.version())
+    /// The set of the owner that `tag` names, if others may hear of it.
+    fn listed(&self, tag: Tag) -> Option<&Arc<Set>> {
+        let entry = self.entries.get(&tag)?;
+        (entry.listing == Listing::Listed).then_some(&entry.set)
     }
 
     /// Keeps `set`, unless one as new is here or there are too many owners; `delta` led to it, if one did. Returns
@@ -98,13 +98,14 @@ impl Store {
         let (owner, version) = (set.owner(), set.version());
         let is_full = self.entries.len() >= OWNERS_MAX;
         let deltas: Vec<_> = delta.into_iter().collect();
-        match self.entries.get_mut(&owner) {
-            Some(entry) if entry.set.version() >= version => return false,
+        let tag = Tag::from(&owner);
+        match self.entries.get_mut(&tag) {
+            Some(entry) if entry.set.owner() != owner || entry.set.version() >= version => return false,
             Some(entry) => {
                 let earlier = std::mem::replace(&mut entry.set, set);
                 if entry.listing == Listing::Listed {
-                    self.hashes.toggle(&owner, earlier.version());
-                    self.hashes.toggle(&owner, version);
+                    self.hashes.toggle(tag, earlier.version());
+                    self.hashes.toggle(tag, version);
                 }
                 if earlier.version().incarnation != version.incarnation {
                     entry.earlier.clear();
@@ -119,15 +120,17 @@ impl Store {
             None if is_full => return false,
             None => {
                 let entry = Entry { set, listing: Listing::Unlisted, earlier: VecDeque::new(), deltas };
-                self.entries.insert(owner, entry);
+                self.entries.insert(tag, entry);
             }
         }
         true
     }
 
     pub fn remove(&mut self, owner: &PeerKey) {
-        self.unlist(owner);
-        self.entries.remove(owner);
+        if self.get(owner).is_some() {
+            self.unlist(owner);
+            self.entries.remove(&Tag::from(owner));
+        }
     }
 
     /// From now on the set of `owner` is passed on.
@@ -140,17 +143,19 @@ impl Store {
     }
 
     fn set_listing(&mut self, owner: &PeerKey, listing: Listing) {
-        if let Some(entry) = self.entries.get_mut(owner)
+        let tag = Tag::from(owner);
+        if let Some(entry) = self.entries.get_mut(&tag)
+            && entry.set.owner() == *owner
             && entry.listing != listing
         {
             entry.listing = listing;
-            self.hashes.toggle(owner, entry.set.version());
+            self.hashes.toggle(tag, entry.set.version());
         }
     }
 
     /// The delta from exactly `base` to the set here, when it can be made and is worth it.
-    fn delta(&mut self, owner: &PeerKey, base: Version) -> Option<Arc<Delta>> {
-        let entry = self.entries.get_mut(owner)?;
+    fn delta(&mut self, tag: Tag, base: Version) -> Option<Arc<Delta>> {
+        let entry = self.entries.get_mut(&tag)?;
         if let Some(delta) = entry.deltas.iter().find(|delta| delta.from() == base) {
             return Some(Arc::clone(delta));
         }

@@ -1,6 +1,7 @@
 //! Messages come in; a set is accepted; who is reachable follows from it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::claims::{Tally, Weight};
 use super::links::Phase;
@@ -14,6 +15,8 @@ use crate::wire::{Goodbye, Message, Offer, Summary, Versions};
 
 /// With so few sets a list of versions is shorter than the hashes that would find the differing ones.
 const LISTED_AT_ONCE_MAX: usize = 32;
+/// How long decisions about MACs and addresses wait for more changes, for each peer there is.
+const CLAIMS_INTERVAL_PER_PEER: Duration = Duration::from_micros(100);
 
 impl Node {
     pub fn handle_message(&mut self, connection: ConnectionId, message: Message, now: Instant) {
@@ -83,30 +86,28 @@ impl Node {
     fn handle_versions(&mut self, connection: ConnectionId, versions: &Versions, now: Instant) {
         self.handle_offers(connection, &versions.offers, now);
         let owners = self.store.newer_than(versions);
-        self.exchange.offer(connection, &owners, &self.store);
+        self.exchange.offer(connection, owners, &self.store);
     }
 
     fn handle_offers(&mut self, connection: ConnectionId, offers: &[Offer], now: Instant) {
         let own = Tag::from(&self.key());
-        for offer in offers {
-            if offer.owner == own {
-                self.handle_own_version(offer.version, now);
-            } else {
-                self.vouch(offer);
-            }
+        for offer in offers.iter().filter(|offer| offer.owner == own) {
+            self.handle_own_version(offer.version, now);
         }
-        if self.presence == Presence::Here {
-            self.exchange.handle_offers(connection, offers, &self.store, &self.members, now);
+        if self.presence == Presence::Left {
+            return;
+        }
+        let vouched = self.exchange.handle_offers(connection, offers, &self.store, &self.members, now);
+        for owner in vouched {
+            self.handle_vouched(&owner);
         }
     }
 
     /// A neighbour has the same version of a set that we hold outside the graph (from before a restart or a partition):
     /// it is current.
-    fn vouch(&mut self, offer: &Offer) {
-        if let Some(owner) = self.store.find(offer.owner)
-            && !self.topology.contains(&owner)
-            && let Some(set) = self.store.get(&owner)
-            && set.version() == offer.version
+    fn handle_vouched(&mut self, owner: &PeerKey) {
+        if !self.topology.contains(owner)
+            && let Some(set) = self.store.get(owner)
         {
             self.topology.update(Arc::clone(set), None);
         }
@@ -134,21 +135,27 @@ impl Node {
         }
         self.members.note_change(&owner);
         if touches_endpoints && (was_known || set.endpoints().next().is_some()) {
-            self.note_endpoints(&set);
+            self.note_endpoints(&set, now);
         }
         self.relays.take();
         self.topology.update(set, peers.as_deref());
         self.follow_topology(now);
         if self.store.is_listed(&owner) {
-            self.exchange.announce(owner, Some(from), &self.store, now);
+            self.exchange.announce(&owner, Some(from), &self.store, now);
         }
         self.view_changed();
     }
 
-    pub(super) fn note_endpoints(&mut self, set: &Set) {
+    pub(super) fn note_endpoints(&mut self, set: &Set, now: Instant) {
         let latest = set.endpoints().map(|(_, endpoint)| endpoint.attached).max();
         self.lamport = self.lamport.max(latest.unwrap_or_default());
-        self.claims_stale = true;
+        self.request_claims(now);
+    }
+
+    /// Endpoints or the standing of their owners have changed. The more peers, the more changes are taken together.
+    pub(super) fn request_claims(&mut self, now: Instant) {
+        let peers = u32::try_from(self.store.len()).unwrap_or(u32::MAX);
+        self.claims_pace.request(CLAIMS_INTERVAL_PER_PEER * peers, now);
     }
 
     /// Publishes what is due.
@@ -159,7 +166,7 @@ impl Node {
                 self.store.insert(Arc::clone(&set), None);
                 self.relays.take();
                 self.topology.update(set, None);
-                self.exchange.announce(owner, None, &self.store, now);
+                self.exchange.announce(&owner, None, &self.store, now);
                 self.view_changed();
             }
             Ok(None) => {}
@@ -175,7 +182,7 @@ impl Node {
                     self.store.list(&peer);
                     let collision = self.members.set_reachable(&peer, now);
                     self.resolve_names(&peer, collision, now);
-                    self.exchange.announce(peer, None, &self.store, now);
+                    self.exchange.announce(&peer, None, &self.store, now);
                     self.event(Event::PeerUp(peer));
                 }
                 Change::Down(peer) => {
@@ -185,20 +192,25 @@ impl Node {
                 }
             }
             self.relays.take();
-            let has_endpoints =
-                |peer: &PeerKey| self.store.get(peer).is_some_and(|set| set.endpoints().next().is_some());
             let (Change::Up(peer) | Change::Down(peer)) = change;
-            self.claims_stale |= has_endpoints(&peer);
+            if self.has_endpoints(&peer) {
+                self.request_claims(now);
+            }
             self.degree.request_review(now);
             self.view_changed();
         }
     }
 
+    fn has_endpoints(&self, peer: &PeerKey) -> bool {
+        self.store.get(peer).is_some_and(|set| set.endpoints().next().is_some())
+    }
+
     /// Decides anew who has which MAC and address, and warns of what we lost.
-    pub(super) fn update_claims(&mut self) {
-        if !std::mem::take(&mut self.claims_stale) {
+    pub(super) fn update_claims(&mut self, now: Instant) {
+        if self.claims_pace.due().is_none_or(|due| due > now) {
             return;
         }
+        self.claims_pace.note_done(now);
         let own = self.key();
         let mut tally = Tally::default();
         for (owner, member) in self.members.iter() {
@@ -253,7 +265,7 @@ impl Node {
         {
             return;
         }
-        self.drop_set(&owner);
+        self.drop_set(&owner, now);
         self.follow_topology(now);
         let others: Vec<ConnectionId> = self.links.live().map(|(id, _)| id).filter(|id| *id != from).collect();
         for connection in others {
@@ -266,9 +278,9 @@ impl Node {
     }
 
     /// Forgets what `owner` publishes.
-    pub(super) fn drop_set(&mut self, owner: &PeerKey) {
-        if let Some(set) = self.store.get(owner) {
-            self.claims_stale |= set.endpoints().next().is_some();
+    pub(super) fn drop_set(&mut self, owner: &PeerKey, now: Instant) {
+        if self.has_endpoints(owner) {
+            self.request_claims(now);
         }
         self.topology.remove(owner);
         self.store.remove(owner);

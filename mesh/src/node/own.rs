@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::pace::Pace;
 use crate::card::{Card, CardError, SignedCard};
 use crate::identity::{Identity, PeerKey};
 use crate::name::PeerName;
@@ -25,26 +26,6 @@ const ENDPOINTS_INTERVAL: Duration = Duration::from_millis(50);
 /// How far above a heard incarnation of ours we jump. Recognisable: whoever hears its own incarnation plus this much is
 /// heard by a live twin, which started earlier.
 pub(super) const JUMP: u64 = 1_000;
-
-/// When one kind of record was published last and is to be published next.
-#[derive(Debug, Default)]
-struct Pace {
-    last: Option<Instant>,
-    due: Option<Instant>,
-}
-
-impl Pace {
-    fn note_change(&mut self, interval: Duration, now: Instant) {
-        let earliest = self.last.map_or(now, |last| last + interval);
-        self.due.get_or_insert(earliest.max(now));
-    }
-
-    fn note_published(&mut self, now: Instant) {
-        if self.due.take().is_some() {
-            self.last = Some(now);
-        }
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Own {
@@ -112,20 +93,20 @@ impl Own {
     pub(super) fn put_edge(&mut self, edge: Edge, now: Instant) {
         if self.edges.get(&edge.peer) != Some(&edge) {
             self.edges.insert(edge.peer, edge);
-            self.edges_pace.note_change(EDGES_INTERVAL, now);
+            self.edges_pace.request(EDGES_INTERVAL, now);
         }
     }
 
     pub(super) fn remove_edge(&mut self, peer: &PeerKey, now: Instant) {
         if self.edges.remove(peer).is_some() {
-            self.edges_pace.note_change(EDGES_INTERVAL, now);
+            self.edges_pace.request(EDGES_INTERVAL, now);
         }
     }
 
     pub(super) fn set_endpoints(&mut self, endpoints: BTreeMap<EndpointId, Endpoint>, now: Instant) {
         if self.endpoints != endpoints {
             self.endpoints = endpoints;
-            self.endpoints_pace.note_change(ENDPOINTS_INTERVAL, now);
+            self.endpoints_pace.request(ENDPOINTS_INTERVAL, now);
         }
     }
 
@@ -135,12 +116,12 @@ impl Own {
         self.card.incarnation = incarnation;
         self.signed = SignedCard::sign(&self.card, &self.identity)?;
         self.card_record = Record::new(Content::Card(self.signed.clone()));
-        self.edges_pace.due = Some(now);
+        self.edges_pace.request_now(now);
         Ok(())
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.edges_pace.due.into_iter().chain(self.endpoints_pace.due).min()
+        self.edges_pace.due().into_iter().chain(self.endpoints_pace.due()).min()
     }
 
     /// The next version, if one is due. An error leaves the published set as it was.
@@ -148,8 +129,8 @@ impl Own {
         if self.poll_timeout().is_none_or(|due| due > now) {
             return Ok(None);
         }
-        self.edges_pace.note_published(now);
-        self.endpoints_pace.note_published(now);
+        self.edges_pace.note_done(now);
+        self.endpoints_pace.note_done(now);
         let Version { incarnation, counter } = self.set.version();
         let counter = if incarnation == self.card.incarnation { counter + 1 } else { 1 };
         let version = Version { incarnation: self.card.incarnation, counter };

@@ -72,6 +72,7 @@ impl Node {
             self.exchange.poll_timeout(),
             self.degree.poll_timeout(),
             self.connector.poll_timeout(),
+            self.claims_pace.due(),
         ];
         let optional = timers.into_iter().chain(machines).flatten().min();
         Some(optional.unwrap_or(self.timers.probe).min(self.timers.probe).min(self.timers.compare))
@@ -111,7 +112,7 @@ impl Node {
         self.now = now;
         self.publish(now);
         self.follow_topology(now);
-        self.update_claims();
+        self.update_claims(now);
         if self.topology.is_stale() {
             self.timers.settle.get_or_insert(now + SETTLE_DELAY);
         }
@@ -163,9 +164,9 @@ impl Node {
         stale.iter().for_each(|key| self.topology.remove(key));
         self.timers.swept = now;
         let expired = self.members.expire(now);
-        expired.iter().for_each(|key| self.drop_set(key));
+        expired.iter().for_each(|key| self.drop_set(key, now));
         if is_hold_over || !expired.is_empty() {
-            self.claims_stale = true;
+            self.request_claims(now);
             self.view_changed();
         }
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{Store, Tag, Version};
-use crate::identity::{PeerKey, digest};
+use crate::identity::digest;
 use crate::wire::{Buckets, COMPARED_BUCKETS, Offer, Summary, Versions};
 
 /// How many offers one message of versions holds. A bucket with more (only keys made for it do that) is cut short, which
@@ -25,9 +25,8 @@ impl Default for BucketHashes {
 
 impl BucketHashes {
     /// Adds the pair if it is absent, removes it if it is present.
-    pub(super) fn toggle(&mut self, owner: &PeerKey, version: Version) {
-        let tag = u64::from_le_bytes(Tag::from(owner).0);
-        let mixed = mix(mix(mix(tag) ^ version.incarnation) ^ version.counter);
+    pub(super) fn toggle(&mut self, owner: Tag, version: Version) {
+        let mixed = mix(mix(mix(u64::from_le_bytes(owner.0)) ^ version.incarnation) ^ version.counter);
         self.0[bucket(owner)] ^= mixed;
     }
 }
@@ -40,7 +39,7 @@ const fn mix(input: u64) -> u64 {
 }
 
 /// The bucket of an owner: the high bits of its key, so that a bucket is a range of keys.
-const fn bucket(owner: &PeerKey) -> usize {
+const fn bucket(owner: Tag) -> usize {
     (owner.0[0] >> 2) as usize
 }
 
@@ -73,7 +72,7 @@ impl Store {
     pub fn versions(&self, buckets: u64) -> Vec<Versions> {
         let mut messages: Vec<Versions> = Vec::new();
         for number in (0..COMPARED_BUCKETS).filter(|number| has(buckets, *number)) {
-            let offers: Vec<Offer> = self.listed_in(1 << number).take(VERSIONS_PER_MESSAGE).collect();
+            let offers: Vec<Offer> = self.listed_in(number).take(VERSIONS_PER_MESSAGE).collect();
             match messages.last_mut() {
                 Some(last) if last.offers.len() + offers.len() <= VERSIONS_PER_MESSAGE => {
                     last.buckets |= 1 << number;
@@ -86,20 +85,19 @@ impl Store {
     }
 
     /// What is listed here in the buckets that `theirs` names and newer than, or absent from, its offers.
-    pub fn newer_than(&self, theirs: &Versions) -> Vec<PeerKey> {
+    pub fn newer_than(&self, theirs: &Versions) -> Vec<Tag> {
         let known: BTreeMap<Tag, Version> = theirs.offers.iter().map(|offer| (offer.owner, offer.version)).collect();
-        self.listed_in(theirs.buckets)
-            .filter(|ours| known.get(&ours.owner).is_none_or(|version| *version < ours.version))
-            .filter_map(|ours| self.find(ours.owner))
+        let ours = (0..COMPARED_BUCKETS)
+            .filter(|number| has(theirs.buckets, *number))
+            .flat_map(|number| self.listed_in(number));
+        ours.filter(|ours| known.get(&ours.owner).is_none_or(|version| *version < ours.version))
+            .map(|ours| ours.owner)
             .collect()
     }
 
-    fn listed_in(&self, buckets: u64) -> impl Iterator<Item = Offer> {
-        (0..COMPARED_BUCKETS).filter(move |number| has(buckets, *number)).flat_map(|number| {
-            let first = PeerKey(std::array::from_fn(|octet| if octet == 0 { (number << 2) as u8 } else { 0 }));
-            let owners = self.entries.range(first..).take_while(move |(owner, _)| bucket(owner) == number);
-            owners
-                .filter_map(|(owner, _)| Some(Offer { owner: Tag::from(owner), version: self.listed_version(owner)? }))
-        })
+    fn listed_in(&self, number: usize) -> impl Iterator<Item = Offer> {
+        let first = Tag([(number << 2) as u8, 0, 0, 0, 0, 0, 0, 0]);
+        let tags = self.entries.range(first..).map(|(tag, _)| *tag).take_while(move |tag| bucket(*tag) == number);
+        tags.filter_map(|owner| Some(Offer { owner, version: self.listed(owner)?.version() }))
     }
 }

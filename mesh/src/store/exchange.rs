@@ -65,7 +65,7 @@ struct Assembly {
 #[derive(Debug, Default)]
 pub struct Exchange {
     /// For each neighbour, the owners whose sets it is to be offered.
-    pending: BTreeMap<ConnectionId, BTreeSet<PeerKey>>,
+    pending: BTreeMap<ConnectionId, BTreeSet<Tag>>,
     flush_at: Option<Instant>,
     asked: BTreeMap<Tag, Asked>,
     /// When to look at which ask; an entry may be out of date, never missing.
@@ -89,10 +89,11 @@ impl Exchange {
     }
 
     /// The set of `owner` is new here: it is offered to every neighbour but the one it came from.
-    pub fn announce(&mut self, owner: PeerKey, from: Option<ConnectionId>, store: &Store, now: Instant) {
+    pub fn announce(&mut self, owner: &PeerKey, from: Option<ConnectionId>, store: &Store, now: Instant) {
+        let tag = Tag::from(owner);
         for (connection, pending) in &mut self.pending {
             if Some(*connection) != from {
-                pending.insert(owner);
+                pending.insert(tag);
             }
         }
         let per_owner = PACE_PER_OWNER * u32::try_from(store.len()).unwrap_or(u32::MAX);
@@ -101,17 +102,16 @@ impl Exchange {
     }
 
     /// Offers `owners` to one neighbour at once.
-    pub fn offer(&mut self, connection: ConnectionId, owners: &[PeerKey], store: &Store) {
-        let offers: Vec<Offer> = owners
-            .iter()
-            .filter_map(|owner| Some(Offer { owner: Tag::from(owner), version: store.listed_version(owner)? }))
-            .collect();
+    pub fn offer(&mut self, connection: ConnectionId, owners: impl IntoIterator<Item = Tag>, store: &Store) {
+        let offer = |owner| Some(Offer { owner, version: store.listed(owner)?.version() });
+        let offers: Vec<Offer> = owners.into_iter().filter_map(offer).collect();
         for offers in offers.chunks(OFFERS_MAX) {
             self.outbox.push_back((connection, Message::Offers(offers.to_vec())));
         }
     }
 
-    /// Asks for what is newer than what we have.
+    /// Asks for what is newer than what we have. Returns the owners that are unlisted here although the neighbour has
+    /// the very version that we have.
     pub fn handle_offers(
         &mut self,
         connection: ConnectionId,
@@ -119,24 +119,30 @@ impl Exchange {
         store: &Store,
         members: &Members,
         now: Instant,
-    ) {
-        let mut asks = Vec::new();
+    ) -> Vec<PeerKey> {
+        let (mut asks, mut vouched) = (Vec::new(), Vec::new());
         for offer in offers {
-            let owner = store.find(offer.owner);
-            let ours = owner.and_then(|owner| store.get(&owner)).map(|set| set.version());
-            if ours == Some(offer.version)
-                && let Some(pending) = self.pending.get_mut(&connection)
-                && let Some(owner) = owner
-            {
-                pending.remove(&owner);
-            }
-            if ours.is_none_or(|ours| ours < offer.version) && self.is_to_be_asked(connection, offer, now) {
-                asks.push(ask(offer, store, members));
+            match store.get_tagged(offer.owner) {
+                Some(ours) if ours.version() == offer.version => {
+                    if let Some(pending) = self.pending.get_mut(&connection) {
+                        pending.remove(&offer.owner);
+                    }
+                    if store.listed(offer.owner).is_none() {
+                        vouched.push(ours.owner());
+                    }
+                }
+                Some(ours) if ours.version() > offer.version => {}
+                Some(_) | None => {
+                    if self.is_to_be_asked(connection, offer, now) {
+                        asks.push(ask(offer, store, members));
+                    }
+                }
             }
         }
         if !asks.is_empty() {
             self.outbox.push_back((connection, Message::Asks(asks)));
         }
+        vouched
     }
 
     /// Whether `connection` is to be asked; if not, because another was, it is remembered as a source.
@@ -186,18 +192,17 @@ impl Exchange {
     /// Sends what is asked for, as a delta where one can be made.
     pub fn handle_asks(&mut self, connection: ConnectionId, asks: &[Ask], store: &mut Store) {
         for ask in asks {
-            let Some(owner) = store.find(ask.owner).filter(|owner| store.is_listed(owner)) else { continue };
+            let Some(set) = store.listed(ask.owner).cloned() else { continue };
             if let Some(pending) = self.pending.get_mut(&connection) {
-                pending.remove(&owner);
+                pending.remove(&ask.owner);
             }
-            if let Some(delta) = ask.base.and_then(|base| store.delta(&owner, base)) {
+            if let Some(delta) = ask.base.and_then(|base| store.delta(ask.owner, base)) {
                 self.outbox.push_back((connection, Message::Delta(delta)));
                 continue;
             }
-            let Some(set) = store.get(&owner) else { continue };
             let has_card = ask.card.is_some() && ask.card == set.get(&RecordKey::Card).map(short_hash);
             let card = if has_card { CardRecord::Omit } else { CardRecord::Include };
-            let parts = Part::split(set, card).into_iter().map(Arc::new);
+            let parts = Part::split(&set, card).into_iter().map(Arc::new);
             self.outbox.extend(parts.map(|part| (connection, Message::Part(part))));
         }
     }
@@ -212,7 +217,7 @@ impl Exchange {
         verifier: &mut Verifier,
         now: Instant,
     ) -> Option<Received> {
-        let base = store.get(&store.find(delta.owner)?)?;
+        let base = store.get_tagged(delta.owner)?;
         if base.version() >= delta.to() {
             return None;
         }
@@ -243,8 +248,10 @@ impl Exchange {
         let (owner, version) = (part.owner, part.version);
         let tag = Tag::from(&owner);
         let Some(asked) = self.asked.get_mut(&tag).filter(|asked| asked.from == connection) else { return Ok(None) };
-        asked.deadline = now + ANSWER_TIMEOUT;
-        self.deadlines.push_back((asked.deadline, tag));
+        if asked.deadline.since(now) < ANSWER_TIMEOUT / 2 {
+            asked.deadline = now + ANSWER_TIMEOUT;
+            self.deadlines.push_back((asked.deadline, tag));
+        }
         let is_complete = asked.parts.add(part).inspect_err(|_| drop(self.asked.remove(&tag)))?;
         if !is_complete {
             return Ok(None);
@@ -280,14 +287,10 @@ impl Exchange {
     }
 
     fn flush(&mut self, store: &Store) {
-        let pending: Vec<(ConnectionId, Vec<PeerKey>)> = self
-            .pending
-            .iter_mut()
-            .filter(|(_, owners)| !owners.is_empty())
-            .map(|(connection, owners)| (*connection, std::mem::take(owners).into_iter().collect()))
-            .collect();
-        for (connection, owners) in pending {
-            self.offer(connection, &owners, store);
+        let connections: Vec<ConnectionId> = self.pending.keys().copied().collect();
+        for connection in connections {
+            let owners = self.pending.get_mut(&connection).map(std::mem::take).unwrap_or_default();
+            self.offer(connection, owners, store);
         }
     }
 
@@ -302,7 +305,7 @@ impl Exchange {
 }
 
 fn ask(offer: &Offer, store: &Store, members: &Members) -> Ask {
-    let ours = store.find(offer.owner).and_then(|owner| store.get(&owner)).map(|set| set.version());
+    let ours = store.get_tagged(offer.owner).map(|set| set.version());
     let base = ours.filter(|ours| ours.incarnation == offer.version.incarnation);
     let card = members.card_record(offer.owner).as_ref().map(short_hash);
     Ask { owner: offer.owner, base, card }
