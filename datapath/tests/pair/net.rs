@@ -66,6 +66,8 @@ pub(crate) struct Net {
     pub(crate) hosts: Vec<Host>,
     /// Every datagram that a host sent, with the sender.
     pub(crate) capture: Vec<(usize, Vec<u8>)>,
+    /// Every heartbeat, likewise.
+    pub(crate) heartbeats: Vec<(usize, Vec<u8>)>,
     underway: BTreeMap<(Instant, u64), Parcel>,
     sequence: u64,
     rng: ChaCha20Rng,
@@ -200,6 +202,7 @@ impl Net {
             wire,
             hosts: (0..hosts).map(|host| Host::new(host, hosts, now)).collect(),
             capture: Vec::new(),
+            heartbeats: Vec::new(),
             underway: BTreeMap::new(),
             sequence: 0,
             rng: ChaCha20Rng::seed_from_u64(seed),
@@ -341,6 +344,7 @@ impl Net {
             }
         }
         for frame in out.heartbeats() {
+            self.heartbeats.push((from, frame.to_vec()));
             let to = (0..self.hosts.len()).find(|to| bridge_mac(*to).0 == frame[..6]).expect("a host's bridge");
             if !self.wire.fast_blocked.contains(&(from, to)) {
                 self.post(|| Parcel::Heartbeat { to, frame: frame.to_vec() });
