@@ -1,7 +1,7 @@
 //! Carries out the steps of a plan.
 //!
 //! A step that fails does not keep the others from being tried: one entry that the kernel refuses must not cut off
-//! every other container.
+//! every other container. Only the guard does: what it is for must not be opened without it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -30,7 +30,15 @@ pub enum ApplyError {
 /// Carries out `steps` in order. The answer is what failed.
 pub fn apply(netlink: &mut Netlink, steps: &[Step]) -> Vec<ApplyError> {
     let mut apply = Apply { netlink, indices: BTreeMap::new() };
-    steps.iter().filter_map(|step| apply.step(step).err()).collect()
+    let mut failures = Vec::new();
+    for step in steps {
+        let Err(error) = apply.step(step) else { continue };
+        failures.push(error);
+        if matches!(step, Step::InstallGuard { .. }) {
+            break;
+        }
+    }
+    failures
 }
 
 struct Apply<'a> {

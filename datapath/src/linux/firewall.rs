@@ -4,11 +4,15 @@
 //! that stay inside the bridge: Docker sets FORWARD to drop, `br_netfilter` shows it bridged frames, and an accept in
 //! our tables does not undo that drop.
 
+mod generation;
+
 use std::io::{self, Write as _};
 use std::process::{Command, Output, Stdio};
 
 use crate::guard;
 use crate::plan::LinkName;
+
+pub use generation::generation;
 
 /// How our two rules are recognised.
 const COMMENT: &str = "weave-rs";

@@ -280,3 +280,6 @@ fn is_wanted(kind: &LinkKind, vxlan: &VxlanPlan) -> bool {
     let local = Some(vxlan.local).filter(|local| !local.is_unspecified());
     *kind == LinkKind::Vxlan { vni: vxlan.vni, port: vxlan.port, local, df_set: true, learning: false }
 }
+
+#[cfg(test)]
+mod tests;

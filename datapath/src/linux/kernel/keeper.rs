@@ -26,10 +26,13 @@ const CHECK_GAP: Duration = Duration::from_millis(200);
 /// a core when nothing happens, and below a twentieth when much does.
 const IDLE_COST_RATIO: u32 = 100;
 const BUSY_COST_RATIO: u32 = 20;
+/// Between plans likewise: while a mesh forms, dozens come in a second, and a new guard costs two runs of `nft`.
+const ASKED_COST_RATIO: u32 = 4;
+const ASKED_DELAY_MAX: Duration = Duration::from_millis(250);
 /// How often the ages of the fast path's entries are read.
 const USED_INTERVAL: Duration = Duration::from_secs(1);
 /// How often firewalls are looked at although no change was heard (an old iptables gives no notification), and the
-/// least time between two looks, which start other programs.
+/// least time between two looks.
 const FIREWALL_INTERVAL: Duration = Duration::from_secs(30);
 const FIREWALL_GAP: Duration = Duration::from_secs(1);
 /// Stations learnt at hand-plugged ports that are reported; more are switched and not reported.
@@ -55,14 +58,18 @@ pub(super) struct Keeper {
     former: FormerNeighbours,
     learnt: BTreeMap<MacAddr, LinkName>,
     gone: BTreeSet<LinkName>,
+    /// The generation of the ruleset in which Docker's chains had our accepts.
+    accepted: Option<u32>,
+    cause: Cause,
     timers: Timers,
 }
 
-/// The script that our tables are the result of, and what `nft` shows of them.
+/// The script that our tables are the result of, what `nft` shows of them, and as of which generation of the ruleset.
 #[derive(Debug)]
 struct InstalledGuard {
     script: String,
     listing: String,
+    generation: u32,
 }
 
 #[derive(Debug)]
@@ -70,13 +77,16 @@ struct Timers {
     check: Instant,
     used: Instant,
     firewall: Instant,
+    /// When Docker's chains are looked at although nftables did not change: an old iptables does not use it.
+    firewall_due: Instant,
     /// Before these nothing is done early.
-    check_not_before: Instant,
+    asked_not_before: Instant,
+    suspected_not_before: Instant,
     firewall_not_before: Instant,
 }
 
 /// Why kernel state is compared with the plan.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Asked,
     Suspected,
@@ -101,7 +111,17 @@ impl Keeper {
             former: FormerNeighbours::default(),
             learnt: BTreeMap::new(),
             gone: BTreeSet::new(),
-            timers: Timers { check: now, used: now, firewall: now, check_not_before: now, firewall_not_before: now },
+            accepted: None,
+            cause: Cause::Suspected,
+            timers: Timers {
+                check: now,
+                used: now,
+                firewall: now,
+                firewall_due: now,
+                asked_not_before: now,
+                suspected_not_before: now,
+                firewall_not_before: now,
+            },
         })
     }
 
@@ -116,7 +136,8 @@ impl Keeper {
                         return;
                     }
                     self.plan = self.plans.borrow_and_update().clone();
-                    self.check(Cause::Asked).await;
+                    self.cause = Cause::Asked;
+                    self.timers.check = self.timers.check.min(self.timers.asked_not_before);
                 }
                 () = sleep_until(timer), if self.plan.is_some() => self.handle_timers().await,
                 _ = self.links.readable() => self.hear_links(),
@@ -131,7 +152,7 @@ impl Keeper {
             return;
         };
         if self.links.drain(|message| self.interest.includes(message, &plan.names)) {
-            let soon = (Instant::now() + SETTLE_DELAY).max(self.timers.check_not_before);
+            let soon = (Instant::now() + SETTLE_DELAY).max(self.timers.suspected_not_before);
             self.timers.check = self.timers.check.min(soon);
         }
     }
@@ -149,7 +170,7 @@ impl Keeper {
             self.look_at_firewalls(now);
         }
         if now >= self.timers.check {
-            self.check(Cause::Suspected).await;
+            self.check().await;
         }
         if now >= self.timers.used {
             self.timers.used = now + USED_INTERVAL;
@@ -158,7 +179,8 @@ impl Keeper {
     }
 
     /// Compares kernel state with the plan, and makes it so.
-    async fn check(&mut self, cause: Cause) {
+    async fn check(&mut self) {
+        let cause = std::mem::replace(&mut self.cause, Cause::Suspected);
         let Some((generation, plan)) = self.plan.clone() else {
             return;
         };
@@ -172,9 +194,10 @@ impl Keeper {
         let now = Instant::now();
         let cost = now - start;
         self.timers.check = now + CHECK_INTERVAL.max(cost * IDLE_COST_RATIO);
-        self.timers.check_not_before = now + CHECK_GAP.max(cost * BUSY_COST_RATIO);
-        if cause == Cause::Suspected && steps > failures.len() {
-            self.tell(Event::Healed { steps: steps - failures.len() }).await;
+        self.timers.asked_not_before = now + (cost * ASKED_COST_RATIO).min(ASKED_DELAY_MAX);
+        self.timers.suspected_not_before = now + CHECK_GAP.max(cost * BUSY_COST_RATIO);
+        if cause == Cause::Suspected && steps > 0 && failures.is_empty() {
+            self.tell(Event::Healed { steps }).await;
         }
         let outcome = (generation, failures);
         if self.reported.as_ref() != Some(&outcome) {
@@ -193,13 +216,13 @@ impl Keeper {
         self.report_ports(&observed, plan).await;
 
         let steps = diff(&observed, plan).map_err(|conflict| conflict.to_string())?;
+        let generation = firewall::generation().unwrap_or_default();
         let failures = apply(&mut self.netlink, &steps);
         for step in &steps {
             match step {
-                Step::InstallGuard { script } => self.remember_guard(script),
+                Step::InstallGuard { script } => self.remember_guard(script, generation),
                 Step::SetNeighbour { address, .. } => self.former.forget(*address),
                 Step::RemoveNeighbour { address, .. } => self.former.remember(*address, &observed),
-                Step::CreateBridge { .. } => self.timers.firewall = Instant::now(),
                 _ => {}
             }
         }
@@ -211,30 +234,47 @@ impl Keeper {
         Ok((steps.len(), failures))
     }
 
-    fn remember_guard(&mut self, script: &str) {
-        self.guard = match firewall::list_guard() {
-            Ok(Some(listing)) => Some(InstalledGuard { script: script.to_owned(), listing }),
-            _ => None,
+    /// Notes what is installed after `script` was, unless somebody else changed the ruleset too since generation
+    /// `before`: then nobody can tell what it is, and it is installed again.
+    fn remember_guard(&mut self, script: &str, before: u32) {
+        self.guard = None;
+        let Some((listing, generation)) = firewall::list_guard().ok().flatten().zip(firewall::generation().ok()) else {
+            return;
         };
+        if generation == before.wrapping_add(1) {
+            self.guard = Some(InstalledGuard { script: script.to_owned(), listing, generation });
+            // Docker's chains were not touched in between.
+            self.accepted = self.accepted.map(|seen| if seen == before { generation } else { seen });
+        }
     }
 
     /// Forgets the guard when somebody changed it, so that the next check installs it again; and puts back the accepts
     /// that Docker loses when it restarts.
     fn look_at_firewalls(&mut self, now: Instant) {
         self.tables.discard();
+        let is_due = now >= self.timers.firewall_due;
         self.timers.firewall = now + FIREWALL_INTERVAL;
         self.timers.firewall_not_before = now + FIREWALL_GAP;
         let Some((_, plan)) = &self.plan else {
             return;
         };
-        if let Some(guard) = &self.guard
-            && firewall::list_guard().ok().flatten().as_ref() != Some(&guard.listing)
+        let generation = firewall::generation().unwrap_or_default();
+        if let Some(guard) = &mut self.guard
+            && guard.generation != generation
         {
-            self.guard = None;
-            self.timers.check = now;
+            if firewall::list_guard().ok().flatten().as_ref() == Some(&guard.listing) {
+                guard.generation = generation;
+            } else {
+                self.guard = None;
+                self.timers.check = now;
+            }
         }
-        if let Err(error) = firewall::accept_bridged(&plan.names.bridge) {
-            tracing::warn!(%error, "cannot let bridged frames pass Docker's firewall");
+        if is_due || self.accepted != Some(generation) {
+            self.timers.firewall_due = now + FIREWALL_INTERVAL;
+            if let Err(error) = firewall::accept_bridged(&plan.names.bridge) {
+                tracing::warn!(%error, "cannot let bridged frames pass Docker's firewall");
+            }
+            self.accepted = firewall::generation().ok();
         }
     }
 

@@ -1,0 +1,316 @@
+//! The order of steps, and that they lead where they should: a model kernel carries them out.
+
+use std::net::Ipv4Addr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::guard::Rules;
+use crate::plan::{BridgeFdbEntry, BridgeNames, BridgePlan, NeighbourEntry, PortPlan};
+
+fn names() -> BridgeNames {
+    BridgeNames::of("weave").expect("names")
+}
+
+fn link(name: &str) -> LinkName {
+    name.parse().expect("name")
+}
+
+fn mac(last: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, last])
+}
+
+fn remote(last: u8) -> IpAddr {
+    Ipv4Addr::new(192, 0, 2, last).into()
+}
+
+fn inner(last: u8) -> IpAddr {
+    Ipv4Addr::new(10, 32, 0, last).into()
+}
+
+fn bare_plan() -> Plan {
+    Plan {
+        names: names(),
+        bridge: BridgePlan { mac: mac(1), mtu: 1376 },
+        vxlan: Some(VxlanPlan { vni: 7, port: 6784, local: Ipv4Addr::UNSPECIFIED.into() }),
+        ports: BTreeMap::new(),
+        bridge_fdb: BTreeMap::new(),
+        vxlan_fdb: BTreeMap::new(),
+        flood: BTreeSet::new(),
+        neighbours: BTreeMap::new(),
+        guard: Rules { vxlan_port: 6784, vxlan_sources: BTreeSet::new(), allow_ethertypes: BTreeSet::new() },
+    }
+}
+
+/// A plan with one remote station on the fast path.
+fn plan_with_station() -> Plan {
+    let mut plan = bare_plan();
+    plan.bridge_fdb.insert(mac(9), OverlayPort::Vxlan);
+    plan.vxlan_fdb.insert(mac(9), remote(9));
+    plan.flood.insert(remote(9));
+    plan.neighbours.insert(inner(9), mac(9));
+    plan
+}
+
+fn device(kind: LinkKind) -> ObservedLink {
+    ObservedLink { index: 1, kind, mac: mac(200), mtu: 1500, up: false, port: None }
+}
+
+/// A host whose packet thread has made its TAP.
+fn empty_host() -> Observed {
+    Observed { links: BTreeMap::from([(names().tap, device(LinkKind::Tap))]), ..Observed::default() }
+}
+
+/// What the kernel makes of `step`.
+fn carry_out(observed: &mut Observed, step: Step) {
+    let changed = |observed: &mut Observed, name: &LinkName, change: &dyn Fn(&mut ObservedLink)| {
+        change(observed.links.get_mut(name).unwrap_or_else(|| panic!("no device {name}")));
+    };
+    match step {
+        Step::InstallGuard { script } => observed.guard = Some(script),
+        Step::CreateBridge { name, mac } => {
+            let kind = LinkKind::Bridge { snooping: false, ipv6_tuned: false };
+            observed.links.insert(name, ObservedLink { mac, ..device(kind) });
+        }
+        Step::CreateVxlan { name, vxlan, mtu } => {
+            let VxlanPlan { vni, port, local } = vxlan;
+            let local = Some(local).filter(|local| !local.is_unspecified());
+            let kind = LinkKind::Vxlan { vni, port, local, df_set: true, learning: false };
+            assert!(observed.links.insert(name, ObservedLink { mtu, ..device(kind) }).is_none(), "made twice");
+        }
+        Step::DeleteLink { link } => {
+            observed.links.remove(&link).expect("a device");
+            observed.bridge_fdb.retain(|_, entry| entry.port != link);
+            if link == names().vxlan {
+                observed.vxlan_fdb.clear();
+                observed.flood.clear();
+            }
+        }
+        Step::SetMac { link, mac } => changed(observed, &link, &|link| link.mac = mac),
+        Step::SetMtu { link, mtu } => changed(observed, &link, &|link| link.mtu = mtu),
+        Step::DisableSnooping { bridge } => changed(observed, &bridge, &|link| {
+            if let LinkKind::Bridge { snooping, .. } = &mut link.kind {
+                *snooping = false;
+            }
+        }),
+        Step::TuneIpv6 { link } => changed(observed, &link, &|link| {
+            if let LinkKind::Bridge { ipv6_tuned, .. } = &mut link.kind {
+                *ipv6_tuned = true;
+            }
+        }),
+        Step::Plug { link, .. } => changed(observed, &link, &|link| link.port = Some(PortFlags::ATTACHED)),
+        Step::SetPortFlags { link, flags } => changed(observed, &link, &|link| link.port = Some(flags)),
+        Step::BringUp { link } => changed(observed, &link, &|link| {
+            link.up = true;
+        }),
+        entry => carry_out_entry(observed, entry),
+    }
+}
+
+fn carry_out_entry(observed: &mut Observed, step: Step) {
+    match step {
+        Step::SetBridgeFdb { mac, port } => {
+            assert!(observed.links[&port].port.is_some(), "{port} is no port");
+            observed.bridge_fdb.insert(mac, BridgeFdbEntry { port, keep: Keep::Sticky });
+        }
+        Step::RemoveBridgeFdb { mac, port } => {
+            assert_eq!(observed.bridge_fdb.remove(&mac).map(|entry| entry.port), Some(port));
+        }
+        Step::SetVxlanFdb { link, mac, remote } => {
+            assert!(observed.links.contains_key(&link));
+            observed.vxlan_fdb.insert(mac, remote);
+        }
+        Step::RemoveVxlanFdb { mac, remote, .. } => assert_eq!(observed.vxlan_fdb.remove(&mac), Some(remote)),
+        Step::AddFlood { remote, .. } => assert!(observed.flood.insert(remote)),
+        Step::RemoveFlood { remote, .. } => assert!(observed.flood.remove(&remote)),
+        Step::SetNeighbour { address, mac, .. } => {
+            observed.neighbours.insert(address, NeighbourEntry { mac, permanent: true });
+        }
+        Step::RemoveNeighbour { address, .. } => drop(observed.neighbours.remove(&address).expect("a neighbour")),
+        Step::Announce { address, mac, .. } => assert_eq!(observed.neighbours[&address].mac, mac),
+        step => panic!("{step:?} is no entry"),
+    }
+}
+
+fn reach(observed: &mut Observed, plan: &Plan) -> Vec<Step> {
+    let steps = diff(observed, plan).expect("no conflict");
+    for step in steps.clone() {
+        carry_out(observed, step);
+    }
+    assert_eq!(diff(observed, plan), Ok(Vec::new()), "steps that leave something to do");
+    steps
+}
+
+fn position(steps: &[Step], wanted: &Step) -> usize {
+    steps.iter().position(|step| step == wanted).unwrap_or_else(|| panic!("no {wanted:?} in {steps:#?}"))
+}
+
+#[test]
+fn a_fresh_host_is_built_guard_first_and_comes_up_last() {
+    let steps = reach(&mut empty_host(), &plan_with_station());
+
+    let BridgeNames { bridge, vxlan, tap } = names();
+    let overlay = PortFlags::OVERLAY;
+    let expected = [
+        Step::CreateBridge { name: bridge.clone(), mac: mac(1) },
+        Step::TuneIpv6 { link: bridge.clone() },
+        Step::SetMtu { link: bridge.clone(), mtu: 1376 },
+        Step::BringUp { link: bridge.clone() },
+        Step::CreateVxlan { name: vxlan.clone(), vxlan: bare_plan().vxlan.expect("fast path"), mtu: 1376 },
+        Step::Plug { link: vxlan.clone(), bridge: bridge.clone() },
+        Step::SetPortFlags { link: vxlan.clone(), flags: overlay },
+        Step::BringUp { link: vxlan.clone() },
+        Step::SetMtu { link: tap.clone(), mtu: 1376 },
+        Step::Plug { link: tap.clone(), bridge: bridge.clone() },
+        Step::SetPortFlags { link: tap.clone(), flags: overlay },
+        Step::BringUp { link: tap },
+        Step::SetVxlanFdb { link: vxlan.clone(), mac: mac(9), remote: remote(9) },
+        Step::SetBridgeFdb { mac: mac(9), port: vxlan.clone() },
+        Step::AddFlood { link: vxlan, remote: remote(9) },
+        Step::SetNeighbour { bridge, address: inner(9), mac: mac(9) },
+    ];
+    assert!(matches!(steps[0], Step::InstallGuard { .. }));
+    assert_eq!(steps[1..], expected);
+}
+
+#[test]
+fn a_demotion_moves_the_bridge_entry_and_keeps_the_others() {
+    let mut observed = empty_host();
+    let mut plan = plan_with_station();
+    reach(&mut observed, &plan);
+
+    plan.bridge_fdb.insert(mac(9), OverlayPort::Tap);
+    plan.flood.clear();
+    let steps = reach(&mut observed, &plan);
+
+    let expected = [
+        Step::SetBridgeFdb { mac: mac(9), port: names().tap },
+        Step::RemoveFlood { link: names().vxlan, remote: remote(9) },
+    ];
+    assert_eq!(steps, expected);
+}
+
+#[test]
+fn a_station_that_moves_is_added_before_it_is_removed() {
+    let mut observed = empty_host();
+    let mut plan = plan_with_station();
+    reach(&mut observed, &plan);
+
+    plan.vxlan_fdb = BTreeMap::from([(mac(9), remote(8))]);
+    plan.flood = BTreeSet::from([remote(8)]);
+    let steps = reach(&mut observed, &plan);
+
+    let vxlan = names().vxlan;
+    let added = position(&steps, &Step::AddFlood { link: vxlan.clone(), remote: remote(8) });
+    let removed = position(&steps, &Step::RemoveFlood { link: vxlan.clone(), remote: remote(9) });
+    assert!(added < removed);
+    // One station has one remote: it is replaced in place.
+    assert_eq!(steps[0], Step::SetVxlanFdb { link: vxlan, mac: mac(9), remote: remote(8) });
+}
+
+#[test]
+fn an_address_that_changes_its_mac_is_announced_also_when_it_was_gone_in_between() {
+    let mut observed = empty_host();
+    let mut plan = plan_with_station();
+    reach(&mut observed, &plan);
+    let announce = |last| Step::Announce { bridge: names().bridge, address: inner(9), mac: mac(last) };
+
+    plan.neighbours.insert(inner(9), mac(10));
+    let steps = reach(&mut observed, &plan);
+    assert_eq!(steps.last(), Some(&announce(10)));
+
+    plan.neighbours.clear();
+    reach(&mut observed, &plan);
+    observed.former_neighbours.insert(inner(9), mac(10));
+    plan.neighbours.insert(inner(9), mac(10));
+    let same = diff(&observed, &plan).expect("no conflict");
+    assert!(!same.contains(&announce(10)), "nobody has it wrong");
+
+    plan.neighbours.insert(inner(9), mac(11));
+    let other = diff(&observed, &plan).expect("no conflict");
+    assert!(other.contains(&announce(11)));
+}
+
+#[test]
+fn an_address_of_this_host_or_its_containers_never_leads_away() {
+    let mut observed = empty_host();
+    let mut plan = bare_plan();
+    let port = link("vethwepl0000001");
+    observed.links.insert(port.clone(), device(LinkKind::Veth));
+    observed.bridge_fdb.insert(mac(1), BridgeFdbEntry { port: names().bridge, keep: Keep::Own });
+    plan.ports.insert(port.clone(), PortPlan { mac: mac(5), addresses: BTreeSet::new() });
+    plan.bridge_fdb.extend([(mac(1), OverlayPort::Tap), (mac(5), OverlayPort::Tap)]);
+
+    let steps = reach(&mut observed, &plan);
+
+    let entries: Vec<&Step> = steps.iter().filter(|step| matches!(step, Step::SetBridgeFdb { .. })).collect();
+    assert_eq!(entries, [&Step::SetBridgeFdb { mac: mac(5), port }]);
+}
+
+#[test]
+fn what_others_put_on_their_own_ports_stays() {
+    let mut observed = empty_host();
+    reach(&mut observed, &bare_plan());
+    let theirs = device(LinkKind::Veth);
+    observed.links.insert(link("plugged"), ObservedLink { port: Some(PortFlags::OVERLAY), ..theirs });
+    observed.bridge_fdb.insert(mac(77), BridgeFdbEntry { port: link("plugged"), keep: Keep::Static });
+    observed.bridge_fdb.insert(mac(78), BridgeFdbEntry { port: link("plugged"), keep: Keep::Learnt });
+    observed.neighbours.insert(inner(77), NeighbourEntry { mac: mac(77), permanent: false });
+
+    assert_eq!(diff(&observed, &bare_plan()), Ok(Vec::new()));
+}
+
+#[test]
+fn a_container_that_is_gone_is_no_error() {
+    let mut plan = bare_plan();
+    plan.ports.insert(link("vethwepl0000001"), PortPlan { mac: mac(5), addresses: BTreeSet::from([inner(5)]) });
+
+    reach(&mut empty_host(), &plan);
+}
+
+prop_compose! {
+    fn any_plan()(
+        vxlan in proptest::option::of(1_u32..4),
+        stations in proptest::collection::btree_map(0_u8..8, (any::<bool>(), 0_u8..4, 0_u8..8), 0..8),
+        ports in proptest::collection::btree_map(0_u8..3, 4_u8..8, 0..3),
+    ) -> Plan {
+        let mut plan = bare_plan();
+        plan.vxlan = vxlan.map(|vni| VxlanPlan { vni, port: 6784, local: Ipv4Addr::UNSPECIFIED.into() });
+        for (last, (fast, peer, address)) in stations {
+            let carrier = if fast && vxlan.is_some() { OverlayPort::Vxlan } else { OverlayPort::Tap };
+            plan.bridge_fdb.insert(mac(last), carrier);
+            plan.neighbours.insert(inner(address), mac(last));
+            if vxlan.is_some() {
+                plan.vxlan_fdb.insert(mac(last), remote(peer));
+                plan.flood.insert(remote(peer));
+            }
+        }
+        for (number, last) in ports {
+            let port = PortPlan { mac: mac(last), addresses: BTreeSet::from([inner(last)]) };
+            plan.ports.insert(link(&format!("vethwepl000000{number}")), port);
+        }
+        // One station is at one port.
+        let mut macs = BTreeSet::new();
+        plan.ports.retain(|_, port| macs.insert(port.mac));
+        plan
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_plan_is_reached_from_every_other(plans in proptest::collection::vec(any_plan(), 1..5)) {
+        let mut observed = empty_host();
+        for number in 0..3 {
+            observed.links.insert(link(&format!("vethwepl000000{number}")), device(LinkKind::Veth));
+        }
+        for plan in &plans {
+            reach(&mut observed, plan);
+
+            prop_assert_eq!(&observed.vxlan_fdb, &plan.vxlan_fdb);
+            prop_assert_eq!(&observed.flood, &plan.flood);
+            let neighbours: BTreeMap<IpAddr, MacAddr> =
+                observed.neighbours.iter().map(|(address, entry)| (*address, entry.mac)).collect();
+            prop_assert_eq!(&neighbours, &plan.neighbours);
+        }
+    }
+}
