@@ -67,8 +67,9 @@ pub fn used_ages(netlink: &mut Netlink, vxlan: &LinkName) -> Result<BTreeMap<Mac
         return Ok(BTreeMap::new());
     };
     let stations = netlink.fdb(Some(index))?;
-    let stations = stations.iter().map(Station::read).filter(|station| station.link == index);
-    Ok(stations.filter_map(|station| station.mac.zip(station.used)).filter(|(mac, _)| *mac != MacAddr::ZERO).collect())
+    // The device's own addresses are listed too; they have no remote.
+    let remote = stations.iter().map(Station::read).filter(|station| station.link == index && station.remote.is_some());
+    Ok(remote.filter_map(|station| station.mac.zip(station.used)).filter(|(mac, _)| *mac != MacAddr::ZERO).collect())
 }
 
 /// The devices that concern the bridge of `names`.
