@@ -191,11 +191,14 @@ impl Control {
         self.weaving.due = Some(self.clock.now());
     }
 
-    /// The kernel knows stations, the packet thread peers.
+    /// The kernel knows stations, the packet thread peers. Heartbeats refresh the entries of bridges: these say nothing
+    /// about traffic.
     fn note_traffic(&self, ages: &BTreeMap<MacAddr, Duration>) {
+        let tables = &self.weaving.tables;
         let mut used: BTreeMap<PeerKey, Duration> = BTreeMap::new();
         for (mac, age) in ages {
-            if let Some(peer) = self.weaving.tables.macs.get(mac) {
+            let is_bridge = |peer: &PeerKey| tables.peers.get(peer).is_some_and(|entry| entry.bridge_mac == *mac);
+            if let Some(peer) = tables.macs.get(mac).filter(|peer| !is_bridge(peer)) {
                 used.entry(*peer).and_modify(|youngest| *youngest = (*youngest).min(*age)).or_insert(*age);
             }
         }
