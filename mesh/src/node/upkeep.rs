@@ -22,8 +22,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// An unreachable peer's set leaves the graph after this long: its edges are out of date. Long enough for a set that
 /// overtook the one that connects it.
 const STALE_AFTER: Duration = Duration::from_secs(10);
-/// How often changed members are persisted.
-const PERSIST_INTERVAL: Duration = Duration::from_secs(10);
+/// How often changed members are persisted. A daemon that dies before has not met them, and takes the kernel entries that
+/// lead to them away when it is back.
+const PERSIST_INTERVAL: Duration = Duration::from_millis(500);
 /// How long edges that left may wait for others before the graph is searched anew.
 const SETTLE_DELAY: Duration = Duration::from_millis(50);
 

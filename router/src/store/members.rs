@@ -16,8 +16,8 @@ use weave_mesh::node::StoredMember;
 use super::file::{FileError, Kind};
 
 const MEMBER: Kind = Kind { name: "member", version: 1, without: "learn that peer anew" };
-/// How long changes are gathered.
-pub(super) const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+/// How long changes are gathered, beyond what the node has gathered itself.
+pub(super) const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 
 fn file_name(key: &PeerKey) -> String {
     key.0.iter().map(|octet| format!("{octet:02x}")).collect()
