@@ -45,8 +45,9 @@ fn gratuitous_arp(address: Ipv4Addr, mac: MacAddr) -> Vec<u8> {
     let mut frame = ethernet(MacAddr::BROADCAST, mac, ETHERTYPE_ARP);
     // Ethernet, IPv4, lengths 6 and 4, reply.
     frame.extend([0, 1, 8, 0, 6, 4, 0, 2]);
-    for end in [mac, MacAddr::BROADCAST] {
-        frame.extend(end.0);
+    // Linux takes a reply for gratuitous only if both ends are the same; any other changes no entry of the last second.
+    for _end in ["sender", "target"] {
+        frame.extend(mac.0);
         frame.extend(address.octets());
     }
     frame
@@ -85,6 +86,13 @@ fn icmpv6_checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gratuitous_reply_names_one_station_at_both_ends() {
+        let frame = gratuitous_arp(Ipv4Addr::new(10, 32, 0, 1), MacAddr([2, 0, 0, 0, 0, 1]));
+
+        assert_eq!(frame[22..32], frame[32..42]);
+    }
 
     #[test]
     fn an_advertisement_sums_to_zero() {
