@@ -89,14 +89,10 @@ pub fn connections(snapshot: &Snapshot) -> String {
         let lead = format!("{} {address:<21} {state:<11}", arrow(*direction));
         match (&connection.peer, state) {
             (Some(peer), ConnectionState::Established | ConnectionState::Pending) => {
-                let encryption = match (snapshot.router.encryption, connection.encrypted) {
-                    (false, _) => String::new(),
-                    (true, true) => format!("{:<11} ", "encrypted"),
-                    (true, false) => format!("{:<11} ", "unencrypted"),
-                };
+                let encryption = if connection.encrypted { "encrypted" } else { "unencrypted" };
                 let carrier =
                     connection.carrier.map_or_else(|| format!("{:<6}", "none"), |carrier| format!("{carrier:<6}"));
-                format!("{lead} {encryption}{carrier} {peer} mtu={} {info}", connection.mtu)
+                format!("{lead} {encryption:<11} {carrier} {peer} mtu={} {info}", connection.mtu)
             }
             _ => format!("{lead} {info}"),
         }
@@ -241,11 +237,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn without_a_password_connections_have_no_encryption_column() {
+    fn without_a_password_connections_are_called_unencrypted() {
         let mut snapshot = snapshot();
-        snapshot.router.encryption = false;
+        snapshot.connections[0].encrypted = false;
 
-        assert!(connections(&snapshot).contains("established sleeve 02:00:00:00:00:02(host2) mtu=1376\n"));
+        assert!(connections(&snapshot).contains("established unencrypted sleeve 02:00:00:00:00:02(host2) mtu=1376\n"));
     }
 
     #[test]
