@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::topology::Container;
 
@@ -56,4 +56,5 @@ pub fn ping_eventually(from: &Container, to: impl Into<IpAddr>, deadline: Durati
     eventually(deadline, &format!("{from} pings {to}"), || {
         Ok(from.namespace().run(&format!("ping -n -c1 -W0.3 {to}")).is_ok())
     })
+    .with_context(|| from.namespace().run("ip neigh").unwrap_or_default())
 }

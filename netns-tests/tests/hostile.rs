@@ -41,7 +41,8 @@ fn clear_vxlan_from_a_stranger_is_dropped() -> Result<()> {
     let stranger = scene.net.host()?;
     let vni = vxlan_network(scene.hosts[0].namespace())?;
     let capture = Capture::start(scene.containers[0].namespace(), "ethwe")?;
-    let inner = |mark: u8| frame::ethernet(BROADCAST, [2, 9, 9, 9, 9, mark], frame::IPV4, &[mark; 80]);
+    let payload = |mark: u8| frame::udp((scene.address(1), 9), (Ipv4Addr::BROADCAST, 9), &[mark; 40]);
+    let inner = |mark: u8| frame::ethernet(BROADCAST, [2, 9, 9, 9, 9, mark], frame::IPV4, &payload(mark));
 
     send_vxlan(scene.hosts[1].namespace(), scene.hosts[0].address(), vni, &inner(1))?;
     capture.wait("a member's frame, so that silence means something", SETTLED, |seen| seen == inner(1))?;
@@ -62,7 +63,8 @@ fn with_a_password_clear_vxlan_is_dropped_from_members_too() -> Result<()> {
     assert!(!links.contains("weave-vx"), "no trusted pair, no VXLAN device: {links}");
 
     for vni in [0, 1, 42] {
-        let inner = frame::ethernet(BROADCAST, [2, 9, 9, 9, 9, 9], frame::IPV4, &[9; 80]);
+        let payload = frame::udp((scene.address(1), 9), (Ipv4Addr::BROADCAST, 9), &[9; 40]);
+        let inner = frame::ethernet(BROADCAST, [2, 9, 9, 9, 9, 9], frame::IPV4, &payload);
         send_vxlan(scene.hosts[1].namespace(), scene.hosts[0].address(), vni, &inner)?;
     }
 

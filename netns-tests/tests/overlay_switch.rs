@@ -45,6 +45,21 @@ fn a_blocked_fast_path_falls_to_sleeve_within_a_second_and_returns_within_five()
 }
 
 #[test]
+fn a_promotion_loses_no_packet() -> Result<()> {
+    let scene = Scene::new(2, &Launch::new())?;
+    scene.wait_known()?;
+    let there = UdpStreamProbe::start(&scene.containers[0], &scene.containers[1], scene.address(1))?;
+    let back = UdpStreamProbe::start(&scene.containers[1], &scene.containers[0], scene.address(0))?;
+
+    scene.wait_carrier("fastdp")?;
+
+    for report in [there.finish()?, back.finish()?] {
+        assert_eq!((report.lost, report.doubled), (0, 0), "{report:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn only_the_blocked_pair_is_demoted() -> Result<()> {
     let scene = Scene::new(3, &Launch::new())?;
     scene.wait_carrier("fastdp")?;
@@ -52,6 +67,7 @@ fn only_the_blocked_pair_is_demoted() -> Result<()> {
     scene.net.set_faults(&[Fault::UdpPortBetween(scene.hosts[0].address(), scene.hosts[1].address(), 6784)])?;
 
     scene.weaves[0].wait_path(&scene.weaves[1], "sleeve", SETTLED)?;
+    scene.weaves[1].wait_path(&scene.weaves[0], "sleeve", SETTLED)?;
     assert!(scene.weaves[0].path_to(&scene.weaves[2])?.contains("fastdp"));
     assert!(scene.weaves[1].path_to(&scene.weaves[2])?.contains("fastdp"));
     scene.ping_both_ways(0, 1)?;

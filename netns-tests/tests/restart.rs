@@ -21,7 +21,7 @@ fn a_killed_daemon_loses_no_packet_of_the_fast_path() -> Result<()> {
     scene.wait_carrier("fastdp")?;
     let there = UdpStreamProbe::start(&scene.containers[0], &scene.containers[1], scene.address(1))?;
     let back = UdpStreamProbe::start(&scene.containers[1], &scene.containers[0], scene.address(0))?;
-    let stream = TcpStreamProbe::start(&scene.containers[0], &scene.containers[1], scene.address(1))?;
+    let stream = TcpStreamProbe::start_paced(&scene.containers[0], &scene.containers[1], scene.address(1))?;
     eventually(SETTLED, "the stream runs", || Ok(stream.received() > 1_000_000))?;
 
     scene.weaves[1].kill()?;
@@ -42,7 +42,7 @@ fn a_killed_daemon_leaves_a_sleeve_stream_a_short_gap() -> Result<()> {
     let mut scene = Scene::new(2, &Launch::new().password("correct horse battery"))?;
     scene.wait_carrier("sleeve")?;
     let numbers = UdpStreamProbe::start(&scene.containers[0], &scene.containers[1], scene.address(1))?;
-    let stream = TcpStreamProbe::start(&scene.containers[0], &scene.containers[1], scene.address(1))?;
+    let stream = TcpStreamProbe::start_paced(&scene.containers[0], &scene.containers[1], scene.address(1))?;
     eventually(SETTLED, "the stream runs", || Ok(stream.received() > 300_000))?;
 
     scene.weaves[1].kill()?;

@@ -26,6 +26,8 @@ pub struct Report {
     pub lost: u64,
     /// Datagrams received more than once; always zero for TCP.
     pub doubled: u64,
+    /// When the first one that was lost was sent, and the last, since the beginning.
+    pub lost_between: Option<(Duration, Duration)>,
 }
 
 impl Report {
@@ -44,9 +46,29 @@ pub struct TcpStreamProbe {
     receiver: JoinHandle<Result<Report>>,
 }
 
+/// How fast a stream is sent.
+#[derive(Debug, Clone, Copy)]
+enum Speed {
+    Full,
+    Paced,
+}
+
+/// Between two patterns of a paced stream: about 50 Mbit/s.
+const PATTERN_PACE: Duration = Duration::from_millis(10);
+
 impl TcpStreamProbe {
     /// Connects and begins to send as fast as it goes.
     pub fn start(from: &Container, to: &Container, address: Ipv4Addr) -> Result<Self> {
+        Self::start_at(Speed::Full, from, to, address)
+    }
+
+    /// Connects and begins to send at about 50 Mbit/s, which leaves room in the queues of a busy machine: beside it, a
+    /// datagram that is lost was lost by the network.
+    pub fn start_paced(from: &Container, to: &Container, address: Ipv4Addr) -> Result<Self> {
+        Self::start_at(Speed::Paced, from, to, address)
+    }
+
+    fn start_at(speed: Speed, from: &Container, to: &Container, address: Ipv4Addr) -> Result<Self> {
         let listener = to.namespace().enter(|| Ok(TcpListener::bind((address, 0))?))?;
         let target = listener.local_addr()?;
         let outgoing = from.namespace().enter(|| {
@@ -57,7 +79,7 @@ impl TcpStreamProbe {
         outgoing.set_write_timeout(Some(Duration::from_secs(30)))?;
         let (stop, received) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&received));
-        let sender = std::thread::spawn(move || send_pattern(outgoing, &stopped));
+        let sender = std::thread::spawn(move || send_pattern(outgoing, speed, &stopped));
         let receiver = std::thread::spawn(move || check_pattern(incoming, &counted));
         Ok(Self { stop, received, sender, receiver })
     }
@@ -82,10 +104,13 @@ fn pattern() -> Vec<u8> {
     (0..PATTERN_LENGTH).map(|index| (index % 251) as u8).collect()
 }
 
-fn send_pattern(mut stream: TcpStream, stop: &AtomicBool) -> Result<()> {
+fn send_pattern(mut stream: TcpStream, speed: Speed, stop: &AtomicBool) -> Result<()> {
     let pattern = pattern();
     while !stop.load(Ordering::Relaxed) {
         stream.write_all(&pattern).context("the stream broke at its sender")?;
+        if matches!(speed, Speed::Paced) {
+            std::thread::sleep(PATTERN_PACE);
+        }
     }
     Ok(())
 }
@@ -101,7 +126,14 @@ fn check_pattern(mut stream: TcpStream, received: &AtomicU64) -> Result<Report> 
         longest_gap = longest_gap.max(arrived - last);
         last = arrived;
         if length == 0 {
-            return Ok(Report { bytes, elapsed: arrived - begin, longest_gap, lost: 0, doubled: 0 });
+            return Ok(Report {
+                bytes,
+                elapsed: arrived - begin,
+                longest_gap,
+                lost: 0,
+                doubled: 0,
+                lost_between: None,
+            });
         }
         let offset = (bytes % PATTERN_LENGTH as u64) as usize;
         let first = length.min(PATTERN_LENGTH - offset);
@@ -154,14 +186,21 @@ impl UdpStreamProbe {
         let sent = self.sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
         let received = self.receiver.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))??;
         let arrived = received.numbers.len() as u64;
+        let mut missing = (0..sent).filter(|number| !received.numbers.contains(number));
         Ok(Report {
             bytes: arrived * DATAGRAM_LENGTH as u64,
             elapsed: received.elapsed,
             longest_gap: received.longest_gap,
             lost: sent - arrived,
             doubled: received.doubled,
+            lost_between: missing.next().map(|first| (due(first), missing.next_back().map_or(due(first), due))),
         })
     }
+}
+
+/// When a datagram is sent, since the beginning.
+fn due(number: u64) -> Duration {
+    PACE * u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn send_numbers(socket: &UdpSocket, target: SocketAddr, stop: &AtomicBool) -> Result<u64> {
@@ -172,8 +211,7 @@ fn send_numbers(socket: &UdpSocket, target: SocketAddr, stop: &AtomicBool) -> Re
         datagram[..8].copy_from_slice(&number.to_be_bytes());
         socket.send_to(&datagram, target).context("cannot send a numbered datagram")?;
         number += 1;
-        let due = PACE * u32::try_from(number).unwrap_or(u32::MAX);
-        std::thread::sleep(due.saturating_sub(begin.elapsed()));
+        std::thread::sleep(due(number).saturating_sub(begin.elapsed()));
     }
     Ok(number)
 }
