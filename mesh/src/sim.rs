@@ -13,6 +13,7 @@
 //! - time moves only from event to event;
 //! - nodes see the same calls here as in a daemon.
 
+mod chaos;
 mod checks;
 mod deliveries;
 mod faults;

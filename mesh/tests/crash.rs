@@ -152,34 +152,3 @@ fn a_peer_that_left_may_join_again() {
 
     world.settle(MINUTE).unwrap();
 }
-
-#[test]
-fn random_faults_on_random_hosts_leave_no_trace() {
-    for seed in 20..26 {
-        let mut world = World::new(Options { peers: 9, seed, seeds: 3, ..Options::default() });
-        let number = |step: u64| (seed.wrapping_mul(0x9e37_79b9) ^ step.wrapping_mul(0x85eb_ca6b)) >> 7;
-        for step in 0..30 {
-            let host = HostId((number(step) % 9) as usize);
-            let after = Duration::from_secs(3 + 2 * step);
-            let fault = match number(step + 100) % 6 {
-                0 => Fault::Kill(host),
-                1 => Fault::PowerLoss(host),
-                2 => Fault::KillAfter(host, (number(step) % 20) as u32),
-                3 => Fault::SetClock(host, -(number(step) as i64 % 10_000)),
-                4 => Fault::Attach(host, (number(step) % 6) as u32),
-                _ => Fault::Cut(host, HostId((host.0 + 1) % 9)),
-            };
-            if let Fault::Cut(a, b) = fault {
-                world.schedule(after + Duration::from_secs(10), Fault::Mend(a, b));
-            }
-            world.schedule(after, fault);
-            world.schedule(after + Duration::from_secs(5), Fault::Start(host));
-        }
-        world.run_for(Duration::from_secs(80));
-        for host in (0..9).map(HostId) {
-            world.apply(Fault::Start(host));
-        }
-
-        world.settle(3 * MINUTE).unwrap();
-    }
-}

@@ -37,6 +37,8 @@ pub enum Violation {
     KeyTwice { at: Instant, host: HostId, other: HostId, key: PeerKey },
     #[error("{at}: host {} knows {has} MACs, and {live} are attached", .host.0)]
     Endpoints { at: Instant, host: HostId, has: usize, live: usize },
+    #[error("{at}: of {sets} sets delivered {repeated} had been delivered to the same host before")]
+    Repeated { at: Instant, sets: u64, repeated: u64 },
     #[error("{at}: {what} did not happen within {seconds} s")]
     TooLate { at: Instant, what: String, seconds: u64 },
 }

@@ -6,14 +6,16 @@ use super::HostId;
 use crate::store::{Tag, Version};
 use crate::wire::Message;
 
+/// Deliveries to so many hosts are counted: enough to see repetition, few enough to remember each.
+const WATCHED_HOSTS: usize = 64;
+
 #[derive(Clone, Debug, Default)]
 pub struct Deliveries {
-    /// Deltas and whole sets that arrived.
+    /// Deltas and whole sets that arrived at the first 64 hosts.
     pub sets: u64,
-    /// Of these, such as the same peer had been sent before.
+    /// Of these, such as the same host had been sent before.
     pub repeated: u64,
-    /// Receiver, owner and version of each, hashed.
-    seen: BTreeSet<u64>,
+    seen: BTreeSet<(HostId, Tag, Version)>,
 }
 
 impl Deliveries {
@@ -23,17 +25,9 @@ impl Deliveries {
             Message::Part(part) if part.index == 0 => (Tag::from(&part.owner), part.version),
             _ => return,
         };
-        self.sets += 1;
-        if !self.seen.insert(hash(to, owner, version)) {
-            self.repeated += 1;
+        if to.0 < WATCHED_HOSTS {
+            self.sets += 1;
+            self.repeated += u64::from(!self.seen.insert((to, owner, version)));
         }
     }
-}
-
-/// Good enough to tell a few million deliveries apart.
-fn hash(to: HostId, owner: Tag, version: Version) -> u64 {
-    [to.0 as u64, u64::from_le_bytes(owner.0), version.incarnation, version.counter].iter().fold(0, |hash, word| {
-        let mixed = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed ^ mixed >> 29
-    })
 }

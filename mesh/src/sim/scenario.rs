@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Fault, Fidelity, HostId, Network, Options, Violation, World};
+use super::{Deliveries, Fault, Fidelity, HostId, Network, Options, Violation, World};
 use crate::time::Instant;
 
 /// Up to so many peers every stream is simulated to the byte.
@@ -17,6 +17,8 @@ const CONVERGENCE_LIMIT: Duration = Duration::from_secs(120);
 /// Time to calm down before the idle rate is measured, and time to measure it.
 const CALM_TIME: Duration = Duration::from_secs(60);
 const IDLE_TIME: Duration = Duration::from_secs(60);
+/// In a calm run at most one delivery in so many repeats one.
+const REPEATED_MAX_SHARE: u64 = 20;
 /// After this time nothing of a lost peer is held any more.
 const HOLD_TIME: Duration = Duration::from_secs(130);
 
@@ -110,6 +112,11 @@ impl Scenario {
         report
     }
 
+    /// Whether nothing disturbs the peers.
+    const fn is_calm(&self) -> bool {
+        self.loss_percent == 0 && self.splits.is_empty()
+    }
+
     fn options(&self) -> Options {
         let fidelity = if self.peers <= STREAMS_PEERS_MAX { Fidelity::Streams } else { Fidelity::Messages };
         let network = Network { loss: f64::from(self.loss_percent) / 100.0, ..Network::default() };
@@ -184,6 +191,10 @@ impl Report {
         world.run_for(IDLE_TIME);
         self.idle_bytes_per_second = (world.traffic.wire_bytes - before) / IDLE_TIME.as_secs() / self.peers();
         world.check_at_rest();
+        if self.scenario.is_calm() && world.deliveries.repeated * REPEATED_MAX_SHARE > world.deliveries.sets {
+            let Deliveries { sets, repeated, .. } = world.deliveries;
+            world.violate(Violation::Repeated { at: world.now, sets, repeated });
+        }
         let counts: Vec<usize> = world.live().filter_map(|host| Some(world.node(host)?.connection_count())).collect();
         let mean = counts.iter().sum::<usize>() as f64 / counts.len().max(1) as f64;
         let (fewest, most) = (counts.iter().min(), counts.iter().max());
@@ -231,7 +242,7 @@ impl fmt::Display for Report {
         let (fewest, mean, most) = self.connections;
         writeln!(f, "connections              {fewest} to {most}, {mean:.1} on average")?;
         let (sets, repeated) = self.deliveries;
-        writeln!(f, "sets delivered           {sets}, {repeated} of them more than once")?;
+        writeln!(f, "sets delivered           {sets} to the first 64 hosts, {repeated} of them again")?;
         writeln!(f, "new peer known to all    {}", Seconds(self.joined))?;
         writeln!(f, "dead peer known to all   {}", Seconds(self.died))?;
         if let Some(bytes) = self.memory_per_peer {
