@@ -71,11 +71,11 @@ impl World {
     pub fn settle(&mut self, limit: Duration) -> Result<Duration, Broken> {
         let start = self.now;
         let at = self.run_until(limit, Self::is_settled);
+        self.check_at_rest();
         if at.is_none() {
-            let what = "everyone has the newest of everyone".to_owned();
+            let what = "agreement of everyone with everyone".to_owned();
             self.violate(Violation::TooLate { at: self.now, what, seconds: limit.as_secs() });
         }
-        self.check_at_rest();
         self.verdict().map(|()| self.now.since(start))
     }
 
@@ -109,9 +109,9 @@ impl World {
         })
     }
 
-    /// Whether, beyond that, every host has the newest set of every other.
+    /// Whether, beyond that, every host has the newest set of every other and knows whose every MAC is.
     pub fn is_settled(&self) -> bool {
-        self.is_converged() && self.disagreements().is_empty()
+        self.is_converged() && self.disagreements().is_empty() && self.endpoint_violations().is_empty()
     }
 
     /// How many hosts reach `host`, itself not counted.
