@@ -145,10 +145,8 @@ impl Engine {
         if ethernet.ethertype == heartbeat::ETHERTYPE {
             return Err(Drop::ReservedEthertype);
         }
-        match self.stations.find(ethernet.source) {
-            Some(Station::At(owner)) if owner == slot => {}
-            None => {}
-            Some(_) => return Err(Drop::ForeignSource),
+        if self.stations.find(ethernet.source).is_some_and(|owner| owner != Station::At(slot)) {
+            return Err(Drop::ForeignSource);
         }
         if let Some(Station::At(_)) = self.stations.find(ethernet.destination) {
             return Err(Drop::NotForUs);

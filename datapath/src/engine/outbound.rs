@@ -118,25 +118,23 @@ impl Engine {
         if sealed_bytes + RELAY_OVERHEAD_BYTES > DATAGRAM_BYTES_MAX {
             return Err(Drop::TooLong);
         }
-        let Some(peer) = self.peers.get_mut(slot) else { return Err(Drop::NoWay) };
-        let envelope = Envelope { hops_left: HOPS_MAX, source: self.relay_id, destination: peer.relay_id };
-        let session = usable(peer, now)?;
         match via {
             Via::Direct(address) => {
+                let session = usable(self.peers.get_mut(slot), now)?;
                 let room = out.datagram(address, sealed_bytes).map_err(|_| Drop::OutboxFull)?;
                 seal_parts(session, payload, parts, room);
             }
             Via::Relay(key) => {
-                let relay = self.peers.by_key(&key).filter(|relay| *relay != slot).ok_or(Drop::NoWay)?;
-                let next_hop = self.peers.get(relay).ok_or(Drop::NoWay)?;
-                let address = next_hop.straight(now).ok_or(Drop::NoWay)?;
+                let relay = self.peers.by_key(&key).ok_or(Drop::NoWay)?;
+                let (peer, relay) = self.peers.pair_mut(slot, relay).ok_or(Drop::NoWay)?;
+                let address = relay.straight(now).ok_or(Drop::NoWay)?;
+                let envelope = Envelope { hops_left: HOPS_MAX, source: self.relay_id, destination: peer.relay_id };
+                let (session, outer) = (usable(Some(peer), now)?, usable(Some(relay), now)?);
                 let room = out.datagram(address, sealed_bytes + RELAY_OVERHEAD_BYTES).map_err(|_| Drop::OutboxFull)?;
                 let inner = DATA_HEADER_BYTES + ENVELOPE_BYTES..room.len() - TAG_BYTES;
                 room[DATA_HEADER_BYTES..inner.start].copy_from_slice(&envelope.encode());
-                let session = self.peers.get_mut(slot).and_then(|peer| usable(peer, now).ok()).ok_or(Drop::NoWay)?;
                 seal_parts(session, payload, parts, &mut room[inner]);
-                let next_hop = self.peers.get_mut(relay).and_then(|peer| peer.sessions.current_mut());
-                next_hop.ok_or(Drop::NoWay)?.seal(Payload::Envelope, room);
+                outer.seal(Payload::Envelope, room);
             }
         }
         Ok(())
@@ -178,8 +176,8 @@ impl Engine {
     }
 }
 
-fn usable(peer: &mut Peer, now: Instant) -> Result<&mut Session, Drop> {
-    let session = peer.sessions.current_mut().ok_or(Drop::NoWay)?;
+fn usable(peer: Option<&mut Peer>, now: Instant) -> Result<&mut Session, Drop> {
+    let session = peer.and_then(|peer| peer.sessions.current_mut()).ok_or(Drop::NoWay)?;
     if session.can_seal(now) { Ok(session) } else { Err(Drop::Exhausted) }
 }
 

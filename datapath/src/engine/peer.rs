@@ -142,15 +142,13 @@ impl Peer {
 
     /// How long from one tick to the next.
     pub(super) fn tick_interval(&self, now: Instant) -> Duration {
-        let is_fast = self.choice.carrier() == Carrier::Fast;
         if self.choice.is_in_doubt() || self.route.is_in_doubt() {
-            TICK_ALERT
-        } else if !self.is_active(now) {
-            TICK_IDLE
-        } else if is_fast {
-            TICK_ALERT
-        } else {
-            TICK_ACTIVE
+            return TICK_ALERT;
+        }
+        match self.choice.carrier() {
+            _ if !self.is_active(now) => TICK_IDLE,
+            Carrier::Fast => TICK_ALERT,
+            Carrier::Sleeve => TICK_ACTIVE,
         }
     }
 
@@ -215,6 +213,12 @@ impl Peers {
 
     pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Peer> {
         self.slots.get_mut(slot.0 as usize)?.as_deref_mut()
+    }
+
+    /// Two different peers at once.
+    pub(super) fn pair_mut(&mut self, one: Slot, other: Slot) -> Option<(&mut Peer, &mut Peer)> {
+        let [one, other] = self.slots.get_disjoint_mut([one.0 as usize, other.0 as usize]).ok()?;
+        one.as_deref_mut().zip(other.as_deref_mut())
     }
 
     pub(super) fn by_key(&self, key: &PeerKey) -> Option<Slot> {

@@ -31,19 +31,16 @@ impl Engine {
         let settled = peer.sessions.current().is_some_and(|session| now.since(session.born()) >= SETTLE);
         let beats = settled && peer.is_fast_allowed();
         let way = peer.route.way();
-        if let Some(Via::Relay(relay)) = way {
-            self.is_relay_ready(&relay, now);
-        }
         let nonce = way.and_then(|via| self.probe(slot, via, now, out));
         for via in others {
             self.probe(slot, via, now, out);
         }
         if let Some(nonce) = nonce.filter(|_| beats) {
-            let done = self.send_heartbeat(slot, Kind::Probe, nonce, out);
-            self.count(done);
-            if let Some(peer) = self.peers.get_mut(slot) {
+            let sent = self.send_heartbeat(slot, Kind::Probe, nonce, out);
+            if let Some(peer) = self.peers.get_mut(slot).filter(|_| sent.is_ok()) {
                 peer.choice.tick(nonce, now);
             }
+            self.count(sent);
         }
     }
 
