@@ -416,3 +416,6 @@ impl Surroundings<'_> {
         (!addresses.is_empty()).then_some(Contact { key: *peer, addresses })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Every peer whose card is known: who it is, whether it is reachable, and what is to be remembered of it.
 //!
 //! ```text
-//!   Heard ──────────► Reachable ◄────────► Unreachable ── an hour ──► its set is dropped, its identity stays
+//!   Heard ──────────► Reachable ◄────────► Unreachable ── an hour ──► Lost: its set is dropped, its identity stays
 //!   (never reachable: forgotten after 30 s)      └── goodbye: its set is dropped at once
 //! ```
 //!
@@ -41,6 +41,10 @@ pub enum Reach {
     Unreachable {
         since: Instant,
     },
+    /// Unreachable for so long that only its identity is kept.
+    Lost {
+        since: Instant,
+    },
 }
 
 impl Reach {
@@ -50,7 +54,9 @@ impl Reach {
 
     pub const fn since(self) -> Instant {
         match self {
-            Self::Heard { since } | Self::Reachable { since } | Self::Unreachable { since } => since,
+            Self::Heard { since } | Self::Reachable { since } | Self::Unreachable { since } | Self::Lost { since } => {
+                since
+            }
         }
     }
 }
@@ -98,7 +104,7 @@ impl Members {
         self.names.get(&name).copied()
     }
 
-    /// How many members are not reachable; while there are some, [`Self::expire`] has work.
+    /// How many members are heard of or unreachable; while there are some, [`Self::expire`] has work.
     pub const fn unreachable_count(&self) -> usize {
         self.unreachable
     }
@@ -149,8 +155,8 @@ impl Members {
     pub fn set_reachable(&mut self, key: &PeerKey, now: Instant) -> Option<PeerKey> {
         let member = self.members.get_mut(key)?;
         if !member.reach.is_reachable() {
+            self.unreachable -= usize::from(!matches!(member.reach, Reach::Lost { .. }));
             member.reach = Reach::Reachable { since: now };
-            self.unreachable -= 1;
             self.changed.insert(*key);
         }
         let name = member.card.name;
@@ -221,21 +227,30 @@ impl Members {
         !self.changed.is_empty()
     }
 
-    /// Forgets members that were heard of and did not become reachable, and returns all whose sets are to be dropped.
+    /// Forgets members that were heard of and did not become reachable, gives up those unreachable for long, and returns
+    /// both: their sets are to be dropped.
     pub fn expire(&mut self, now: Instant) -> Vec<PeerKey> {
         let is_over = |member: &Member| match member.reach {
             Reach::Heard { since } => now.since(since) >= HEARD_TIMEOUT,
-            Reach::Reachable { .. } => false,
             Reach::Unreachable { since } => now.since(since) >= KEEP,
+            Reach::Reachable { .. } | Reach::Lost { .. } => false,
         };
         let expired: Vec<PeerKey> =
             self.members.iter().filter(|(_, member)| is_over(member)).map(|(key, _)| *key).collect();
         for key in &expired {
-            if self.members.get(key).is_some_and(|member| matches!(member.reach, Reach::Heard { .. })) {
-                self.members.remove(key);
-                self.unreachable -= 1;
+            self.unreachable -= 1;
+            let Some(member) = self.members.get_mut(key) else { continue };
+            match member.reach {
+                Reach::Unreachable { since } => {
+                    member.reach = Reach::Lost { since };
+                    self.changed.insert(*key);
+                }
+                Reach::Heard { .. } | Reach::Reachable { .. } | Reach::Lost { .. } => drop(self.members.remove(key)),
             }
         }
         expired
     }
 }
+
+#[cfg(test)]
+mod tests;

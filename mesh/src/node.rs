@@ -363,3 +363,6 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

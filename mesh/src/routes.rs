@@ -57,3 +57,6 @@ pub fn relays(own: &Set, topology: &Topology) -> Relays {
     found.retain(|peer, relays| !relays.contains(peer) && !relays.is_empty());
     found
 }
+
+#[cfg(test)]
+mod tests;

@@ -168,3 +168,8 @@ impl Store {
         Some(delta)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
+mod tests;

@@ -270,3 +270,6 @@ impl Topology {
         self.vertices.get_mut(index as usize)?.as_mut()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,3 +189,6 @@ impl Message {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

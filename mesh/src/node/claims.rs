@@ -58,3 +58,46 @@ impl Tally {
         Claims { macs, addresses }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::card::Subnet;
+
+    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+    fn endpoint(attached: u64) -> Endpoint {
+        let address = Subnet { address: [10, 32, 0, 1].into(), prefix_len: 12 };
+        Endpoint { mac: MAC, addresses: vec![address], container: String::new(), names: Vec::new(), attached }
+    }
+
+    /// Who has the MAC, and who the address, of claims made in this order.
+    fn winners(claims: &[(u8, Weight, u64)]) -> (u8, u8) {
+        let mut tally = Tally::default();
+        for (owner, weight, attached) in claims {
+            tally.add(PeerKey([*owner; 32]), *weight, &endpoint(*attached));
+        }
+        let claims = tally.decide();
+        let address = claims.addresses.values().next().unwrap();
+        assert_eq!(address.mac, MAC);
+        (claims.macs[&MAC].0[0], address.owner.0[0])
+    }
+
+    #[test]
+    fn the_later_attachment_wins_in_whatever_order_claims_are_heard() {
+        let (early, late) = ((1, Weight::Live, 5), (2, Weight::Live, 6));
+
+        assert_eq!(winners(&[early, late]), (2, 2));
+        assert_eq!(winners(&[late, early]), (2, 2));
+    }
+
+    #[test]
+    fn of_attachments_at_one_time_the_higher_key_wins() {
+        assert_eq!(winners(&[(3, Weight::Live, 5), (2, Weight::Live, 5)]), (3, 3));
+    }
+
+    #[test]
+    fn any_live_claim_beats_a_held_one() {
+        assert_eq!(winners(&[(3, Weight::Held, 9), (2, Weight::Live, 1)]), (2, 2));
+    }
+}

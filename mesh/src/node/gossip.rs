@@ -16,7 +16,7 @@ use crate::wire::{Goodbye, Message, Offer, Summary, Versions};
 /// With so few sets a list of versions is shorter than the hashes that would find the differing ones.
 const LISTED_AT_ONCE_MAX: usize = 32;
 /// How long decisions about MACs and addresses wait for more changes, for each peer there is.
-const CLAIMS_INTERVAL_PER_PEER: Duration = Duration::from_micros(100);
+const CLAIMS_INTERVAL_PER_PEER: Duration = Duration::from_micros(300);
 
 impl Node {
     pub fn handle_message(&mut self, connection: ConnectionId, message: Message, now: Instant) {

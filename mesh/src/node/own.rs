@@ -173,3 +173,92 @@ impl Own {
         edges.chain(endpoints).map(Record::new).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::MacAddr;
+    use crate::store::fixtures::{Owner, verifier};
+    use crate::store::{Direction, Session};
+
+    fn own() -> Own {
+        let owner = Owner::new(1);
+        Own::new(owner.card, owner.identity, &mut verifier()).unwrap()
+    }
+
+    fn edge(peer: u8) -> Edge {
+        let remote = ([10, 0, 0, peer], 6783).into();
+        Edge { peer: PeerKey([peer; 32]), remote, direction: Direction::Inbound, session: Session::Indirect }
+    }
+
+    fn endpoints(count: u64) -> BTreeMap<EndpointId, Endpoint> {
+        let endpoint = |attached| Endpoint {
+            mac: MacAddr::ZERO,
+            addresses: Vec::new(),
+            container: "c".into(),
+            names: Vec::new(),
+            attached,
+        };
+        (0..count).map(|id| (EndpointId(id), endpoint(id))).collect()
+    }
+
+    fn publish(own: &mut Own, now: Instant) -> Option<u64> {
+        own.publish(&mut verifier(), now).unwrap().map(|set| set.version().counter)
+    }
+
+    #[test]
+    fn the_first_edge_is_published_at_once_and_those_that_follow_together() {
+        let mut own = own();
+        let start = Instant::ZERO;
+
+        own.put_edge(edge(1), start);
+        assert_eq!(publish(&mut own, start), Some(2));
+        own.put_edge(edge(2), start);
+        own.put_edge(edge(3), start);
+        assert_eq!(publish(&mut own, start), None);
+
+        assert_eq!(own.poll_timeout(), Some(start + EDGES_INTERVAL));
+        assert_eq!(publish(&mut own, start + EDGES_INTERVAL), Some(3));
+        assert_eq!(own.set().edges().count(), 3);
+    }
+
+    #[test]
+    fn endpoints_do_not_wait_for_the_pace_of_edges() {
+        let mut own = own();
+        own.put_edge(edge(1), Instant::ZERO);
+        publish(&mut own, Instant::ZERO);
+        own.put_edge(edge(2), Instant::ZERO);
+
+        own.set_endpoints(endpoints(2), Instant::ZERO);
+        assert_eq!(publish(&mut own, Instant::ZERO), Some(3));
+        own.set_endpoints(endpoints(1), Instant::ZERO);
+
+        assert_eq!(own.poll_timeout(), Some(Instant::ZERO + ENDPOINTS_INTERVAL));
+        assert_eq!(publish(&mut own, Instant::ZERO + ENDPOINTS_INTERVAL), Some(4));
+        assert_eq!((own.set().endpoints().count(), own.set().edges().count()), (1, 2));
+    }
+
+    #[test]
+    fn what_changes_and_changes_back_makes_no_version() {
+        let mut own = own();
+        own.put_edge(edge(1), Instant::ZERO);
+
+        own.remove_edge(&PeerKey([1; 32]), Instant::ZERO);
+
+        assert_eq!(publish(&mut own, Instant::ZERO), None);
+        assert_eq!(own.set().version().counter, 1);
+    }
+
+    #[test]
+    fn a_higher_incarnation_starts_counting_anew_and_keeps_everything() {
+        let mut own = own();
+        own.put_edge(edge(1), Instant::ZERO);
+        publish(&mut own, Instant::ZERO);
+
+        own.set_card(own.card().name, 9, Instant::ZERO).unwrap();
+        assert_eq!(publish(&mut own, Instant::ZERO), Some(1));
+
+        assert_eq!(own.set().version().incarnation, 9);
+        assert_eq!((own.set().card().incarnation, own.set().edges().count()), (9, 1));
+    }
+}

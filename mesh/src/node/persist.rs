@@ -88,3 +88,48 @@ impl StoredMember {
         Ok(Self { key: card.key, card: image.card, set, address: image.address })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fixtures::{Owner, endpoint, verifier};
+
+    #[test]
+    fn a_member_comes_back_with_its_set_and_address() {
+        let owner = Owner::new(1);
+        let set = owner.set(3, (0..300).map(|id| endpoint(id, 8)));
+        let address = Some(([192, 0, 2, 1], 6783).into());
+
+        let stored = StoredMember::new(owner.key(), owner.card_record(), Some(Arc::clone(&set)), address);
+        let again = StoredMember::decode(&stored.encode(), &mut verifier()).unwrap();
+
+        assert_eq!((again.key, again.address), (owner.key(), address));
+        assert_eq!(again.set.unwrap().root(), set.root());
+    }
+
+    #[test]
+    fn a_member_without_a_set_keeps_its_identity() {
+        let owner = Owner::new(1);
+        let stored = StoredMember::new(owner.key(), owner.card_record(), None, None);
+
+        let again = StoredMember::decode(&stored.encode(), &mut verifier()).unwrap();
+
+        assert_eq!((again.key, again.set.is_none()), (owner.key(), true));
+    }
+
+    #[test]
+    fn damaged_bytes_are_an_error_and_nothing_is_believed() {
+        let owner = Owner::new(1);
+        let set = owner.set(3, [endpoint(1, 1)]);
+        let bytes = StoredMember::new(owner.key(), owner.card_record(), Some(set), None).encode();
+
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            if let Ok(member) = StoredMember::decode(&damaged, &mut verifier()) {
+                assert_eq!(member.key, owner.key());
+                assert!(member.set.is_none_or(|set| set.endpoints().count() == 1));
+            }
+        }
+    }
+}

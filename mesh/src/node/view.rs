@@ -118,7 +118,7 @@ impl Node {
             Reach::Unreachable { since } if member.departed.is_none() && self.now.since(since) < HOLD => {
                 Standing::Held { since, until: since + HOLD }
             }
-            Reach::Unreachable { since } | Reach::Heard { since } => Standing::Gone { since },
+            Reach::Unreachable { since } | Reach::Heard { since } | Reach::Lost { since } => Standing::Gone { since },
         }
     }
 

@@ -332,3 +332,6 @@ impl Assembly {
         Ok(self.parts.iter().all(Option::is_some))
     }
 }
+
+#[cfg(test)]
+mod tests;

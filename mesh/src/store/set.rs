@@ -330,3 +330,6 @@ fn signed_bytes(mesh: MeshId, owner: &PeerKey, version: Version, root: &Hash) ->
     let Version { incarnation, counter } = version;
     digest("weave-rs head", &[&mesh.0, &owner.0, &incarnation.to_le_bytes(), &counter.to_le_bytes(), root])
 }
+
+#[cfg(test)]
+mod tests;
