@@ -12,6 +12,8 @@
 //! - a lost notification (overrun) is no more than a notification, since each ends in a dump;
 //! - control never waits for it, nor for the kernel's lock, which another tool may hold for long.
 
+mod firewalls;
+mod former;
 mod keeper;
 mod watcher;
 

@@ -31,7 +31,7 @@ const DUMP_ATTEMPTS_MAX: usize = 3;
 pub struct NetlinkError {
     /// What was to be done: "add VXLAN device".
     pub doing: &'static str,
-    /// To what: a device, a device and a MAC, an address.
+    /// To what: a device, a MAC, an address.
     pub subject: String,
     pub cause: io::Error,
 }
@@ -76,7 +76,7 @@ impl Netlink {
         doing: &'static str,
         message: &RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
-        let error = |cause| NetlinkError { doing, subject: String::new(), cause };
+        let error = |cause| NetlinkError { doing, subject: "of this namespace".to_owned(), cause };
         for _ in 1..DUMP_ATTEMPTS_MAX {
             let reply = self.exchange(message.clone(), NLM_F_DUMP).map_err(error)?;
             if !reply.interrupted {

@@ -213,7 +213,7 @@ fn queries_for_known_addresses_stay_here_and_others_are_limited() {
         scene.host.plan.neighbours.insert(ip("10.32.0.9"), mac(9));
         scene.host.apply();
         let attacker = scene.attacker.wire();
-        let mut queries = |target: Ipv4Addr| {
+        let queries = |target: Ipv4Addr| {
             let mut buffer = vec![0; 2048];
             for _ in 0..400 {
                 attacker.send(&arp(1, (OWN, OWN_IPV4), target));

@@ -2,6 +2,7 @@
 //! and fails without.
 #![cfg(feature = "linux")]
 
+mod capability;
 mod fastpath;
 mod guard;
 mod keeper;

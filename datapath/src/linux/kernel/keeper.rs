@@ -1,14 +1,15 @@
 //! The keeper thread's own state, and its loop.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use weave_mesh::name::MacAddr;
 
+use super::firewalls::{Firewalls, Guard};
+use super::former::FormerNeighbours;
 use super::watcher::{Interest, Watcher};
 use super::{Event, Generation};
 use crate::linux::apply::apply;
@@ -37,8 +38,6 @@ const FIREWALL_INTERVAL: Duration = Duration::from_secs(30);
 const FIREWALL_GAP: Duration = Duration::from_secs(1);
 /// Stations learnt at hand-plugged ports that are reported; more are switched and not reported.
 const LEARNT_MAX: usize = 4096;
-/// Addresses whose last MAC is remembered after they are gone.
-const FORMER_MAX: usize = 4096;
 /// Failures that are reported one by one.
 const FAILURES_MAX: usize = 8;
 
@@ -54,22 +53,12 @@ pub(super) struct Keeper {
     /// What was last reported about it.
     reported: Option<(Generation, Vec<String>)>,
     interest: Interest,
-    guard: Option<InstalledGuard>,
+    firewalls: Firewalls,
     former: FormerNeighbours,
     learnt: BTreeMap<MacAddr, LinkName>,
     gone: BTreeSet<LinkName>,
-    /// The generation of the ruleset in which Docker's chains had our accepts.
-    accepted: Option<u32>,
     cause: Cause,
     timers: Timers,
-}
-
-/// The script that our tables are the result of, what `nft` shows of them, and as of which generation of the ruleset.
-#[derive(Debug)]
-struct InstalledGuard {
-    script: String,
-    listing: String,
-    generation: u32,
 }
 
 #[derive(Debug)]
@@ -77,8 +66,6 @@ struct Timers {
     check: Instant,
     used: Instant,
     firewall: Instant,
-    /// When Docker's chains are looked at although nftables did not change: an old iptables does not use it.
-    firewall_due: Instant,
     /// Before these nothing is done early.
     asked_not_before: Instant,
     suspected_not_before: Instant,
@@ -107,17 +94,15 @@ impl Keeper {
             plan: None,
             reported: None,
             interest: Interest::default(),
-            guard: None,
+            firewalls: Firewalls::default(),
             former: FormerNeighbours::default(),
             learnt: BTreeMap::new(),
             gone: BTreeSet::new(),
-            accepted: None,
             cause: Cause::Suspected,
             timers: Timers {
                 check: now,
                 used: now,
                 firewall: now,
-                firewall_due: now,
                 asked_not_before: now,
                 suspected_not_before: now,
                 firewall_not_before: now,
@@ -173,8 +158,10 @@ impl Keeper {
             self.check().await;
         }
         if now >= self.timers.used {
-            self.timers.used = now + USED_INTERVAL;
+            let start = Instant::now();
             self.report_used().await;
+            let end = Instant::now();
+            self.timers.used = end + USED_INTERVAL.max((end - start) * IDLE_COST_RATIO);
         }
     }
 
@@ -210,7 +197,7 @@ impl Keeper {
     /// The number of steps, and what failed of them.
     async fn make_so(&mut self, plan: &Plan) -> Result<(usize, Vec<String>), String> {
         let mut observed = observe::observe(&mut self.netlink, &plan.names).map_err(|error| error.to_string())?;
-        observed.guard = self.guard.as_ref().map(|guard| guard.script.clone());
+        observed.guard = self.firewalls.script().map(str::to_owned);
         observed.former_neighbours = self.former.of(plan);
         self.interest = Interest::in_devices_of(&observed);
         self.report_ports(&observed, plan).await;
@@ -220,7 +207,7 @@ impl Keeper {
         let failures = apply(&mut self.netlink, &steps);
         for step in &steps {
             match step {
-                Step::InstallGuard { script } => self.remember_guard(script, generation),
+                Step::InstallGuard { script } => self.firewalls.remember(script, generation),
                 Step::SetNeighbour { address, .. } => self.former.forget(*address),
                 Step::RemoveNeighbour { address, .. } => self.former.remember(*address, &observed),
                 _ => {}
@@ -234,47 +221,14 @@ impl Keeper {
         Ok((steps.len(), failures))
     }
 
-    /// Notes what is installed after `script` was, unless somebody else changed the ruleset too since generation
-    /// `before`: then nobody can tell what it is, and it is installed again.
-    fn remember_guard(&mut self, script: &str, before: u32) {
-        self.guard = None;
-        let Some((listing, generation)) = firewall::list_guard().ok().flatten().zip(firewall::generation().ok()) else {
-            return;
-        };
-        if generation == before.wrapping_add(1) {
-            self.guard = Some(InstalledGuard { script: script.to_owned(), listing, generation });
-            // Docker's chains were not touched in between.
-            self.accepted = self.accepted.map(|seen| if seen == before { generation } else { seen });
-        }
-    }
-
-    /// Forgets the guard when somebody changed it, so that the next check installs it again; and puts back the accepts
-    /// that Docker loses when it restarts.
     fn look_at_firewalls(&mut self, now: Instant) {
         self.tables.discard();
-        let is_due = now >= self.timers.firewall_due;
         self.timers.firewall = now + FIREWALL_INTERVAL;
         self.timers.firewall_not_before = now + FIREWALL_GAP;
-        let Some((_, plan)) = &self.plan else {
-            return;
-        };
-        let generation = firewall::generation().unwrap_or_default();
-        if let Some(guard) = &mut self.guard
-            && guard.generation != generation
+        if let Some((_, plan)) = &self.plan
+            && self.firewalls.look(&plan.names.bridge, now + FIREWALL_INTERVAL) == Guard::Changed
         {
-            if firewall::list_guard().ok().flatten().as_ref() == Some(&guard.listing) {
-                guard.generation = generation;
-            } else {
-                self.guard = None;
-                self.timers.check = now;
-            }
-        }
-        if is_due || self.accepted != Some(generation) {
-            self.timers.firewall_due = now + FIREWALL_INTERVAL;
-            if let Err(error) = firewall::accept_bridged(&plan.names.bridge) {
-                tracing::warn!(%error, "cannot let bridged frames pass Docker's firewall");
-            }
-            self.accepted = firewall::generation().ok();
+            self.timers.check = now;
         }
     }
 
@@ -335,39 +289,4 @@ fn learnt(observed: &Observed, plan: &Plan) -> BTreeMap<MacAddr, LinkName> {
     };
     let learnt = observed.bridge_fdb.iter().filter(|(_, entry)| entry.keep == Keep::Learnt && by_hand(&entry.port));
     learnt.map(|(mac, entry)| (*mac, entry.port.clone())).take(LEARNT_MAX).collect()
-}
-
-/// The MACs that addresses had before they were removed: when one comes back with another, somebody's cache is wrong.
-#[derive(Debug, Default)]
-struct FormerNeighbours {
-    macs: BTreeMap<IpAddr, MacAddr>,
-    /// Oldest first.
-    order: VecDeque<IpAddr>,
-}
-
-impl FormerNeighbours {
-    fn remember(&mut self, address: IpAddr, observed: &Observed) {
-        let Some(entry) = observed.neighbours.get(&address) else {
-            return;
-        };
-        self.forget(address);
-        if self.order.len() == FORMER_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.macs.remove(&oldest);
-        }
-        self.macs.insert(address, entry.mac);
-        self.order.push_back(address);
-    }
-
-    fn forget(&mut self, address: IpAddr) {
-        if self.macs.remove(&address).is_some() {
-            self.order.retain(|known| *known != address);
-        }
-    }
-
-    /// Of the addresses that `plan` has.
-    fn of(&self, plan: &Plan) -> BTreeMap<IpAddr, MacAddr> {
-        self.macs.iter().filter(|(address, _)| plan.neighbours.contains_key(address)).map(|(a, m)| (*a, *m)).collect()
-    }
 }

@@ -1,0 +1,78 @@
+//! The firewalls' part of kernel state: whether our tables are as we left them, and our accepts where Docker needs them.
+
+use tokio::time::Instant;
+
+use crate::linux::firewall;
+use crate::plan::LinkName;
+
+/// What the keeper knows of the firewalls.
+#[derive(Debug, Default)]
+pub(super) struct Firewalls {
+    installed: Option<InstalledGuard>,
+    /// The generation of the ruleset in which Docker's chains had our accepts.
+    accepted: Option<u32>,
+    /// When Docker's chains are looked at although nftables did not change: an old iptables does not use it.
+    accept_due: Option<Instant>,
+}
+
+/// The script that our tables are the result of, what `nft` shows of them, and as of which generation of the ruleset.
+#[derive(Debug)]
+struct InstalledGuard {
+    script: String,
+    listing: String,
+    generation: u32,
+}
+
+/// Whether our tables are as we left them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guard {
+    Intact,
+    Changed,
+}
+
+impl Firewalls {
+    /// The script whose result our tables still are.
+    pub(super) fn script(&self) -> Option<&str> {
+        self.installed.as_ref().map(|guard| guard.script.as_str())
+    }
+
+    /// Notes what is installed after `script` was, unless somebody else changed the ruleset too since generation
+    /// `before`: then nobody can tell what it is, and it is installed again.
+    pub(super) fn remember(&mut self, script: &str, before: u32) {
+        self.installed = None;
+        let Some((listing, generation)) = firewall::list_guard().ok().flatten().zip(firewall::generation().ok()) else {
+            return;
+        };
+        if generation == before.wrapping_add(1) {
+            self.installed = Some(InstalledGuard { script: script.to_owned(), listing, generation });
+            // Docker's chains were not touched in between.
+            self.accepted = self.accepted.map(|seen| if seen == before { generation } else { seen });
+        }
+    }
+
+    /// Forgets the guard when somebody changed it, so that the next check installs it again; and puts back the accepts
+    /// that Docker loses when it restarts.
+    pub(super) fn look(&mut self, bridge: &LinkName, next: Instant) -> Guard {
+        let generation = firewall::generation().unwrap_or_default();
+        if self.accept_due.is_none_or(|due| Instant::now() >= due) || self.accepted != Some(generation) {
+            self.accept_due = Some(next);
+            if let Err(error) = firewall::accept_bridged(bridge) {
+                tracing::warn!(%error, "cannot let bridged frames pass Docker's firewall");
+            }
+            self.accepted = firewall::generation().ok();
+        }
+        self.guard(generation)
+    }
+
+    fn guard(&mut self, generation: u32) -> Guard {
+        let Some(guard) = self.installed.as_mut().filter(|guard| guard.generation != generation) else {
+            return Guard::Intact;
+        };
+        if firewall::list_guard().ok().flatten().as_ref() == Some(&guard.listing) {
+            guard.generation = generation;
+            return Guard::Intact;
+        }
+        self.installed = None;
+        Guard::Changed
+    }
+}

@@ -1,0 +1,33 @@
+//! The checks before anything is changed.
+
+use weave_datapath::linux::capability::check;
+use weave_datapath::linux::mtu::overlay_mtu;
+
+use crate::lab::{ip, on_a_host, run};
+
+#[test]
+fn this_kernel_can_do_all_that_the_daemon_needs_and_the_trial_leaves_nothing() {
+    on_a_host(|| {
+        check().expect("everything is there");
+
+        assert_eq!(run("ip -o link").lines().count(), 1);
+        assert_eq!(run("nft list ruleset"), "");
+    });
+}
+
+#[test]
+fn the_overlay_is_as_large_as_its_underlay_allows() {
+    on_a_host(|| {
+        run("ip link add jumbo mtu 9001 type veth peer name far");
+        run("ip link set jumbo up");
+        run("ip link set far up");
+        run("ip address add 192.0.2.1/24 dev jumbo");
+        run("ip -6 address add 2001:db8::1/64 dev far nodad");
+
+        assert_eq!(overlay_mtu(&[]).expect("nothing is known"), 1376);
+        assert_eq!(overlay_mtu(&[ip("192.0.2.1")]).expect("jumbo"), 8877);
+        assert_eq!(overlay_mtu(&[ip("192.0.2.1"), ip("2001:db8::1")]).expect("both"), 1356);
+        run("ip route add default via 192.0.2.9 dev jumbo");
+        assert_eq!(overlay_mtu(&[ip("203.0.113.1")]).expect("by the default route"), 8877);
+    });
+}
