@@ -15,17 +15,18 @@
 
 mod chaos;
 mod checks;
+mod daemon;
 mod deliveries;
 mod faults;
 mod host;
 mod input;
 mod network;
+mod queue;
 mod scenario;
 mod stream;
 mod trace;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -38,25 +39,21 @@ pub use self::network::{Network, Traffic};
 pub use self::scenario::{InvalidSplit, Report, Scenario, Split};
 pub use self::trace::{Entry, Trace};
 
-use self::host::{Daemon, Host};
+use self::host::Host;
 use self::network::{Cuts, Dice};
-use self::stream::{Payload, Side, Stream, StreamId};
-use crate::connector::{ConnectionId, DialError, DialId, Discovery, Target};
+use self::queue::{Event, Queue};
+use self::stream::{Stream, StreamId};
+use crate::connector::{Discovery, Target};
 use crate::identity::{PeerKey, Scheme};
-use crate::name::{MeshId, PeerName};
-use crate::node::{self, Config, Node, Output};
+use crate::name::MeshId;
+use crate::node::Node;
 use crate::noise::Psk;
 use crate::time::Instant;
-use crate::wire::Message;
 
 /// Where every simulated host listens.
 const LISTEN_PORT: u16 = 6783;
 /// How often a condition is looked at.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// Up to so many hosts, what must hold is checked after every step; beyond, when a run asks for it.
-const CHECKED_EACH_STEP_MAX: usize = 64;
-/// A node whose timer is due again at once is asked again after this time, and reported.
-const BUSY_TIMER_DELAY: Duration = Duration::from_millis(10);
 
 /// One simulated host, numbered from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -113,44 +110,6 @@ impl Default for Options {
     }
 }
 
-/// Something that will happen.
-#[derive(Debug)]
-enum Event {
-    Syn { from: HostId, boot: u32, dial: DialId, to: HostId },
-    DialFailed { host: HostId, boot: u32, dial: DialId, error: DialError },
-    Arrive { stream: StreamId, side: Side, payload: Payload },
-    HandshakeTimer { stream: StreamId, side: Side },
-    NodeTimer { host: HostId, boot: u32 },
-    Fault(Fault),
-}
-
-#[derive(Debug)]
-struct Queued {
-    at: Instant,
-    number: u64,
-    event: Event,
-}
-
-impl PartialEq for Queued {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Queued {}
-
-impl PartialOrd for Queued {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Queued {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
-}
-
 /// The simulation; see the module's drawing.
 #[derive(Debug)]
 pub struct World {
@@ -159,8 +118,7 @@ pub struct World {
     hosts: Vec<Host>,
     streams: BTreeMap<StreamId, Stream>,
     next_stream: u64,
-    queue: BinaryHeap<Reverse<Queued>>,
-    next_event: u64,
+    queue: Queue,
     /// Hosts whose start is scheduled.
     starting: BTreeSet<HostId>,
     /// Inputs of this moment, for the run of a daemon that is given with its host.
@@ -183,8 +141,7 @@ impl World {
             hosts: Vec::new(),
             streams: BTreeMap::new(),
             next_stream: 0,
-            queue: BinaryHeap::new(),
-            next_event: 0,
+            queue: Queue::default(),
             starting: BTreeSet::new(),
             inbox: VecDeque::new(),
             dice: Dice::new(options.seed),
@@ -296,21 +253,12 @@ impl World {
     /// Lets everything happen up to `until`.
     fn advance(&mut self, until: Instant) {
         self.work();
-        while let Some(Reverse(next)) = self.queue.peek()
-            && next.at <= until
-            && let Some(Reverse(queued)) = self.queue.pop()
-        {
-            self.now = queued.at;
-            self.handle(queued.event);
+        while let Some((at, event)) = self.queue.pop(until) {
+            self.now = at;
+            self.handle(event);
             self.work();
         }
         self.now = until;
-    }
-
-    fn push(&mut self, at: Instant, event: Event) {
-        let number = self.next_event;
-        self.next_event += 1;
-        self.queue.push(Reverse(Queued { at, number, event }));
     }
 
     fn handle(&mut self, event: Event) {
@@ -326,154 +274,6 @@ impl World {
         }
     }
 
-    fn handle_node_timer(&mut self, host: HostId, boot: u32) {
-        let now = self.now;
-        let simulated = &mut self.hosts[host.0];
-        if simulated.boot != boot {
-            return;
-        }
-        let Some(daemon) = &mut simulated.daemon else { return };
-        if daemon.timer.is_some_and(|timer| timer <= now) {
-            daemon.timer = None;
-            match daemon.node.poll_timeout() {
-                Some(deadline) if deadline <= now => self.feed(host, Input::Timeout),
-                _ => self.arm_timer(host),
-            }
-        }
-    }
-
-    /// Hands an input to the daemon of `host`, if it runs.
-    fn feed(&mut self, host: HostId, input: Input) {
-        self.inbox.push_back((host, self.host(host).boot, input));
-    }
-
-    /// Lets nodes work until none has anything to do at this moment.
-    fn work(&mut self) {
-        while let Some((host, boot, input)) = self.inbox.pop_front() {
-            let now = self.now;
-            let simulated = &mut self.hosts[host.0];
-            if simulated.boot != boot {
-                continue;
-            }
-            let Some(daemon) = &mut simulated.daemon else { continue };
-            if let Some(recording) = &mut daemon.recording {
-                recording.inputs.push((now, input.clone()));
-            }
-            let was_timeout = matches!(input, Input::Timeout);
-            input.apply(&mut daemon.node, now);
-            let is_busy = was_timeout && daemon.node.poll_timeout().is_some_and(|deadline| deadline <= now);
-            if is_busy {
-                self.violate(Violation::BusyTimer { at: now, host });
-            }
-            self.carry_out(host);
-        }
-    }
-
-    /// Carries out what the node of `host` puts out, in order.
-    fn carry_out(&mut self, host: HostId) {
-        let mut batches: BTreeMap<ConnectionId, Vec<Message>> = BTreeMap::new();
-        while let Some(daemon) = &mut self.hosts[host.0].daemon
-            && let Some(output) = daemon.node.poll_output()
-        {
-            if let Some(recording) = &mut daemon.recording {
-                recording.outputs.extend(input::describe(&output));
-            }
-            if self.has_died(host) {
-                return;
-            }
-            match output {
-                Output::Persist(persist) => self.hosts[host.0].disk.keep(persist),
-                Output::Dial(dial) => self.dial(host, dial),
-                Output::Send { connection, message } => batches.entry(connection).or_default().push(message),
-                Output::Close { connection, reason } => {
-                    self.trace.note(self.now, host, host, format!("closes {connection}: {reason}"));
-                    self.send(host, connection, batches.remove(&connection).unwrap_or_default());
-                    self.close(host, connection);
-                }
-                Output::Event(event) => self.handle_event(host, event),
-            }
-        }
-        for (connection, messages) in batches {
-            self.send(host, connection, messages);
-        }
-        self.arm_timer(host);
-    }
-
-    /// Whether the daemon dies before its next output.
-    fn has_died(&mut self, host: HostId) -> bool {
-        let Some(left) = &mut self.hosts[host.0].outputs_to_live else { return false };
-        if let Some(less) = left.checked_sub(1) {
-            *left = less;
-            return false;
-        }
-        self.kill(host);
-        true
-    }
-
-    fn handle_event(&mut self, host: HostId, event: node::Event) {
-        match event {
-            node::Event::ViewChanged => {
-                if self.hosts.len() <= CHECKED_EACH_STEP_MAX {
-                    self.check_host(host);
-                }
-            }
-            node::Event::IdentityTaken => {
-                self.trace.note(self.now, host, host, format!("{event:?}"));
-                self.restart_as_new(host);
-            }
-            node::Event::PeerUp(_) | node::Event::PeerDown(_) => {}
-            node::Event::Renamed(_) | node::Event::Warning(_) => {
-                self.trace.note(self.now, host, host, format!("{event:?}"));
-            }
-        }
-    }
-
-    fn arm_timer(&mut self, host: HostId) {
-        let now = self.now;
-        let simulated = &mut self.hosts[host.0];
-        let boot = simulated.boot;
-        let Some(daemon) = &mut simulated.daemon else { return };
-        let Some(deadline) = daemon.node.poll_timeout() else { return };
-        let at = if deadline <= now { now + BUSY_TIMER_DELAY } else { deadline };
-        if daemon.timer.is_none_or(|timer| at < timer) {
-            daemon.timer = Some(at);
-            self.push(at, Event::NodeTimer { host, boot });
-        }
-    }
-
-    fn start(&mut self, id: HostId) {
-        self.starting.remove(&id);
-        if self.host(id).daemon.is_some() {
-            return;
-        }
-        let identity = self.identity(id);
-        let host = &mut self.hosts[id.0];
-        host.is_powered = true;
-        host.boot += 1;
-        let config = config_of(host, &identity, &self.options);
-        let (restored, wall, seed) = (host.disk.restored(), host.wall(self.now), self.dice.number());
-        let node = Node::new(config.clone(), identity.clone(), restored.clone(), seed, self.now, wall);
-        // The configuration is the simulator's own: a limit broken here is a bug here.
-        let node = node.expect("a simulated host's configuration keeps every limit");
-        let is_recorded = self.options.record == Some(id) && self.recording.is_none();
-        let recording = is_recorded.then(|| {
-            let started = (self.now, wall);
-            Box::new(Recording {
-                config,
-                identity: identity.clone(),
-                restored,
-                seed,
-                started,
-                inputs: Vec::new(),
-                outputs: Vec::new(),
-            })
-        });
-        host.daemon = Some(Daemon::new(node, identity, recording));
-        let endpoints = host.endpoints.clone();
-        self.carry_out(id);
-        self.feed(id, Input::Endpoints(endpoints));
-    }
-
     fn violate(&mut self, violation: Violation) {
         self.trace.note(self.now, HostId(0), HostId(0), format!("VIOLATED: {violation}"));
         if self.violations.len() < checks::VIOLATIONS_MAX {
@@ -485,22 +285,4 @@ impl World {
 /// What an operator writes to mean `host`.
 fn target_of(host: HostId) -> Target {
     host::address_of(host).ip().to_string().parse().expect("an address is a target")
-}
-
-fn config_of(host: &Host, identity: &crate::identity::Identity, options: &Options) -> Config {
-    let name = host.name.or(host.disk.name).unwrap_or_else(|| PeerName::derived_from(&identity.key().0));
-    Config {
-        mesh: options.mesh,
-        discovery: options.discovery,
-        connection_limit: options.connection_limit,
-        listen_port: LISTEN_PORT,
-        targets: host.targets.clone(),
-        name,
-        nickname: format!("host-{}", host.id.0),
-        bridge_mac: name.mac(),
-        addresses: vec![host::address_of(host.id)],
-        trusted_subnets: Vec::new(),
-        instance_id: String::new(),
-        machine: host.machine,
-    }
 }

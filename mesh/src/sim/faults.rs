@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::host::{self, Disk};
 use super::input::Input;
-use super::{Event, HostId, World};
+use super::queue::Event;
+use super::{HostId, World};
 use crate::connector::Earlier;
 use crate::identity::Identity;
 use crate::name::PeerName;
@@ -109,7 +110,7 @@ impl World {
         if let Fault::Start(host) = fault {
             self.starting.insert(host);
         }
-        self.push(self.now + after, Event::Fault(fault));
+        self.queue.push(self.now + after, Event::Fault(fault));
     }
 
     fn rewire(&mut self, fault: Fault) {

@@ -8,28 +8,22 @@
 //! With [`Fidelity::Streams`] each end runs a [`Connection`] and bytes cross; with [`Fidelity::Messages`] the messages
 //! cross as they are, and their encoded length is counted.
 
+mod close;
+mod talk;
+
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::input::Input;
-use super::{Event, Fidelity, HostId, World, host};
+use super::queue::Event;
+use super::{HostId, World, host};
 use crate::card::SignedCard;
-use crate::connection::{self, Connection, Role};
+use crate::connection::Connection;
 use crate::connector::{ConnectionId, Destination, Dial, DialError, DialId};
-use crate::node::{CloseReason, Link};
 use crate::time::Instant;
 use crate::wire::Message;
 
 /// How long a dial waits for an answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Octets of the handshake apart from the cards, by sender: header, lengths, keys and tags.
-const DIALLER_HANDSHAKE_BYTES: usize = 7 + 2 + 48 + 2 + 64;
-const LISTENER_HANDSHAKE_BYTES: usize = 7 + 2 + 112 + 2 + 16;
-/// Octets that a record adds to its messages: length and tag.
-const RECORD_BYTES: usize = 2 + 16;
-/// Octets that a message adds: its length.
-const MESSAGE_LENGTH_BYTES: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct StreamId(pub(super) u64);
@@ -132,7 +126,7 @@ impl World {
                 (at, Event::Syn { from, boot, dial: dial.id, to })
             }
         };
-        self.push(at, event);
+        self.queue.push(at, event);
     }
 
     /// A dial arrives.
@@ -140,7 +134,7 @@ impl World {
         let Some(daemon) = &mut self.hosts[to.0].daemon else {
             let error = DialError::Connect("connection refused".into());
             let at = self.now + self.options.network.latency(&mut self.dice);
-            self.push(at, Event::DialFailed { host: from, boot, dial, error });
+            self.queue.push(at, Event::DialFailed { host: from, boot, dial, error });
             return;
         };
         let connection = ConnectionId(daemon.next_connection);
@@ -167,44 +161,6 @@ impl World {
         self.flush(id, Side::Listener);
     }
 
-    fn start_machine(&mut self, id: StreamId, side: Side) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let end = stream.end(side);
-        let Some(daemon) = &mut self.hosts[end.host.0].daemon else { return };
-        if self.options.fidelity == Fidelity::Messages {
-            return;
-        }
-        let card = daemon.node.signed_card();
-        let config = match &daemon.connection_config {
-            Some(config) if config.card == card => Arc::clone(config),
-            _ => Arc::new(connection::Config {
-                identity: daemon.identity.clone(),
-                card,
-                mesh: self.options.mesh,
-                psks: self.options.psks.clone(),
-            }),
-        };
-        daemon.connection_config = Some(Arc::clone(&config));
-        let role = match side {
-            Side::Dialler => Role::Dialler,
-            Side::Listener => Role::Listener,
-        };
-        let machine = Connection::new(role, config, self.dice.bytes(), self.now);
-        let deadline = machine.poll_timeout();
-        end.machine = Some(Box::new(machine));
-        if let Some(deadline) = deadline {
-            self.push(deadline, Event::HandshakeTimer { stream: id, side });
-        }
-    }
-
-    pub(super) fn handle_handshake_timer(&mut self, id: StreamId, side: Side) {
-        let now = self.now;
-        let Some(machine) = self.machine(id, side) else { return };
-        if let Err(error) = machine.handle_timeout(now) {
-            self.fail(id, side, error);
-        }
-    }
-
     /// Sends `payload` of `bytes` towards `side`, in order, `extra` later than the network alone would.
     fn transmit(&mut self, id: StreamId, side: Side, payload: Payload, bytes: usize, extra: Duration) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
@@ -218,7 +174,7 @@ impl World {
         end.in_order = at;
         self.trace.mix(at, from, end.host, &(bytes as u64).to_le_bytes());
         let is_reset = bytes > 0 && self.dice.happens(self.options.network.reset);
-        self.push(at, Event::Arrive { stream: id, side, payload });
+        self.queue.push(at, Event::Arrive { stream: id, side, payload });
         if is_reset {
             self.reset(id);
         }
@@ -227,7 +183,7 @@ impl World {
     /// Cuts a stream at both ends.
     pub(super) fn reset(&mut self, id: StreamId) {
         for side in [Side::Dialler, Side::Listener] {
-            self.push(self.now, Event::Arrive { stream: id, side, payload: Payload::End("connection reset") });
+            self.queue.push(self.now, Event::Arrive { stream: id, side, payload: Payload::End("connection reset") });
         }
     }
 
@@ -254,233 +210,8 @@ impl World {
         }
     }
 
-    fn handle_payload(&mut self, id: StreamId, side: Side, payload: Payload) {
-        match payload {
-            Payload::Accepted => self.handle_accepted(id),
-            Payload::Bytes(bytes) => self.handle_bytes(id, side, &bytes),
-            Payload::Card(card) => {
-                if side == Side::Listener {
-                    self.send_card(id, Side::Listener, Duration::ZERO);
-                }
-                self.connected(id, side, *card);
-            }
-            Payload::Messages(messages) => {
-                for message in messages {
-                    self.hand_over(id, side, message);
-                }
-            }
-            Payload::End(_) => {}
-        }
-    }
-
-    fn handle_accepted(&mut self, id: StreamId) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let host = stream.dialler.host;
-        let Some(daemon) = &mut self.hosts[host.0].daemon else { return };
-        let connection = ConnectionId(daemon.next_connection);
-        daemon.next_connection += 1;
-        daemon.connections.insert(connection, (id, Side::Dialler));
-        stream.dialler.connection = connection;
-        match self.options.fidelity {
-            Fidelity::Streams => {
-                self.start_machine(id, Side::Dialler);
-                self.flush(id, Side::Dialler);
-            }
-            Fidelity::Messages => {
-                // The dialler's card is the third message of the handshake: one round trip later.
-                let network = &self.options.network;
-                let round_trip = network.latency(&mut self.dice) + network.latency(&mut self.dice);
-                self.send_card(id, Side::Dialler, round_trip);
-            }
-        }
-    }
-
-    fn send_card(&mut self, id: StreamId, from: Side, extra: Duration) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let host = stream.end(from).host;
-        let Some(daemon) = &self.hosts[host.0].daemon else { return };
-        let card = daemon.node.signed_card();
-        let bytes = postcard::to_stdvec(&card).map_or(0, |encoded| encoded.len());
-        let overhead = match from {
-            Side::Dialler => DIALLER_HANDSHAKE_BYTES,
-            Side::Listener => LISTENER_HANDSHAKE_BYTES,
-        };
-        self.transmit(id, from.other(), Payload::Card(Box::new(card)), bytes + overhead, extra);
-    }
-
-    fn handle_bytes(&mut self, id: StreamId, side: Side, bytes: &[u8]) {
-        let Some(machine) = self.machine(id, side) else { return };
-        let result = machine.handle_bytes(bytes);
-        while let Some(event) = self.machine(id, side).and_then(Connection::poll_event) {
-            match event {
-                connection::Event::Connected(connected) => {
-                    if let Some(stream) = self.streams.get_mut(&id) {
-                        stream.uid = connected.uid;
-                    }
-                    self.connected(id, side, connected.signed);
-                }
-                connection::Event::Message(message) => self.hand_over(id, side, message),
-            }
-        }
-        match result {
-            Ok(()) => self.flush(id, side),
-            Err(error) => self.fail(id, side, error),
-        }
-    }
-
-    fn machine(&mut self, id: StreamId, side: Side) -> Option<&mut Connection> {
-        self.streams.get_mut(&id)?.end(side).machine.as_deref_mut()
-    }
-
-    fn connected(&mut self, id: StreamId, side: Side, card: SignedCard) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let (uid, remote) = (stream.uid, stream.end(side.other()).host);
-        let end = stream.end(side);
-        if end.stage != Stage::Handshake {
-            return;
-        }
-        end.stage = Stage::Connected;
-        let remote = match side {
-            Side::Dialler => host::address_of(remote),
-            Side::Listener => (host::address_of(remote).ip(), ephemeral_port(id)).into(),
-        };
-        let link = Box::new(Link { dial: end.dial, remote, card, uid });
-        let (host, connection) = (end.host, end.connection);
-        self.feed(host, Input::Connected(connection, link));
-    }
-
-    fn hand_over(&mut self, id: StreamId, side: Side, message: Message) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let end = stream.end(side);
-        if end.stage == Stage::Connected {
-            let (host, connection) = (end.host, end.connection);
-            self.deliveries.count(host, &message);
-            self.feed(host, Input::Message(connection, message));
-        }
-    }
-
-    /// Sends messages of the daemon of `host`.
-    pub(super) fn send(&mut self, host: HostId, connection: ConnectionId, messages: Vec<Message>) {
-        let Some((id, side)) = self.connection(host, connection) else { return };
-        match self.options.fidelity {
-            Fidelity::Messages => {
-                let encoded: usize =
-                    messages.iter().map(|message| message.encoded_bytes() + MESSAGE_LENGTH_BYTES).sum();
-                self.transmit(id, side.other(), Payload::Messages(messages), encoded + RECORD_BYTES, Duration::ZERO);
-            }
-            Fidelity::Streams => {
-                let Some(stream) = self.streams.get_mut(&id) else { return };
-                let Some(machine) = &mut stream.end(side).machine else { return };
-                self.traffic.messages += messages.len() as u64;
-                match messages.iter().try_for_each(|message| machine.send(message)) {
-                    Ok(()) => self.flush(id, side),
-                    Err(error) => self.fail(id, side, error),
-                }
-            }
-        }
-    }
-
-    /// The daemon of `host` closes a connection.
-    pub(super) fn close(&mut self, host: HostId, connection: ConnectionId) {
-        let Some((id, side)) = self.connection(host, connection) else { return };
-        self.shut(id, side);
-    }
-
-    fn shut(&mut self, id: StreamId, side: Side) {
-        self.flush(id, side);
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let end = stream.end(side);
-        end.stage = Stage::Closed;
-        let (host, connection) = (end.host, end.connection);
-        if let Some(daemon) = &mut self.hosts[host.0].daemon {
-            daemon.connections.remove(&connection);
-        }
-        self.transmit(id, side.other(), Payload::End("closed by the other end"), 0, Duration::ZERO);
-        self.forget_stream_if_over(id);
-    }
-
-    /// A machine failed: its last bytes go out, the stream is closed and the node told.
-    fn fail(&mut self, id: StreamId, side: Side, error: connection::Error) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let end = stream.end(side);
-        let (stage, host, connection, dial) = (end.stage, end.host, end.connection, end.dial);
-        self.shut(id, side);
-        match (stage, dial) {
-            (Stage::Connected, _) => {
-                self.feed(host, Input::Closed(connection, CloseReason::Transport(error.to_string())));
-            }
-            (Stage::Handshake, Some(dial)) => self.feed(host, Input::DialFailed(dial, error.into())),
-            (Stage::Handshake, None) => self.trace.note(self.now, host, host, format!("refused a stream: {error}")),
-            (Stage::Closed, _) => {}
-        }
-    }
-
-    /// The other end is gone.
-    fn close_end(&mut self, id: StreamId, side: Side, why: &'static str) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let end = stream.end(side);
-        let (stage, host, boot, connection, dial) = (end.stage, end.host, end.boot, end.connection, end.dial);
-        end.stage = Stage::Closed;
-        self.forget_stream_if_over(id);
-        let simulated = &mut self.hosts[host.0];
-        if simulated.boot != boot {
-            return;
-        }
-        let Some(daemon) = &mut simulated.daemon else { return };
-        daemon.connections.remove(&connection);
-        match (stage, dial) {
-            (Stage::Connected, _) => self.feed(host, Input::Closed(connection, CloseReason::Transport(why.into()))),
-            (Stage::Handshake, Some(dial)) => self.feed(host, Input::DialFailed(dial, DialError::Connect(why.into()))),
-            (Stage::Handshake, None) | (Stage::Closed, _) => {}
-        }
-    }
-
-    fn forget_stream_if_over(&mut self, id: StreamId) {
-        if self.streams.get(&id).is_some_and(Stream::is_over) {
-            self.streams.remove(&id);
-        }
-    }
-
-    /// Everything that one end's machine has to send.
-    fn flush(&mut self, id: StreamId, side: Side) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let Some(machine) = &mut stream.end(side).machine else { return };
-        let bytes: Vec<u8> = std::iter::from_fn(|| machine.poll_transmit()).flatten().collect();
-        if !bytes.is_empty() {
-            let length = bytes.len();
-            self.transmit(id, side.other(), Payload::Bytes(bytes), length, Duration::ZERO);
-        }
-    }
-
     fn connection(&self, host: HostId, connection: ConnectionId) -> Option<(StreamId, Side)> {
         self.hosts[host.0].daemon.as_ref()?.connections.get(&connection).copied()
-    }
-
-    /// The daemon of `host` is gone: its host resets the streams, unless it lost its power.
-    pub(super) fn drop_streams(&mut self, host: HostId) {
-        let ids: Vec<StreamId> = self
-            .streams
-            .iter()
-            .filter(|(_, stream)| {
-                let (a, b) = stream.hosts();
-                a == host || b == host
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        let is_powered = self.host(host).is_powered;
-        for id in ids {
-            for side in [Side::Dialler, Side::Listener] {
-                let Some(stream) = self.streams.get_mut(&id) else { continue };
-                let end = stream.end(side);
-                if end.host == host && end.stage != Stage::Closed {
-                    end.stage = Stage::Closed;
-                    if is_powered {
-                        self.transmit(id, side.other(), Payload::End("connection reset"), 0, Duration::ZERO);
-                    }
-                }
-            }
-            self.forget_stream_if_over(id);
-        }
     }
 
     /// What a partition held up is sent again.
@@ -499,9 +230,4 @@ impl World {
             self.transmit(id, side, payload, 0, Duration::ZERO);
         }
     }
-}
-
-/// The port from which a dial seems to come.
-fn ephemeral_port(id: StreamId) -> u16 {
-    32_768 + (id.0 % 28_232) as u16
 }
