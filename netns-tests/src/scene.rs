@@ -69,19 +69,24 @@ impl Scene {
         container_address(self.hosts[index].number())
     }
 
-    /// Waits until everybody knows everybody's endpoints, without sending a frame.
+    /// Waits until everybody's kernel has everybody's container, without sending a frame.
     pub fn wait_known(&self) -> Result<()> {
-        for weave in &self.weaves {
-            eventually(SETTLED, &format!("{weave} knows every container"), || {
-                let endpoints = weave.run(&["status", "endpoints"])?;
-                Ok((0..self.hosts.len()).all(|index| mentions(&endpoints, self.address(index))))
+        let macs =
+            self.containers.iter().map(|container| container.namespace().run("cat /sys/class/net/ethwe/address"));
+        let macs = macs.collect::<Result<Vec<_>>>()?;
+        for host in &self.hosts {
+            eventually(SETTLED, &format!("h{} knows every container", host.number()), || {
+                let entries = host.namespace().run("bridge fdb show br weave")?;
+                let neighbours = host.namespace().run("ip neigh show dev weave nud permanent")?;
+                Ok(macs.iter().all(|mac| entries.contains(mac.trim()) && neighbours.contains(mac.trim())))
             })?;
         }
         Ok(())
     }
 
-    /// Waits until the paths between all pairs use one carrier.
+    /// Waits until everybody is known and the paths between all pairs use one carrier.
     pub fn wait_carrier(&self, carrier: &str) -> Result<()> {
+        self.wait_known()?;
         for from in &self.weaves {
             for to in self.weaves.iter().filter(|to| to.name() != from.name()) {
                 from.wait_path(to, carrier, SETTLED)?;

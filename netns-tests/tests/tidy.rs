@@ -60,8 +60,9 @@ fn a_silenced_lint_says_why() -> Result<()> {
 
 #[test]
 fn unsafe_code_lives_under_datapath_linux_alone() -> Result<()> {
-    complain("has unsafe code outside datapath/src/linux", |file| {
-        let confined = file.path.starts_with("datapath/src/linux");
+    complain("has unsafe code outside datapath/src/linux and its tests", |file| {
+        // Its tests on real devices enter namespaces and open packet sockets too.
+        let confined = ["datapath/src/linux", "datapath/tests/kernel"].iter().any(|home| file.path.starts_with(home));
         let code = file.text.lines().map(|line| line.split("//").next().unwrap_or(line));
         let kinds = [concat!("unsafe", " {"), concat!("unsafe", " fn"), concat!("unsafe", " impl")];
         !confined && code.into_iter().any(|line| kinds.iter().any(|kind| line.contains(kind)))

@@ -245,7 +245,7 @@ impl Control {
             Persist::Name(name) => self.store.write_name(name),
             Persist::Member(member) => {
                 self.members.put(member);
-                self.flush_at.get_or_insert(self.clock.now() + MemberWriter::interval());
+                self.flush_at = self.flush_at.or_else(|| Some(self.clock.now() + MemberWriter::interval()));
                 Ok(())
             }
         }

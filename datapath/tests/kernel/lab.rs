@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -61,12 +61,7 @@ pub(crate) fn try_run(line: &str) -> (bool, String) {
 
 /// Waits until `holds`; fails the test with `what` when it does not.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::yield_now();
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    weave_netns_tests::probe::eventually(PATIENCE, what, || Ok(holds())).expect(what);
 }
 
 pub(crate) fn names() -> BridgeNames {

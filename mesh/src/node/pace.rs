@@ -14,8 +14,10 @@ pub(super) struct Pace {
 impl Pace {
     /// There is something to do: now, or `interval` after the last time.
     pub(super) fn request(&mut self, interval: Duration, now: Instant) {
-        let earliest = self.last.map_or(now, |last| last + interval);
-        self.due.get_or_insert(earliest.max(now));
+        if self.due.is_none() {
+            let earliest = self.last.map_or(now, |last| last + interval);
+            self.due = Some(earliest.max(now));
+        }
     }
 
     /// There is something to do that does not wait.

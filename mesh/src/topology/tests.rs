@@ -125,7 +125,8 @@ fn the_ring_visits_every_reachable_peer_once_and_never_ourselves() {
     assert_eq!(ring.len(), 7);
     assert_eq!(ring.iter().collect::<BTreeSet<_>>().len(), 7);
     assert!(!ring.contains(&own) && !ring.contains(&graph.owners[8].key()));
-    assert_eq!(ring[0], ring.iter().copied().filter(|key| *key > own).min().unwrap_or(*ring.iter().min().unwrap()));
+    let next = ring.iter().filter(|key| **key > own).min().or_else(|| ring.iter().min());
+    assert_eq!(Some(&ring[0]), next);
 }
 
 #[derive(Clone, Debug)]

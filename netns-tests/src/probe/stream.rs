@@ -193,7 +193,7 @@ impl UdpStreamProbe {
             longest_gap: received.longest_gap,
             lost: sent - arrived,
             doubled: received.doubled,
-            lost_between: missing.next().map(|first| (due(first), missing.next_back().map_or(due(first), due))),
+            lost_between: missing.next().map(|first| (due(first), due(missing.next_back().unwrap_or(first)))),
         })
     }
 }

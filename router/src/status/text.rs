@@ -148,6 +148,24 @@ pub(super) mod tests {
         PeerLabel { name: format!("02:00:00:00:00:0{number}"), nickname: format!("host{number}") }
     }
 
+    fn router() -> Router {
+        Router {
+            name: label(1).name,
+            nickname: label(1).nickname,
+            key: "ab".repeat(32),
+            mesh: "weave".to_owned(),
+            protocol: 3,
+            port: 6783,
+            encryption: true,
+            peer_discovery: true,
+            trusted_subnets: Vec::new(),
+            bridge: "weave".to_owned(),
+            mtu: 1376,
+            fast_path: true,
+            connection_limit: 200,
+        }
+    }
+
     pub(in super::super) fn snapshot() -> Snapshot {
         let established = Connection {
             direction: Direction::Inbound,
@@ -166,26 +184,12 @@ pub(super) mod tests {
             peer: None,
             carrier: None,
             info: "connection refused, retry: 2026-11-22T19:20:05Z".to_owned(),
-            ..established.clone()
+            ..established
         };
         Snapshot {
             version: "0.1.0",
             ready: true,
-            router: Router {
-                name: label(1).name,
-                nickname: label(1).nickname,
-                key: "ab".repeat(32),
-                mesh: "weave".to_owned(),
-                protocol: 3,
-                port: 6783,
-                encryption: true,
-                peer_discovery: true,
-                trusted_subnets: Vec::new(),
-                bridge: "weave".to_owned(),
-                mtu: 1376,
-                fast_path: true,
-                connection_limit: 200,
-            },
+            router: router(),
             targets: vec!["192.168.48.12".to_owned()],
             connections: vec![established, failed],
             peers: vec![Peer {
