@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use weave_mesh::time::Instant;
 
-/// Frames that wait for one peer.
-pub const FRAMES_MAX: usize = 64;
+/// Frames that wait for one peer: at a thousand a second, as long as a handshake by relay takes.
+pub const FRAMES_MAX: usize = 256;
 /// Octets that wait for all peers together.
 pub const BYTES_MAX: usize = 2 << 20;
 /// How long a frame waits: longer, and whoever sent it has sent another.
