@@ -25,7 +25,8 @@ use super::Control;
 use crate::attach::Ledger;
 use crate::fabric::{self, Loom, Strands};
 
-/// After a change the next ones are awaited this long, so that a joining mesh is woven a few times and not hundreds.
+/// A first change is woven at once, and further ones so long after it together: a joining mesh is woven a few times and
+/// not hundreds.
 const GATHER_INTERVAL: Duration = Duration::from_millis(20);
 /// Stations that are remembered on hand-plugged ports.
 const LEARNT_MAX: usize = 4_096;
@@ -38,6 +39,7 @@ pub struct Weaving {
     loom: Loom,
     /// When to weave again.
     due: Option<Instant>,
+    woven: Instant,
     chosen: BTreeMap<PeerKey, Carrier>,
     heard: BTreeMap<PeerKey, SocketAddr>,
     direct: BTreeSet<PeerKey>,
@@ -64,6 +66,7 @@ impl Weaving {
         Self {
             loom,
             due: Some(Instant::ZERO),
+            woven: Instant::ZERO,
             chosen,
             heard,
             direct: BTreeSet::new(),
@@ -101,11 +104,11 @@ impl Weaving {
 
     /// Something has changed; weave soon.
     pub(super) fn touch(&mut self, now: Instant) {
-        self.due.get_or_insert(now + GATHER_INTERVAL);
+        self.due.get_or_insert(now.max(self.woven + GATHER_INTERVAL));
     }
 
-    fn weave(&mut self, view: &View, ledger: &Ledger) -> (Tables, Plan) {
-        self.due = None;
+    fn weave(&mut self, view: &View, ledger: &Ledger, now: Instant) -> (Tables, Plan) {
+        (self.due, self.woven) = (None, now);
         self.chosen.retain(|peer, _| view.peers.contains_key(peer));
         self.heard.retain(|peer, _| view.peers.contains_key(peer));
         let Self { loom, chosen, programmed, heard, .. } = self;
@@ -142,7 +145,7 @@ impl Control {
     pub(super) fn weave(&mut self) -> Generation {
         self.publish_endpoints();
         let view = self.node.view();
-        let (tables, plan) = self.weaving.weave(&view, &self.ledger);
+        let (tables, plan) = self.weaving.weave(&view, &self.ledger, self.clock.now());
         // Tables first: a demotion must reach the packet thread before the kernel stops flooding. A promotion is not in
         // them before the kernel has said that it is done.
         if *self.weaving.tables != tables {
@@ -278,7 +281,7 @@ impl Control {
 
     /// How a peer is called in the log.
     pub(super) fn label(&self, peer: &PeerKey) -> String {
-        self.weaving.tables.peers.get(peer).map_or_else(|| peer.to_string(), |entry| entry.name.to_string())
+        self.node.set_of(peer).map_or_else(|| peer.to_string(), |set| set.card().name.to_string())
     }
 }
 
