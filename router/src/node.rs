@@ -12,7 +12,7 @@
 //! - nothing here waits for a peer, the kernel, the packet thread, Docker, or somebody who asked for status.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,14 +29,16 @@ use weave_mesh::node::{CloseReason, Event, Link, Node, Output, Persist};
 use weave_mesh::time::Instant;
 
 use self::attaching::{Done, Job, Waiting};
+use self::showing::Showing;
 use crate::attach::Ledger;
 use crate::peers::{Arrival, Peers, Report};
 use crate::request::{Reply, Request};
-use crate::status::{About, Material};
+use crate::status::About;
 use crate::store::{FileError, MemberWriter, Store};
 use crate::watchdog::Watchdog;
 
 mod attaching;
+mod showing;
 mod weaving;
 
 pub use self::weaving::Weaving;
@@ -92,9 +94,8 @@ pub struct Control {
     node: Node,
     store: Store,
     members: MemberWriter,
-    /// When the changed members are written.
-    flush_at: Option<Instant>,
-    flushing: Option<JoinHandle<Result<(), FileError>>>,
+    /// Members are being written.
+    flushing: Option<JoinHandle<()>>,
     peers: Peers,
     ledger: Ledger,
     weaving: Weaving,
@@ -108,6 +109,8 @@ pub struct Control {
     job: Option<JoinHandle<Done>>,
     /// Answers that wait for the kernel.
     waiting: Vec<Waiting>,
+    /// Statuses to show when the kernel has caught up.
+    showings: Vec<Showing>,
     about: About,
     connection: connection::Config,
     watchdog: Watchdog,
@@ -121,12 +124,12 @@ impl Control {
     pub fn new(parts: Parts) -> Result<Self, NodeError> {
         Ok(Self {
             members: parts.store.member_writer()?,
-            flush_at: None,
             flushing: None,
             packets: Arc::new(parts.packets),
             jobs: VecDeque::new(),
             job: None,
             waiting: Vec::new(),
+            showings: Vec::new(),
             watchdog: Watchdog::from_environment(),
             ready: false,
             outcome: None,
@@ -177,6 +180,7 @@ impl Control {
             Some(event) = self.kernel_events.recv() => self.handle_kernel(event),
             Some(event) = self.packet_events.recv() => self.handle_packets(event),
             done = attaching::finished(&mut self.job) => self.handle_done(done),
+            () = ended(&mut self.flushing) => {}
             () = self.watchdog.tick() => {}
             () = timer, if deadline.is_some() => {}
         }
@@ -184,7 +188,8 @@ impl Control {
 
     /// The earliest time at which something is due.
     fn deadline(&self) -> Option<Instant> {
-        [self.node.poll_timeout(), self.weaving.due(), self.flush_at].into_iter().flatten().min()
+        let showing = self.showings.iter().map(|showing| showing.until).min();
+        [self.node.poll_timeout(), self.weaving.due(), showing].into_iter().flatten().min()
     }
 
     fn check_threads(&self) -> Result<(), NodeError> {
@@ -208,9 +213,8 @@ impl Control {
             self.weave();
             self.carry_out()?;
         }
-        if self.flush_at.is_some_and(|at| at <= now) {
-            self.flush_members();
-        }
+        self.flush_members();
+        self.answer_showings(now);
         Ok(())
     }
 
@@ -245,7 +249,6 @@ impl Control {
             Persist::Name(name) => self.store.write_name(name),
             Persist::Member(member) => {
                 self.members.put(member);
-                self.flush_at = self.flush_at.or_else(|| Some(self.clock.now() + MemberWriter::interval()));
                 Ok(())
             }
         }
@@ -253,18 +256,14 @@ impl Control {
 
     /// Writes changed members on a thread that may block; the next changes wait for it.
     fn flush_members(&mut self) {
-        if self.flushing.as_ref().is_some_and(|flushing| !flushing.is_finished()) {
-            self.flush_at = Some(self.clock.now() + MemberWriter::interval());
+        if self.flushing.is_some() || !self.members.has_changes() {
             return;
         }
-        self.flush_at = None;
         let work = self.members.flush();
         self.flushing = Some(tokio::task::spawn_blocking(move || {
-            let written = work();
-            if let Err(error) = &written {
+            if let Err(error) = work() {
                 warn!(%error, "cannot remember members");
             }
-            written
         }));
     }
 
@@ -345,28 +344,6 @@ impl Control {
         }
     }
 
-    /// The packet thread is asked by a task of its own, so that control waits for nobody.
-    fn show(&self, reply: Reply<Material>) {
-        let packets = Arc::clone(&self.packets);
-        let (about, view, ready, warnings) = (self.about.clone(), self.node.view(), self.ready, self.warnings());
-        let (now, wall) = (self.clock.now(), self.clock.wall());
-        tokio::spawn(async move {
-            match packets.status().await {
-                Ok(packets) => {
-                    let _ = reply.send(Material { about, ready, view, packets, warnings, now, wall });
-                }
-                // The asker sees the closed channel.
-                Err(error) => warn!(%error, "no status from the packet thread"),
-            }
-        });
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        let clear = "no password: whoever reaches the port can join, and frames travel in clear; see `weave-rs genkey`";
-        let clear = (!self.about.has_password).then(|| clear.to_owned());
-        clear.into_iter().chain(self.weaving.failures().iter().cloned()).collect()
-    }
-
     /// Leaves: sends what is queued, writes what is not written.
     async fn part(mut self, outcome: &Outcome) -> Result<Remains, NodeError> {
         if matches!(outcome, Outcome::Reset(_) | Outcome::Stopped) {
@@ -382,6 +359,18 @@ impl Control {
             self.members.flush()()?;
         }
         Ok(Remains { kernel: self.kernel, packets: self.packets, store: self.store })
+    }
+}
+
+/// The end of a task that may be under way.
+async fn ended(task: &mut Option<JoinHandle<()>>) {
+    match task {
+        Some(handle) => {
+            // A panic was reported by the thread itself.
+            let _ = handle.await;
+            *task = None;
+        }
+        None => pending().await,
     }
 }
 

@@ -1,14 +1,13 @@
 //! Every peer that this host has met, one file each.
 //!
 //! Sets change often and all of them can be learnt again, so they are written behind control's back: changes of one peer
-//! within [`FLUSH_INTERVAL`] are written once, on a thread of their own.
+//! while others are being written are written once, on a thread of their own.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use weave_mesh::identity::PeerKey;
 use weave_mesh::node::StoredMember;
@@ -16,8 +15,6 @@ use weave_mesh::node::StoredMember;
 use super::file::{FileError, Kind};
 
 const MEMBER: Kind = Kind { name: "member", version: 1, without: "learn that peer anew" };
-/// How long changes are gathered, beyond what the node has gathered itself.
-pub(super) const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 
 fn file_name(key: &PeerKey) -> String {
     key.0.iter().map(|octet| format!("{octet:02x}")).collect()
@@ -60,11 +57,6 @@ impl MemberWriter {
             }
             Ok(()) | Err(_) => Ok(Self { directory: Arc::new(directory), changed: BTreeMap::new() }),
         }
-    }
-
-    /// How long to wait after a change before [`Self::flush`].
-    pub const fn interval() -> Duration {
-        FLUSH_INTERVAL
     }
 
     pub fn put(&mut self, member: StoredMember) {
