@@ -1,14 +1,13 @@
 //! Whether this process and this kernel can do what the daemon needs, before it changes anything.
 //!
-//! The kernel's features are tried out in a network namespace of their own, which goes with the thread that made it:
-//! a device or a table that can be made there can be made here.
+//! The kernel's features are tried out in a network namespace of their own, which goes when it is done: a
+//! device or a table that can be made there can be made here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
-use rustix::thread::{UnshareFlags, unshare_unsafe};
 use weave_mesh::name::MacAddr;
 
 use super::firewall::{self, FirewallError};
@@ -49,7 +48,7 @@ pub fn check() -> Result<(), Missing> {
         return Err(Missing::Capability(missing));
     }
     OpenOptions::new().read(true).write(true).open("/dev/net/tun").map_err(Missing::Tun)?;
-    std::thread::scope(|scope| scope.spawn(try_kernel).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    Netns::fresh().and_then(|netns| netns.run(try_kernel)).map_err(Missing::Namespace)?
 }
 
 /// The first needed capability that is not in the effective set.
@@ -59,10 +58,8 @@ fn missing_capability(status: &str) -> Option<&'static str> {
     NEEDED.iter().find(|(bit, _)| effective & (1 << bit) == 0).map(|(_, name)| *name)
 }
 
-/// Ends the calling thread's stay in this namespace.
+/// Makes one of everything in the calling thread's namespace.
 fn try_kernel() -> Result<(), Missing> {
-    // SAFETY: only the network namespace is unshared, and only for this thread; descriptors and memory stay shared.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.map_err(|errno| Missing::Namespace(errno.into()))?;
     let mut netlink = Netlink::open().map_err(Missing::Namespace)?;
     let plan = trial_plan()?;
     let device = |feature| move |cause| Missing::Device { feature, cause };

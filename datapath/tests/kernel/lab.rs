@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, socket};
 use weave_datapath::guard::Rules;
 use weave_datapath::linux::kernel::{Event, Kernel};
 use weave_datapath::linux::netlink::Netlink;
@@ -21,6 +21,7 @@ use weave_datapath::linux::veth::{self, AttachSpec, Attached};
 use weave_datapath::plan::{BridgeNames, BridgePlan, Observed, Plan, PortPlan, VxlanPlan};
 use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
+use weave_netns_tests::probe;
 
 /// Local experimental ethertype 2: `br_netfilter` takes such a frame for no malformed packet.
 pub(crate) const EXPERIMENTAL: u16 = 0x88b6;
@@ -35,13 +36,9 @@ pub(crate) fn on_a_host(test: impl FnOnce() + Send) {
 /// A network namespace with its loopback up.
 pub(crate) fn fresh_namespace() -> Netns {
     assert!(rustix::process::geteuid().is_root(), "this test makes network namespaces: run it as root");
-    let made = std::thread::spawn(|| {
-        // SAFETY: only the network namespace is unshared, and only for this thread.
-        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("unshare the network namespace");
-        run("ip link set lo up");
-        Netns::current().expect("own namespace")
-    });
-    made.join().expect("namespace thread")
+    let netns = Netns::fresh().expect("a network namespace");
+    netns.run(|| run("ip link set lo up")).expect("enter the namespace");
+    netns
 }
 
 /// Runs a command line (split at spaces) in the namespace of this thread; fails the test when it fails.
@@ -61,7 +58,9 @@ pub(crate) fn try_run(line: &str) -> (bool, String) {
 
 /// Waits until `holds`; fails the test with `what` when it does not.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    weave_netns_tests::probe::eventually(PATIENCE, what, || Ok(holds())).expect(what);
+    if let Err(late) = probe::eventually(PATIENCE, what, || Ok(holds())) {
+        panic!("{late}");
+    }
 }
 
 pub(crate) fn names() -> BridgeNames {
@@ -198,24 +197,18 @@ pub(crate) struct Wire {
 impl Wire {
     /// Of a device of this thread's namespace. Hears every frame that arrives from then on.
     pub(crate) fn on(link: &str) -> Self {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None).expect("socket");
-        let index = rustix::net::netdevice::name_to_index(&socket, link).expect("device");
-        let mut storage = socket2::SockAddrStorage::zeroed();
-        // SAFETY: `sockaddr_ll` is one of the socket address types, and all-zero bytes are a valid one.
-        let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
-        address.sll_family = libc::AF_PACKET as libc::sa_family_t;
-        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
-        address.sll_ifindex = index as i32;
-        // SAFETY: the storage was filled as a `sockaddr_ll` of this length.
-        let address = unsafe { socket2::SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as libc::socklen_t) };
-        let socket = socket2::Socket::from(socket);
-        socket.bind(&address).expect("bind");
-        Self { socket: socket.into() }
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).expect("socket");
+        let mut interfaces = getifaddrs().expect("interfaces");
+        let address = interfaces.find_map(|interface| {
+            (interface.interface_name == link).then_some(interface.address)??.as_link_addr().copied()
+        });
+        bind(socket.as_raw_fd(), &address.expect("the device")).expect("bind");
+        Self { socket }
     }
 
     pub(crate) fn send(&self, frame: &[u8]) {
-        let sent = rustix::net::send(&self.socket, frame, SendFlags::empty()).expect("send");
+        let sent = send(self.socket.as_raw_fd(), frame, MsgFlags::empty()).expect("send");
         assert_eq!(sent, frame.len());
     }
 
@@ -223,7 +216,7 @@ impl Wire {
     pub(crate) fn heard(&self) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         let mut buffer = vec![0; 2048];
-        while let Ok((length, _)) = rustix::net::recv(&self.socket, &mut buffer[..], RecvFlags::empty()) {
+        while let Ok(length) = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
             frames.push(buffer[..length].to_vec());
         }
         frames
