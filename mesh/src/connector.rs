@@ -274,7 +274,8 @@ impl Connector {
         if let Some(pursuit) = self.pursuits.get_mut(&goal) {
             pursuit.peer = error.peer().or(pursuit.peer);
             pursuit.fail(shortened(error), now, &mut self.rng);
-            if *error == DialError::Itself && goal.target().is_some() {
+            // A discovered peer that has another address, too, may still be there.
+            if *error == DialError::Itself && pursuit.destinations.len() == 1 {
                 pursuit.phase = Phase::Never;
             }
         }

@@ -197,9 +197,14 @@ impl Members {
         true
     }
 
+    /// The incarnation of the member that has left for good, if one has.
+    pub fn departed(&self, key: &PeerKey) -> Option<u64> {
+        self.members.get(key)?.departed
+    }
+
     /// Whether `incarnation` of the member has left for good.
     pub fn has_departed(&self, key: &PeerKey, incarnation: u64) -> bool {
-        self.members.get(key).is_some_and(|member| member.departed >= Some(incarnation))
+        self.departed(key) >= Some(incarnation)
     }
 
     pub fn set_address(&mut self, key: &PeerKey, address: SocketAddr) {

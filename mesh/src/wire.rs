@@ -110,6 +110,9 @@ pub enum Refusal {
     Surplus,
     #[error("two live daemons have the key {key}: was the state directory copied?")]
     DuplicateIdentity { key: PeerKey },
+    /// The receiver's key is known with this incarnation or a higher one: of a twin, or of an earlier life.
+    #[error("its key is known with the later incarnation {incarnation}; it goes on above that")]
+    Outlived { incarnation: u64 },
 }
 
 /// "I leave for good": hold nothing of mine. Signed, since others pass it on.

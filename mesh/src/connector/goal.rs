@@ -131,7 +131,12 @@ impl Pursuit {
 
     /// Whether nothing is lost by dropping an unwanted goal: its back-off is over.
     pub(super) fn is_forgettable(&self, now: Instant) -> bool {
-        self.resting && matches!(self.phase, Phase::Idle { next_try } if next_try <= now)
+        let is_over = match self.phase {
+            Phase::Idle { next_try } => next_try <= now,
+            Phase::Never => true,
+            Phase::Dialling(_) | Phase::Linked(_) => false,
+        };
+        self.resting && is_over
     }
 
     pub(super) fn attempt<'a>(&'a self, goal: &'a Goal) -> Attempt<'a> {

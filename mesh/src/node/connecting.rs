@@ -9,7 +9,7 @@ use crate::card::{Card, SignedCard};
 use crate::connector::{ConnectionId, DialError, DialId, Discovery};
 use crate::degree::{Admission, Surroundings};
 use crate::identity::PeerKey;
-use crate::store::{Content, Edge, Record};
+use crate::store::{Content, Edge, Record, Version};
 use crate::time::Instant;
 use crate::wire::{Contact, Message, Refusal};
 
@@ -51,6 +51,7 @@ impl Node {
         }
         self.examine_identity(card, now)?;
         self.examine_name(card)?;
+        self.examine_incarnation(card)?;
         self.examine_rivals(card, link.uid, now)?;
         let is_full = self.connection_limit != 0 && self.links.len() >= self.connection_limit;
         if is_full {
@@ -59,13 +60,22 @@ impl Node {
         self.examine_degree(card, link)
     }
 
+    /// Whether the key of a new connection's peer is known with a later incarnation, signed, connected or gone for
+    /// good: whoever remembers that one would ignore the peer.
+    fn examine_incarnation(&self, card: &Card) -> Result<(), Refusal> {
+        let departed = self.members.departed(&card.key).map(|departed| departed.saturating_add(1));
+        let published = self.store.get(&card.key).map(|set| set.version().incarnation);
+        let connected = self.links.all_to(&card.key).into_iter().map(|(_, rival)| rival.incarnation);
+        match connected.chain(departed).chain(published).max() {
+            Some(incarnation) if incarnation > card.incarnation => Err(Refusal::Outlived { incarnation }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Of several connections with one peer: the newest incarnation, and of that the lowest uid.
     fn examine_rivals(&mut self, card: &Card, uid: u64, now: Instant) -> Result<(), Refusal> {
         let rivals = self.links.all_to(&card.key);
-        let is_worse = |rival: &Connection| {
-            rival.incarnation > card.incarnation || (rival.incarnation == card.incarnation && rival.uid <= uid)
-        };
-        if rivals.iter().any(|(_, rival)| is_worse(rival)) {
+        if rivals.iter().any(|(_, rival)| rival.incarnation == card.incarnation && rival.uid <= uid) {
             return Err(Refusal::Duplicate);
         }
         let replaced = rivals.iter().filter(|(_, rival)| rival.incarnation < card.incarnation);
@@ -212,9 +222,12 @@ impl Node {
                 self.degree.handle_referral(contacts.clone(), now);
             }
             Refusal::Surplus | Refusal::ConnectionLimit | Refusal::NameCollision { .. } => self.degree.avoid(peer, now),
-            Refusal::Itself | Refusal::Duplicate | Refusal::DuplicateIdentity { .. } => {}
+            Refusal::Itself | Refusal::Duplicate | Refusal::DuplicateIdentity { .. } | Refusal::Outlived { .. } => {}
         }
-        self.close(connection, CloseReason::RefusedThere(refusal), now);
+        self.close(connection, CloseReason::RefusedThere(refusal.clone()), now);
+        if let Refusal::Outlived { incarnation } = refusal {
+            self.handle_own_version(Version { incarnation, counter: 0 }, now);
+        }
     }
 
     pub(super) fn send(&mut self, connection: ConnectionId, message: Message) {
@@ -243,6 +256,8 @@ fn dial_error(refusal: &Refusal, peer: PeerKey, limit: usize) -> DialError {
         Refusal::Duplicate => DialError::Duplicate { peer },
         Refusal::Referral { .. } => DialError::Referred { peer },
         Refusal::ConnectionLimit => DialError::ConnectionLimit { limit },
-        Refusal::Surplus | Refusal::DuplicateIdentity { .. } => DialError::Connect(refusal.to_string()),
+        Refusal::Surplus | Refusal::DuplicateIdentity { .. } | Refusal::Outlived { .. } => {
+            DialError::Connect(refusal.to_string())
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::links::Phase;
 use super::{CloseReason, Event, Node, Presence, Standing, Warning};
 use crate::connector::ConnectionId;
 use crate::identity::PeerKey;
-use crate::store::{Content, Received, RecordKey, Set, Tag};
+use crate::store::{Content, Received, RecordKey, Set, Tag, Version};
 use crate::time::Instant;
 use crate::topology::Change;
 use crate::wire::{Goodbye, Message, Offer, Summary, Versions};
@@ -259,10 +259,15 @@ impl Node {
     /// A peer leaves for good: nothing of it is held, and everyone is told once.
     fn handle_goodbye(&mut self, from: ConnectionId, goodbye: Goodbye, now: Instant) {
         let owner = goodbye.owner;
-        if owner == self.key()
-            || !goodbye.is_signed(&self.verifier)
-            || !self.members.depart(&owner, goodbye.incarnation)
-        {
+        if !goodbye.is_signed(&self.verifier) {
+            return;
+        }
+        if owner == self.key() {
+            // A twin of ours has left; we have not.
+            self.handle_own_version(Version { incarnation: goodbye.incarnation.saturating_add(1), counter: 0 }, now);
+            return;
+        }
+        if !self.members.depart(&owner, goodbye.incarnation) {
             return;
         }
         self.drop_set(&owner, now);

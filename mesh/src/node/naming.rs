@@ -39,7 +39,8 @@ impl Node {
     /// Somebody has a version of our own set.
     pub(super) fn handle_own_version(&mut self, heard: Version, now: Instant) {
         let ours = self.own.card().incarnation;
-        if heard <= self.own.set().version() || heard.incarnation < ours {
+        let is_believable = heard.incarnation <= self.own.incarnation_max();
+        if heard <= self.own.set().version() || heard.incarnation < ours || !is_believable {
             return;
         }
         if heard.incarnation == ours + JUMP {

@@ -27,6 +27,10 @@ const ENDPOINTS_INTERVAL: Duration = Duration::from_millis(50);
 /// heard by a live twin, which started earlier.
 pub(super) const JUMP: u64 = 1_000;
 
+/// How far above our incarnation at start we believe one of ours to be, microseconds: ten years. Anybody may claim to
+/// have heard one, and near the largest number there would be no way further up.
+const LEAD_MAX: u64 = 10 * 365 * 86_400 * 1_000_000;
+
 #[derive(Debug)]
 pub(super) struct Own {
     identity: Identity,
@@ -36,6 +40,7 @@ pub(super) struct Own {
     edges: BTreeMap<PeerKey, Edge>,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     set: Arc<Set>,
+    incarnation_max: u64,
     edges_pace: Pace,
     endpoints_pace: Pace,
 }
@@ -58,6 +63,7 @@ impl Own {
         let version = Version { incarnation: card.incarnation, counter: 1 };
         let set = Arc::new(draft.sign(version, &identity, verifier)?);
         Ok(Self {
+            incarnation_max: card.incarnation.saturating_add(LEAD_MAX),
             identity,
             card,
             signed,
@@ -84,6 +90,11 @@ impl Own {
 
     pub(super) const fn set(&self) -> &Arc<Set> {
         &self.set
+    }
+
+    /// The highest incarnation of ours that is believed when heard.
+    pub(super) const fn incarnation_max(&self) -> u64 {
+        self.incarnation_max
     }
 
     pub(super) const fn endpoints(&self) -> &BTreeMap<EndpointId, Endpoint> {
