@@ -105,6 +105,21 @@ fn a_relay_without_a_way_on_counts_what_it_drops() {
 }
 
 #[test]
+fn a_relay_that_becomes_known_is_used_at_once() {
+    let mut net = chain(9);
+    net.publish(A, |tables| peer_of(tables, D).relays.clear());
+    net.say(A, D, "too early");
+    net.run_for(Duration::from_secs(30));
+
+    net.publish(A, |tables| peer_of(tables, D).relays = vec![key(B)]);
+    net.say(A, D, "in time");
+    let took = net.run_until(Duration::from_secs(2), |net| !net.hosts[D].delivered.is_empty());
+
+    assert_eq!(net.hosts[D].texts(), ["in time"]);
+    assert!(took.is_some_and(|took| took <= millis(230)), "{took:?}");
+}
+
+#[test]
 fn an_envelope_from_outside_a_session_goes_nowhere() {
     let mut net = chain(4);
     let sent = net.capture.len();

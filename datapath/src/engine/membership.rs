@@ -20,7 +20,7 @@ impl Engine {
         }
         for (key, entry) in tables.peers.iter().filter(|(key, _)| **key != tables.local.key) {
             let slot = match self.peers.by_key(key) {
-                Some(slot) => self.update_peer(slot, entry),
+                Some(slot) => self.update_peer(slot, entry, now),
                 None => self.peers.insert(Peer::new(*key, entry.clone(), now)),
             };
             self.follow_permission(slot, now);
@@ -38,10 +38,16 @@ impl Engine {
         self.tables = tables;
     }
 
-    fn update_peer(&mut self, slot: Slot, entry: &PeerEntry) -> Slot {
+    fn update_peer(&mut self, slot: Slot, entry: &PeerEntry, now: Instant) -> Slot {
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.entry != *entry) else { return slot };
         if peer.entry.noise_key != entry.noise_key {
             peer.responder = ResponderKeys::of(&entry.noise_key);
+        }
+        let reached_as_before = peer.entry.standing == entry.standing
+            && peer.entry.addresses == entry.addresses
+            && peer.entry.relays == entry.relays;
+        if !reached_as_before {
+            peer.attempts.hasten(now);
         }
         peer.memory.see_incarnation(entry.incarnation);
         peer.entry = entry.clone();

@@ -82,6 +82,13 @@ impl Attempts {
         self.straight_at.get_or_insert(now);
     }
 
+    /// The peer may be reached otherwise than before: if tries go on, they start over at `now`.
+    pub fn hasten(&mut self, now: Instant) {
+        if self.is_active() {
+            (self.tries, self.straight_at, self.relayed_at) = (0, Some(now), None);
+        }
+    }
+
     /// What to send now, and when the next try is.
     pub fn due(&mut self, rng: &mut impl RngCore, now: Instant) -> Option<Direction> {
         if self.straight_at.is_some_and(|at| at <= now) {
@@ -209,6 +216,23 @@ mod tests {
         assert_eq!(attempts.cookie(Direction::Straight, at(12)), Some(&[2; 16]));
         assert_eq!(attempts.cookie(Direction::Relayed, at(12)), None);
         assert_eq!(attempts.cookie(Direction::Straight, at(12) + COOKIE_LIFETIME), None);
+    }
+
+    #[test]
+    fn news_of_a_peer_starts_its_tries_over_and_starts_none() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let mut attempts = Attempts::default();
+        attempts.hasten(at(0));
+        assert_eq!(attempts.poll_timeout(), None);
+        attempts.begin(at(0));
+        while let Some(now) = attempts.poll_timeout().filter(|now| *now < at(60_000)) {
+            attempts.due(&mut rng, now);
+        }
+
+        attempts.hasten(at(60_000));
+
+        assert_eq!(attempts.due(&mut rng, at(60_000)), Some(Direction::Straight));
+        assert!(attempts.poll_timeout() == Some(at(60_000) + RELAY_AFTER));
     }
 
     #[test]
