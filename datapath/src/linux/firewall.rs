@@ -72,19 +72,28 @@ fn without_askers(listing: &str) -> String {
     kept
 }
 
+/// Whether Docker's chains had our accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepts {
+    Present,
+    Added,
+}
+
 /// Lets frames pass that stay inside `bridge`, wherever Docker is installed.
 ///
 /// # Errors
 /// When iptables refuses. A host without it, or without Docker's chains, needs no accept.
-pub fn accept_bridged(bridge: &LinkName) -> Result<(), FirewallError> {
+pub fn accept_bridged(bridge: &LinkName) -> Result<Accepts, FirewallError> {
+    let mut accepts = Accepts::Present;
     for program in ["iptables", "ip6tables"] {
         let Some(chain) = docker_chain(program) else { continue };
         let rule = rule(bridge);
         if iptables(program, "-C", chain, &rule).is_err() {
             iptables(program, "-I", chain, &rule)?;
+            accepts = Accepts::Added;
         }
     }
-    Ok(())
+    Ok(accepts)
 }
 
 /// Takes the two accepts away again.

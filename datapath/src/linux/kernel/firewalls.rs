@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::linux::firewall;
+use crate::linux::firewall::{self, Accepts};
 use crate::plan::LinkName;
 
 /// What the keeper knows of the firewalls.
@@ -56,10 +56,12 @@ impl Firewalls {
         let generation = firewall::generation().unwrap_or_default();
         if self.accept_due.is_none_or(|due| Instant::now() >= due) || self.accepted != Some(generation) {
             self.accept_due = Some(next);
-            if let Err(error) = firewall::accept_bridged(bridge) {
+            let accepts = firewall::accept_bridged(bridge);
+            // Only what was found to be there counts as of `generation`; the next look finds what was added now.
+            self.accepted = matches!(accepts, Ok(Accepts::Present)).then_some(generation);
+            if let Err(error) = accepts {
                 tracing::warn!(%error, "cannot let bridged frames pass Docker's firewall");
             }
-            self.accepted = firewall::generation().ok();
         }
         self.guard(generation)
     }

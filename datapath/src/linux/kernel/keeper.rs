@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use weave_mesh::name::MacAddr;
@@ -23,11 +24,14 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(3);
 const SETTLE_DELAY: Duration = Duration::from_millis(20);
 /// The least time between two checks caused by notifications; somebody who undoes us for ever must not take the CPU.
 const CHECK_GAP: Duration = Duration::from_millis(200);
-/// And the least time in terms of the check's own cost, so that large tables keep the thread below one hundredth of
-/// a core when nothing happens, and below a twentieth when much does.
+/// And the least time in terms of the thread's own CPU time, so that large tables keep it below one hundredth of a core
+/// when nothing happens and below a twentieth when much does; but never so long that a repair takes more than seconds.
 const IDLE_COST_RATIO: u32 = 100;
+const IDLE_DELAY_MAX: Duration = Duration::from_secs(10);
 const BUSY_COST_RATIO: u32 = 20;
-/// Between plans likewise: while a mesh forms, dozens come in a second, and a new guard costs two runs of `nft`.
+const BUSY_DELAY_MAX: Duration = Duration::from_secs(2);
+/// Between plans in terms of the time they take: while a mesh forms, dozens come in a second, and a new guard costs two
+/// runs of `nft`.
 const ASKED_COST_RATIO: u32 = 4;
 const ASKED_DELAY_MAX: Duration = Duration::from_millis(250);
 /// How often the ages of the fast path's entries are read.
@@ -158,10 +162,9 @@ impl Keeper {
             self.check().await;
         }
         if now >= self.timers.used {
-            let start = Instant::now();
+            let start = cpu_time();
             self.report_used().await;
-            let end = Instant::now();
-            self.timers.used = end + USED_INTERVAL.max((end - start) * IDLE_COST_RATIO);
+            self.timers.used = now + USED_INTERVAL.max(idle_delay(cpu_time().saturating_sub(start)));
         }
     }
 
@@ -171,7 +174,7 @@ impl Keeper {
         let Some((generation, plan)) = self.plan.clone() else {
             return;
         };
-        let start = Instant::now();
+        let (start, cpu_start) = (Instant::now(), cpu_time());
         // What was heard so far is part of the dump that follows.
         self.links.discard();
         let (steps, failures) = match self.make_so(&plan).await {
@@ -179,10 +182,10 @@ impl Keeper {
             Err(error) => (0, vec![error]),
         };
         let now = Instant::now();
-        let cost = now - start;
-        self.timers.check = now + CHECK_INTERVAL.max(cost * IDLE_COST_RATIO);
-        self.timers.asked_not_before = now + (cost * ASKED_COST_RATIO).min(ASKED_DELAY_MAX);
-        self.timers.suspected_not_before = now + CHECK_GAP.max(cost * BUSY_COST_RATIO);
+        let cost = cpu_time().saturating_sub(cpu_start);
+        self.timers.check = now + CHECK_INTERVAL.max(idle_delay(cost));
+        self.timers.asked_not_before = now + ((now - start) * ASKED_COST_RATIO).min(ASKED_DELAY_MAX);
+        self.timers.suspected_not_before = now + CHECK_GAP.max((cost * BUSY_COST_RATIO).min(BUSY_DELAY_MAX));
         if cause == Cause::Suspected && steps > 0 && failures.is_empty() {
             self.tell(Event::Healed { steps }).await;
         }
@@ -278,6 +281,15 @@ impl Keeper {
             () = ended => {}
         }
     }
+}
+
+fn idle_delay(cost: Duration) -> Duration {
+    (cost * IDLE_COST_RATIO).min(IDLE_DELAY_MAX)
+}
+
+/// CPU time of this thread: on a busy host the wall clock would count other people's work as ours.
+fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// Stations heard at ports that somebody plugged by hand.
