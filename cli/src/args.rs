@@ -136,8 +136,8 @@ pub(crate) struct ResetArgs {
 
 #[derive(Debug, Arguments)]
 pub(crate) struct LaunchArgs {
-    /// Peers to connect to: HOST[:PORT]
-    #[arg(value_name = "PEER")]
+    // Not a documentation comment: it would be taken for a link.
+    #[arg(value_name = "PEER", help = "Peers to connect to: HOST[:PORT]")]
     pub(crate) peers: Vec<Target>,
     /// Name of this peer, such as 02:00:5e:10:00:01; kept for later starts [default: from its key]
     #[arg(long, value_name = "NAME")]

@@ -9,7 +9,7 @@
 //! Invariants:
 //! - a connection is reported [`Report::Connected`] at most once and first, then messages, then [`Report::Closed`]
 //!   once; a dial is answered by `Connected` or [`Report::DialFailed`], once;
-//! - what waits for a peer is bounded by [`ORDERS_MAX`] messages and the machine's own limit.
+//! - what waits for a peer is bounded by `ORDERS_MAX` messages and the machine's own limit.
 
 use std::collections::BTreeMap;
 use std::io;
