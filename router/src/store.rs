@@ -12,7 +12,8 @@
 //!   set-aside-N/      all of the above, found to belong to another machine at Unix time N
 //! ```
 //!
-//! A file that is damaged or foreign is an error naming it, never a fresh start.
+//! A file that is damaged or foreign is an error naming it, never a fresh start. Only identity and incarnation wait for
+//! the disk: after a power loss no container holds an address, and the clock has passed every handshake timestamp.
 
 use std::fs::{self, File};
 use std::io;
@@ -29,7 +30,7 @@ use weave_mesh::node::Restored;
 use weave_mesh::time::UnixTime;
 use zeroize::{Zeroize, Zeroizing};
 
-pub use self::file::{FileError, Kind};
+pub use self::file::{Durability, FileError, Kind};
 pub use self::machine::Machine;
 pub use self::members::MemberWriter;
 use crate::attach::Ledger;
@@ -158,7 +159,7 @@ impl Store {
         };
         if is_new || name.is_some_and(|name| file.name != Some(name)) {
             file.name = name.or(file.name);
-            IDENTITY.write(&self.directory, &file)?;
+            IDENTITY.write(&self.directory, &file, Durability::PowerLoss)?;
         }
         let identity = file.identity();
         let name = file.name.unwrap_or_else(|| PeerName::derived_from(&identity.key().0));
@@ -170,7 +171,7 @@ impl Store {
     pub fn write_name(&self, name: PeerName) -> Result<(), FileError> {
         let Some(mut file) = IDENTITY.read::<IdentityFile>(&self.directory)? else { return Ok(()) };
         file.name = Some(name);
-        IDENTITY.write(&self.directory, &file)
+        IDENTITY.write(&self.directory, &file, Durability::PowerLoss)
     }
 
     /// What the mesh machine starts with.
@@ -185,7 +186,7 @@ impl Store {
     /// # Errors
     /// When the disk refuses.
     pub fn write_incarnation(&self, incarnation: u64) -> Result<(), FileError> {
-        INCARNATION.write(&self.directory, &incarnation)
+        INCARNATION.write(&self.directory, &incarnation, Durability::PowerLoss)
     }
 
     /// Zero when none was reserved.
@@ -199,7 +200,7 @@ impl Store {
     /// # Errors
     /// When the disk refuses.
     pub fn write_sleeve_timestamp(&self, timestamp: u64) -> Result<(), FileError> {
-        SLEEVE_TIMESTAMP.write(&self.directory, &timestamp)
+        SLEEVE_TIMESTAMP.write(&self.directory, &timestamp, Durability::Process)
     }
 
     /// # Errors
@@ -211,7 +212,7 @@ impl Store {
     /// # Errors
     /// When the disk refuses.
     pub fn write_targets(&self, targets: &[Target]) -> Result<(), FileError> {
-        TARGETS.write(&self.directory, &targets)
+        TARGETS.write(&self.directory, &targets, Durability::Process)
     }
 
     /// # Errors
@@ -223,7 +224,7 @@ impl Store {
     /// # Errors
     /// When the disk refuses.
     pub fn write_ledger(&self, ledger: &Ledger) -> Result<(), FileError> {
-        ATTACHMENTS.write(&self.directory, ledger)
+        ATTACHMENTS.write(&self.directory, ledger, Durability::Process)
     }
 
     /// # Errors

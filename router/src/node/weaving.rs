@@ -104,7 +104,7 @@ impl Weaving {
 
     /// Something has changed; weave soon.
     pub(super) fn touch(&mut self, now: Instant) {
-        self.due.get_or_insert(now.max(self.woven + GATHER_INTERVAL));
+        self.due.get_or_insert_with(|| now.max(self.woven + GATHER_INTERVAL));
     }
 
     fn weave(&mut self, view: &View, ledger: &Ledger, now: Instant) -> (Tables, Plan) {

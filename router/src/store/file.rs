@@ -10,7 +10,8 @@
 //! | 48 | … | payload, postcard |
 //!
 //! Invariants:
-//! - a reader sees the old file or the new one, never a mixture: write aside, fsync, rename, fsync the directory;
+//! - a reader sees the old file or the new one, never a mixture: write aside, rename, with an fsync before and after
+//!   where a power loss must not take it back;
 //! - the checksum covers the name, so that one state file cannot be taken for another.
 
 use std::fs::{self, File};
@@ -134,34 +135,54 @@ impl Kind {
         digest("weave-rs state file", &[self.name.as_bytes(), &version.to_le_bytes(), payload])
     }
 
-    /// Replaces the file; durable when this returns.
+    /// Replaces the file.
     ///
     /// # Errors
     /// When the disk refuses; the old file is then still whole.
-    pub fn write<T: Serialize>(&self, directory: &Path, value: &T) -> Result<(), FileError> {
-        self.write_file(directory, self.name, value)
+    pub fn write<T: Serialize>(&self, directory: &Path, value: &T, durability: Durability) -> Result<(), FileError> {
+        self.write_file(directory, self.name, value, durability)
     }
 
     /// Replaces the file called `name`: one of many of its kind.
     ///
     /// # Errors
     /// When the disk refuses; the old file is then still whole.
-    pub fn write_file<T: Serialize>(&self, directory: &Path, name: &str, value: &T) -> Result<(), FileError> {
+    pub fn write_file<T: Serialize>(
+        &self,
+        directory: &Path,
+        name: &str,
+        value: &T,
+        durability: Durability,
+    ) -> Result<(), FileError> {
         let path = directory.join(name);
         let failed = |source| FileError::Io { action: "write", path: path.clone(), source };
         let payload =
             postcard::to_stdvec(value).map(zeroize::Zeroizing::new).map_err(|error| failed(io::Error::other(error)))?;
-        replace(directory, name, &self.encode(&payload)).map_err(failed)
+        replace(directory, name, &self.encode(&payload), durability).map_err(failed)
     }
 }
 
-fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+/// What a written file survives when the call returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The death of the process. The disk follows in its own time, and a power loss before may leave the file empty.
+    Process,
+    /// A power loss, at the price of waiting for the disk: on a busy one for seconds.
+    PowerLoss,
+}
+
+fn replace(directory: &Path, name: &str, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let aside = directory.join(format!(".{name}.new"));
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
+    if durability == Durability::PowerLoss {
+        file.sync_all()?;
+    }
     fs::rename(&aside, directory.join(name))?;
-    File::open(directory)?.sync_all()
+    match durability {
+        Durability::PowerLoss => File::open(directory)?.sync_all(),
+        Durability::Process => Ok(()),
+    }
 }
 
 #[cfg(test)]

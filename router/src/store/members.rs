@@ -12,7 +12,7 @@ use std::sync::Arc;
 use weave_mesh::identity::PeerKey;
 use weave_mesh::node::StoredMember;
 
-use super::file::{FileError, Kind};
+use super::file::{Durability, FileError, Kind};
 
 const MEMBER: Kind = Kind { name: "member", version: 1, without: "learn that peer anew" };
 
@@ -32,9 +32,11 @@ pub(super) fn read(directory: &Path) -> Result<Vec<Vec<u8>>, FileError> {
     };
     let mut members = Vec::new();
     for entry in entries {
-        let path = entry.map_err(failed)?.path();
-        // What a killed daemon was about to rename.
-        let is_unfinished = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let entry = entry.map_err(failed)?;
+        let path = entry.path();
+        // What a killed daemon was about to rename, or a power loss emptied.
+        let is_aside = entry.file_name().as_encoded_bytes().starts_with(b".");
+        let is_unfinished = is_aside || entry.metadata().map_err(failed)?.len() == 0;
         if !is_unfinished {
             members.extend(MEMBER.read_file(path)?);
         }
@@ -71,8 +73,9 @@ impl MemberWriter {
     pub fn flush(&mut self) -> impl FnOnce() -> Result<(), FileError> + Send + 'static {
         let changed = std::mem::take(&mut self.changed);
         let directory = Arc::clone(&self.directory);
-        let write =
-            move |member: &StoredMember| MEMBER.write_file(&directory, &file_name(&member.key), &member.encode());
+        let write = move |member: &StoredMember| {
+            MEMBER.write_file(&directory, &file_name(&member.key), &member.encode(), Durability::Process)
+        };
         move || changed.values().try_for_each(write)
     }
 }
