@@ -88,14 +88,6 @@ impl UdpSocket {
             Err(source) => Err(Error::Open { address, source }),
         }
     }
-
-    /// The address bound to.
-    ///
-    /// # Errors
-    /// As `getsockname(2)`.
-    pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()?.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
-    }
 }
 
 impl AsFd for UdpSocket {

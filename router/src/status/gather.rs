@@ -49,7 +49,9 @@ pub struct Material {
 impl From<Material> for Snapshot {
     fn from(material: Material) -> Self {
         let gathering = Gathering::new(&material);
-        let counters = material.packets.drops.iter().map(|(why, count)| (why.to_string(), count)).collect();
+        let drops = material.packets.drops.iter().map(|(why, count)| (why.to_string(), count));
+        let refusals = material.packets.counters.refusals().map(|(why, count)| (why.to_owned(), count));
+        let counters = drops.chain(refusals).collect();
         Self {
             version: env!("CARGO_PKG_VERSION"),
             ready: material.ready,

@@ -30,8 +30,6 @@ pub struct Counters {
     pub heartbeats_refused: u64,
     /// Errors of a descriptor that ended nothing.
     pub read_errors: u64,
-    /// Turns of the loop.
-    pub turns: u64,
 }
 
 impl Counters {

@@ -110,7 +110,6 @@ impl Worker {
             self.fire_timers();
             self.pass_events();
             ready = self.wait();
-            self.counters.turns += 1;
             if ready.tap {
                 self.take_frames();
             }
