@@ -29,8 +29,8 @@ fn counted_messages_cost_what_real_streams_cost() {
 }
 
 #[test]
-fn three_hundred_peers_keep_few_connections_and_little_gossip() {
-    let report = Scenario { peers: 300, seed: 7, loss_percent: 0, splits: Vec::new() }.run(|| None);
+fn two_hundred_peers_keep_few_connections_and_little_gossip() {
+    let report = Scenario { peers: 200, seed: 7, loss_percent: 0, splits: Vec::new() }.run(|| None);
 
     assert!(report.is_good(), "{report}");
     assert!(report.converged.is_some_and(|time| time <= Duration::from_secs(30)), "{report}");
