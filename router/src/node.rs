@@ -31,7 +31,7 @@ use weave_mesh::time::Instant;
 use self::attaching::{Done, Job, Waiting};
 use self::showing::Showing;
 use crate::attach::Ledger;
-use crate::peers::{Arrival, Peers, Report};
+use crate::peers::{Arrival, Caller, Peers, Report};
 use crate::request::{Reply, Request};
 use crate::status::About;
 use crate::store::{FileError, MemberWriter, Store};
@@ -311,7 +311,10 @@ impl Control {
                 warn!(remote, reason = %error, "cannot connect");
                 self.node.handle_dial_failed(dial, &error, now);
             }
-            Arrival::Report(Report::Refused { remote, reason, .. }) => warn!(%remote, reason, "handshake refused"),
+            Arrival::Report(Report::Refused { remote, reason, caller, .. }) => match caller {
+                Caller::Misconfigured => warn!(%remote, reason, "handshake refused"),
+                Caller::Stranger => debug!(%remote, reason, "handshake refused"),
+            },
         }
     }
 

@@ -15,11 +15,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand_core::{OsRng, RngCore};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 use weave_datapath::linux::clock::Clock;
 use weave_mesh::connection::{AcceptLimiter, Config, Connected, PendingId, Role};
@@ -35,6 +37,9 @@ const REPORTS_MAX: usize = 1_024;
 const ORDERS_MAX: usize = 4_096;
 /// Connections that the kernel completes before we accept them.
 const BACKLOG: u32 = 256;
+
+/// How long to wait after a connection could not be accepted, mostly for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a task tells control.
 #[derive(Debug)]
@@ -64,7 +69,17 @@ pub enum Report {
         connection: ConnectionId,
         remote: SocketAddr,
         reason: String,
+        caller: Caller,
     },
+}
+
+/// Who began a handshake that came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// One of us that somebody has configured differently: worth a human.
+    Misconfigured,
+    /// Anything that opens a TCP connection.
+    Stranger,
 }
 
 impl Report {
@@ -146,6 +161,8 @@ pub struct Peers {
     config: Arc<Config>,
     listener: TcpListener,
     limiter: AcceptLimiter,
+    /// No stranger is accepted before.
+    accept_from: Instant,
     handles: BTreeMap<ConnectionId, Handle>,
     tasks: JoinSet<()>,
     next_connection: u64,
@@ -172,6 +189,7 @@ impl Peers {
             config: Arc::new(config),
             listener: TcpListener::from_std(listener)?,
             limiter: AcceptLimiter::default(),
+            accept_from: Instant::now(),
             handles: BTreeMap::new(),
             tasks: JoinSet::new(),
             next_connection: 0,
@@ -194,7 +212,7 @@ impl Peers {
                         return Arrival::Report(report);
                     }
                 }
-                accepted = self.listener.accept() => return Arrival::Accepted(accepted),
+                accepted = accept(&self.listener, self.accept_from) => return Arrival::Accepted(accepted),
                 Some(_) = self.tasks.join_next() => {}
             }
         }
@@ -223,6 +241,7 @@ impl Peers {
             // Out of descriptors, or gone again: the next one may do better.
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
+                self.accept_from = Instant::now() + ACCEPT_PAUSE;
                 return;
             }
         };
@@ -346,6 +365,11 @@ pub enum Arrival {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the peer reads too slowly: {ORDERS_MAX} messages wait for it")]
 pub struct TooSlow;
+
+async fn accept(listener: &TcpListener, from: Instant) -> Accepted {
+    sleep_until(from).await;
+    listener.accept().await
+}
 
 /// IPv4 addresses as such also where one socket serves both families.
 fn canonical(address: SocketAddr) -> SocketAddr {

@@ -12,7 +12,7 @@ use weave_datapath::linux::clock::Clock;
 use weave_mesh::connection::{Connection, Error, Event, PREAUTH_MAX_BYTES};
 use weave_mesh::connector::{ConnectionId, DialError, DialId};
 
-use super::{Order, Report};
+use super::{Caller, Order, Report};
 
 /// Read at one time from a peer; a burst of records shares one system call.
 const READ_BYTES: usize = 16 * 1024;
@@ -133,10 +133,18 @@ impl Shell {
             (Stage::Handshake, Some(dial)) => {
                 Report::DialFailed { connection, dial, remote: remote.to_string(), error: DialError::Connect(reason) }
             }
-            (Stage::Handshake, None) => Report::Refused { connection, remote, reason },
+            (Stage::Handshake, None) => Report::Refused { connection, remote, reason, caller: caller(end) },
         };
         // Control that is gone needs no report.
         let _ = self.reporter.send(report).await;
+    }
+}
+
+/// A host of the operator's gets as far as a wrong password, mesh or version; others do not.
+const fn caller(end: &End) -> Caller {
+    match end {
+        End::Machine(Error::WrongPassword | Error::OtherMesh { .. } | Error::Version { .. }) => Caller::Misconfigured,
+        _ => Caller::Stranger,
     }
 }
 
