@@ -25,6 +25,7 @@ pub mod members;
 pub mod name;
 pub mod node;
 pub mod noise;
+mod pace;
 pub mod routes;
 pub mod sim;
 pub mod store;

@@ -26,7 +26,6 @@ mod links;
 mod naming;
 mod output;
 mod own;
-mod pace;
 mod persist;
 mod upkeep;
 mod view;
@@ -45,6 +44,7 @@ use crate::degree::Degree;
 use crate::identity::{Hash, Identity, PeerKey};
 use crate::members::Members;
 use crate::name::{MacAddr, MeshId, PeerName};
+use crate::pace::Pace;
 use crate::store::{Content, Endpoint, EndpointId, Exchange, SET_RECORDS_MAX, Session, Set, Store};
 use crate::time::{Instant, UnixTime};
 use crate::topology::Topology;
@@ -60,7 +60,6 @@ pub use crate::routes::Relays;
 
 use self::links::Links;
 use self::own::{Own, OwnError};
-use self::pace::Pace;
 use self::upkeep::Timers;
 
 /// How many endpoints one peer publishes: a set's records, less room for its edges.

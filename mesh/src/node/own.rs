@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::pace::Pace;
 use crate::card::{Card, CardError, SignedCard};
 use crate::identity::{Identity, PeerKey};
 use crate::name::PeerName;
+use crate::pace::Pace;
 use crate::store::{Content, Draft, Edge, Endpoint, EndpointId, Record, RecordKey, Set, SetError, Version};
 use crate::time::Instant;
 use crate::verifier::Verifier;

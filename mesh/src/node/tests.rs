@@ -87,6 +87,7 @@ impl Pair {
     }
 
     fn run_for(&mut self, seconds: u64) {
+        self.talk();
         let until = self.now + std::time::Duration::from_secs(seconds);
         while let Some(next) = self.nodes.iter().filter_map(Node::poll_timeout).min().filter(|next| *next <= until) {
             self.now = next.max(self.now);

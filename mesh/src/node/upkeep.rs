@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand_core::RngCore;
 
 use super::{CloseReason, Node, Output, Persist, Presence, StoredMember};
+use crate::connector::Discovery;
 use crate::degree::Surroundings;
 use crate::members::HOLD;
 use crate::store::{RecordKey, Set};
@@ -101,8 +102,6 @@ impl Node {
         if take_due(&mut self.timers.persist, now) {
             self.persist_members();
         }
-        self.publish(now);
-        self.exchange.handle_timeout(&self.store, &self.members, now);
         self.review_degree(now);
         self.connector.handle_timeout(now);
         self.finish(now);
@@ -114,6 +113,7 @@ impl Node {
         self.publish(now);
         self.follow_topology(now);
         self.update_claims(now);
+        self.exchange.handle_timeout(&self.store, &self.members, now);
         if self.topology.is_stale() {
             self.timers.settle.get_or_insert(now + SETTLE_DELAY);
         }
@@ -192,6 +192,9 @@ impl Node {
             listen_port: self.listen_port,
         };
         let Some(review) = self.degree.review(&surroundings, now) else { return };
+        if self.discovery == Discovery::Off {
+            return;
+        }
         self.connector.set_wanted(&review.wanted, |peer| self.topology.is_reachable(peer), now);
         if let Some(peer) = review.surplus
             && let Some((connection, _)) = self.links.live_to(&peer)

@@ -1,7 +1,7 @@
 //! Who sends what to whom, so that each set reaches each peer once.
 //!
 //! ```text
-//!   a set is new here ──► pending for every neighbour but its sender ── pace ──► Offers
+//!   a set is new here ──► pending for every neighbour but its sender ─ paced ─► Offers
 //!   Offers ──► newer than ours, not asked for elsewhere ──► Asks ──► Delta or Parts ──► checked ──► the node decides
 //!                                └─ asked for elsewhere: remembered as another source
 //! ```
@@ -17,10 +17,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{CardRecord, Delta, Part, Record, RecordKey, SET_BYTES_MAX, Set, SetError, Store, Tag, Version};
+use super::{
+    CardRecord, Delta, OWNERS_MAX, Part, Record, RecordKey, SET_BYTES_MAX, Set, SetError, Store, Tag, Version,
+};
 use crate::connector::ConnectionId;
 use crate::identity::PeerKey;
 use crate::members::Members;
+use crate::pace::Pace;
 use crate::time::Instant;
 use crate::verifier::Verifier;
 use crate::wire::{Ask, Message, OFFERS_MAX, Offer};
@@ -29,12 +32,13 @@ use crate::wire::{Ask, Message, OFFERS_MAX, Offer};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How many further sources of one set are remembered.
 const SOURCES_MAX: usize = 3;
-/// How many sets are asked for at one time; the comparison of stores finds the others later.
-const ASKED_MAX: usize = 4_096;
-/// Offers wait this long for others to join them, and longer in a large mesh, where there is more to join.
-const PACE: Duration = Duration::from_millis(20);
-const PACE_PER_OWNER: Duration = Duration::from_micros(100);
-const PACE_MAX: Duration = Duration::from_millis(200);
+/// How many sets are asked for at one time.
+const ASKED_MAX: usize = OWNERS_MAX;
+/// Offers follow each other at this interval, and a longer one in a large mesh, where there are more to join; after a
+/// quiet time they go at once.
+const FLUSH_INTERVAL_MIN: Duration = Duration::from_millis(50);
+const FLUSH_INTERVAL_PER_OWNER: Duration = Duration::from_micros(150);
+const FLUSH_INTERVAL_MAX: Duration = Duration::from_millis(200);
 
 /// A set that arrived whole and is what its owner signed.
 #[derive(Debug)]
@@ -66,7 +70,7 @@ struct Assembly {
 pub struct Exchange {
     /// For each neighbour, the owners whose sets it is to be offered.
     pending: BTreeMap<ConnectionId, BTreeSet<Tag>>,
-    flush_at: Option<Instant>,
+    flush: Pace,
     asked: BTreeMap<Tag, Asked>,
     /// When to look at which ask; an entry may be out of date, never missing.
     deadlines: VecDeque<(Instant, Tag)>,
@@ -96,9 +100,8 @@ impl Exchange {
                 pending.insert(tag);
             }
         }
-        let per_owner = PACE_PER_OWNER * u32::try_from(store.len()).unwrap_or(u32::MAX);
-        let pace = (PACE + per_owner).min(PACE_MAX);
-        self.flush_at.get_or_insert(now + pace);
+        let per_owner = FLUSH_INTERVAL_PER_OWNER * u32::try_from(store.len()).unwrap_or(u32::MAX);
+        self.flush.request((FLUSH_INTERVAL_MIN + per_owner).min(FLUSH_INTERVAL_MAX), now);
     }
 
     /// Offers `owners` to one neighbour at once.
@@ -274,8 +277,8 @@ impl Exchange {
 
     /// Sends the offers that are due, and asks others for what did not come.
     pub fn handle_timeout(&mut self, store: &Store, members: &Members, now: Instant) {
-        if self.flush_at.is_some_and(|at| at <= now) {
-            self.flush_at = None;
+        if self.flush.due().is_some_and(|due| due <= now) {
+            self.flush.note_done(now);
             self.flush(store);
         }
         while let Some((at, tag)) = self.deadlines.front().copied().filter(|(at, _)| *at <= now) {
@@ -296,7 +299,7 @@ impl Exchange {
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadline = self.deadlines.front().map(|(at, _)| *at);
-        self.flush_at.into_iter().chain(deadline).min()
+        self.flush.due().into_iter().chain(deadline).min()
     }
 
     pub fn poll_message(&mut self) -> Option<(ConnectionId, Message)> {

@@ -75,7 +75,7 @@ fn offer(set: &Set) -> Offer {
 }
 
 #[test]
-fn a_new_set_is_offered_to_all_but_its_sender_after_a_pause() {
+fn a_new_set_is_offered_to_all_but_its_sender() {
     let set = Owner::new(1).set(1, []);
     let mut end = End::new(&[ALICE, BOB]);
 
@@ -86,6 +86,22 @@ fn a_new_set_is_offered_to_all_but_its_sender_after_a_pause() {
     let sent = end.sent();
     assert!(matches!(&sent[..], [(BOB, Message::Offers(offers))] if *offers == [offer(&set)]));
     assert_eq!(end.exchange.poll_timeout(), None);
+}
+
+#[test]
+fn sets_that_follow_each_other_are_offered_together() {
+    let sets = [1, 2, 3].map(|number| Owner::new(number).set(1, []));
+    let mut end = End::new(&[ALICE]);
+
+    end.announce(&sets[0], None);
+    end.time_passes(Instant::ZERO);
+    end.announce(&sets[1], None);
+    end.announce(&sets[2], None);
+    end.time_passes(Instant::ZERO);
+    assert_eq!(end.sent().len(), 1);
+    end.time_passes(later());
+
+    assert!(matches!(&end.sent()[..], [(ALICE, Message::Offers(offers))] if offers.len() == 2));
 }
 
 #[test]

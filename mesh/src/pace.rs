@@ -6,14 +6,14 @@ use crate::time::Instant;
 
 /// When something was done last and is to be done next.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     last: Option<Instant>,
     due: Option<Instant>,
 }
 
 impl Pace {
     /// There is something to do: now, or `interval` after the last time.
-    pub(super) fn request(&mut self, interval: Duration, now: Instant) {
+    pub(crate) fn request(&mut self, interval: Duration, now: Instant) {
         if self.due.is_none() {
             let earliest = self.last.map_or(now, |last| last + interval);
             self.due = Some(earliest.max(now));
@@ -21,16 +21,16 @@ impl Pace {
     }
 
     /// There is something to do that does not wait.
-    pub(super) const fn request_now(&mut self, now: Instant) {
+    pub(crate) const fn request_now(&mut self, now: Instant) {
         self.due = Some(now);
     }
 
-    pub(super) const fn due(&self) -> Option<Instant> {
+    pub(crate) const fn due(&self) -> Option<Instant> {
         self.due
     }
 
     /// It is done, if it was asked for.
-    pub(super) fn note_done(&mut self, now: Instant) {
+    pub(crate) fn note_done(&mut self, now: Instant) {
         if self.due.take().is_some() {
             self.last = Some(now);
         }
