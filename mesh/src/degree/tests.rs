@@ -1,3 +1,5 @@
+//! The degree rule on graphs of every size: bounded, connected, repaired.
+
 use std::sync::Arc;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The member list: what it learns, forgets and refuses.
+
 use super::*;
 use crate::store::fixtures::Owner;
 

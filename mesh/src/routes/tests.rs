@@ -1,3 +1,5 @@
+//! Relay routes against a search of every path.
+
 use std::sync::Arc;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The store: what is accepted, offered and asked for.
+
 use proptest::prelude::*;
 
 use super::fixtures::{Owner, endpoint};

@@ -1,3 +1,5 @@
+//! The graph: edges count while both ends publish them.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

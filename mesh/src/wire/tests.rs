@@ -1,3 +1,5 @@
+//! Messages keep their limits, and no bytes make the decoder panic.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Two stores that talk until they agree.
+
 use super::*;
 use crate::store::fixtures::{Owner, endpoint, verifier};
 

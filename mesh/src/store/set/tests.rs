@@ -1,3 +1,5 @@
+//! One owner's set: versions, roots, limits.
+
 use proptest::prelude::*;
 
 use super::*;
