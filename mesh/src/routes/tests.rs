@@ -1,4 +1,4 @@
-//! Relay routes against a search of every path.
+//! Relay routes: inherited over hops, only where both ends have a session, no more than are useful.
 
 use std::sync::Arc;
 
