@@ -203,7 +203,10 @@ fn a_missing_program_is_named() -> Result<()> {
 
     let answer = finish(&host, command)?;
 
-    assert_refused(&answer, 1, "nft")
+    assert_refused(&answer, 1, "nft")?;
+    let links = host.namespace().run("ip -o link")?;
+    assert!(!links.contains("weave"), "what was made before it failed is gone: {links}");
+    Ok(())
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use rand_core::{OsRng, RngCore};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use weave_datapath::engine::{self, Engine};
 use weave_datapath::linux::capability::{self, Missing};
 use weave_datapath::linux::clock::Clock;
@@ -34,7 +34,7 @@ use weave_datapath::sleeve::seal::Cipher;
 use weave_mesh::card::ADDRESSES_MAX;
 use weave_mesh::connection;
 use weave_mesh::identity::PeerKey;
-use weave_mesh::name::MeshId;
+use weave_mesh::name::{MacAddr, MeshId};
 use weave_mesh::node::{self as mesh_node, Node, View};
 use weave_mesh::noise::Psk;
 use zeroize::Zeroizing;
@@ -44,7 +44,7 @@ use crate::api::{ListenError, Listeners};
 use crate::attach::Ledger;
 use crate::config::{Config, ConfigError, FastPath, PasswordError};
 use crate::fabric::{FastSetting, Loom, unspecified_like};
-use crate::node::{Control, NodeError, Outcome, Parts, Remains, Weaving};
+use crate::node::{Control, Host, NodeError, Outcome, Parts, Remains, Weaving};
 use crate::peers::{self, Peers};
 use crate::request;
 use crate::status::About;
@@ -88,6 +88,8 @@ pub enum LaunchError {
     Start { part: &'static str, source: io::Error },
     #[error("cannot remove everything: {0}")]
     Reset(String),
+    #[error("this host cannot carry containers: {0}")]
+    Kernel(String),
 }
 
 fn start(part: &'static str) -> impl Fn(io::Error) -> LaunchError {
@@ -122,6 +124,11 @@ pub fn launch(config: &Config) -> Result<(), LaunchError> {
                 admin.stop();
                 return removed;
             }
+            Outcome::Unable(failures) => {
+                admin.stop();
+                leave_kernel(config, remains);
+                return Err(LaunchError::Kernel(failures.join("; ")));
+            }
             Outcome::IdentityTaken => {
                 let aside = remains.store.set_aside(clock.wall())?;
                 warn!(aside = %aside.display(), "another live daemon has our identity; starting again as a new one");
@@ -147,6 +154,15 @@ fn remove_everything(config: &Config, remains: Remains) -> Result<(), LaunchErro
     remains.kernel.stop();
     reset_kernel(config.bridge.as_ref())?;
     Ok(remains.store.remove()?)
+}
+
+/// Takes away what a first plan that failed has made: the host is as it was before.
+fn leave_kernel(config: &Config, remains: Remains) {
+    drop(remains.packets);
+    remains.kernel.stop();
+    if let Err(error) = reset_kernel(config.bridge.as_ref()) {
+        debug!(%error, "what the plan could not make cannot be removed either");
+    }
 }
 
 /// Removes the kernel state of the daemon with this bridge.
@@ -198,7 +214,9 @@ async fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store) -> Resul
         Node::new(node_config, identity.clone(), store.restored()?, OsRng.next_u64(), clock.now(), clock.wall())?;
     let view = node.view();
     let loom = loom(config, names.clone(), mtu, &underlay);
-    let weaving = Weaving::new(loom, adopted(&names, &view)?, &view, &ledger);
+    let found = Found::by(&names)?;
+    let host = if found.bridge || ledger.entries().next().is_some() { Host::Adopted } else { Host::Fresh };
+    let weaving = Weaving::new(loom, found.adopted(&view), &view, &ledger);
 
     let (kernel, kernel_events) = Kernel::spawn().map_err(start("the kernel keeper"))?;
     let devices = Devices {
@@ -231,6 +249,7 @@ async fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store) -> Resul
         peers,
         ledger,
         weaving,
+        host,
         kernel,
         kernel_events,
         packets,
@@ -336,13 +355,30 @@ fn about(config: &Config, mtu: u16) -> About {
     }
 }
 
-/// Peers that the kernel still reaches over VXLAN: an earlier daemon chose so, and its choice stays until proved wrong.
-fn adopted(names: &BridgeNames, view: &View) -> Result<BTreeSet<PeerKey>, LaunchError> {
-    let mut netlink = Netlink::open().map_err(start("netlink"))?;
-    let observed = observe(&mut netlink, names)?;
-    let is_on_vxlan = |mac| observed.bridge_fdb.get(mac).is_some_and(|entry| entry.port == names.vxlan);
-    let peers = view.peers.iter().filter(|(_, peer)| is_on_vxlan(&peer.card.bridge_mac));
-    Ok(peers.map(|(key, _)| *key).collect())
+/// What an earlier daemon left in the kernel.
+struct Found {
+    bridge: bool,
+    /// Stations that the kernel reaches over VXLAN.
+    on_vxlan: BTreeSet<MacAddr>,
+}
+
+impl Found {
+    fn by(names: &BridgeNames) -> Result<Self, LaunchError> {
+        let mut netlink = Netlink::open().map_err(start("netlink"))?;
+        let observed = observe(&mut netlink, names)?;
+        let on_vxlan = observed.bridge_fdb.iter().filter(|(_, entry)| entry.port == names.vxlan);
+        Ok(Self {
+            bridge: observed.links.contains_key(&names.bridge),
+            on_vxlan: on_vxlan.map(|(mac, _)| *mac).collect(),
+        })
+    }
+
+    /// Peers that the kernel still reaches over VXLAN: an earlier daemon chose so, and its choice stays until proved
+    /// wrong.
+    fn adopted(&self, view: &View) -> BTreeSet<PeerKey> {
+        let peers = view.peers.iter().filter(|(_, peer)| self.on_vxlan.contains(&peer.card.bridge_mac));
+        peers.map(|(key, _)| *key).collect()
+    }
 }
 
 /// The containers of an earlier daemon that are still there, as they are now.

@@ -55,6 +55,16 @@ pub enum Outcome {
     Reset(Reply<Result<(), String>>),
     /// A daemon that started earlier has our identity.
     IdentityTaken,
+    /// The kernel failed the first plan on a fresh host: it lacks something that no repetition brings.
+    Unable(Vec<String>),
+}
+
+/// What this daemon found at its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// Neither a bridge nor a container of an earlier daemon.
+    Fresh,
+    Adopted,
 }
 
 /// Why the daemon cannot go on.
@@ -77,6 +87,7 @@ pub struct Parts {
     pub peers: Peers,
     pub ledger: Ledger,
     pub weaving: Weaving,
+    pub host: Host,
     pub kernel: Kernel,
     pub kernel_events: mpsc::Receiver<kernel::Event>,
     pub packets: PacketThread,
@@ -99,6 +110,7 @@ pub struct Control {
     peers: Peers,
     ledger: Ledger,
     weaving: Weaving,
+    host: Host,
     kernel: Kernel,
     kernel_events: mpsc::Receiver<kernel::Event>,
     packets: Arc<PacketThread>,
@@ -139,6 +151,7 @@ impl Control {
             peers: parts.peers,
             ledger: parts.ledger,
             weaving: parts.weaving,
+            host: parts.host,
             kernel: parts.kernel,
             kernel_events: parts.kernel_events,
             packet_events: parts.packet_events,

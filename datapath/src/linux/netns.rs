@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// An open network namespace. Keeps it alive.
 #[derive(Debug)]
@@ -31,21 +31,6 @@ impl Netns {
     /// When there is no such process.
     pub fn of_process(pid: u32) -> io::Result<Self> {
         Self::open(format!("/proc/{pid}/ns/net"))
-    }
-
-    /// A new one with nothing but a loopback that is down, without a name in the file system: it goes with its last
-    /// descriptor and device.
-    ///
-    /// # Errors
-    /// Without CAP_SYS_ADMIN, or when the kernel has no network namespaces.
-    pub fn fresh() -> io::Result<Self> {
-        let made = std::thread::spawn(|| {
-            // SAFETY: only the network namespace is unshared, and only for this thread; descriptors and memory stay
-            // shared with the others.
-            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
-            Self::current()
-        });
-        made.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// The namespace of the calling thread.

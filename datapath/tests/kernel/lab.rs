@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, socket};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 use weave_datapath::guard::Rules;
 use weave_datapath::linux::kernel::{Event, Kernel};
 use weave_datapath::linux::netlink::Netlink;
@@ -33,10 +34,17 @@ pub(crate) fn on_a_host(test: impl FnOnce() + Send) {
     fresh_namespace().run(test).expect("enter the namespace");
 }
 
-/// A network namespace with its loopback up.
+/// A network namespace with its loopback up. It has no name in the file system and goes with its last descriptor and
+/// device.
 pub(crate) fn fresh_namespace() -> Netns {
     assert!(rustix::process::geteuid().is_root(), "this test makes network namespaces: run it as root");
-    let netns = Netns::fresh().expect("a network namespace");
+    let made = std::thread::spawn(|| {
+        // SAFETY: only the network namespace is unshared, and only for this thread; descriptors and memory stay shared
+        // with the others.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("a network namespace");
+        Netns::current().expect("/proc is mounted")
+    });
+    let netns = made.join().expect("a network namespace");
     netns.run(|| run("ip link set lo up")).expect("enter the namespace");
     netns
 }

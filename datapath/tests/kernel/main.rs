@@ -2,11 +2,11 @@
 //! and fails without.
 #![cfg(feature = "linux")]
 
-mod capability;
 mod fastpath;
 mod guard;
 mod keeper;
 mod lab;
+mod mtu;
 mod plan;
 mod reset;
 mod veth;

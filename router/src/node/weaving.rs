@@ -21,7 +21,7 @@ use weave_mesh::node::View;
 use weave_mesh::store::{CONTAINER_MAX_BYTES, Endpoint, EndpointId};
 use weave_mesh::time::Instant;
 
-use super::Control;
+use super::{Control, Host, Outcome};
 use crate::attach::Ledger;
 use crate::fabric::{self, Loom, Strands};
 
@@ -183,6 +183,10 @@ impl Control {
     }
 
     fn handle_applied(&mut self, generation: Generation, failures: Vec<String>) {
+        if !self.ready && self.host == Host::Fresh && !failures.is_empty() {
+            self.outcome = Some(Outcome::Unable(failures));
+            return;
+        }
         self.weaving.note_applied(generation, failures);
         if !self.ready {
             self.ready = true;

@@ -1,19 +1,8 @@
-//! The checks before anything is changed.
+//! What is read off the kernel before anything is changed.
 
-use weave_datapath::linux::capability::check;
 use weave_datapath::linux::mtu::overlay_mtu;
 
 use crate::lab::{ip, on_a_host, run};
-
-#[test]
-fn this_kernel_can_do_all_that_the_daemon_needs_and_the_trial_leaves_nothing() {
-    on_a_host(|| {
-        check().expect("everything is there");
-
-        assert_eq!(run("ip -o link").lines().count(), 1);
-        assert_eq!(run("nft list ruleset"), "");
-    });
-}
 
 #[test]
 fn the_overlay_is_as_large_as_its_underlay_allows() {
