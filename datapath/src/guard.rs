@@ -6,6 +6,7 @@
 //!                                           ├─ vethwepl…, unknown ─► drop
 //!                                           └─ any other ──────────► accept
 //!                     forward      a query that nobody here can answer, on its way to an overlay port ─► rate limit
+//!                     output       what the host says to multicast switches and routers, on its way to one ─► drop
 //!   inet weave-rs     input        UDP to the fast path's port ─► accept from known members, drop the rest
 //! ```
 //!
@@ -80,6 +81,7 @@ fn write_bridge_table(script: &mut String, plan: &Plan) -> fmt::Result {
     }
     writeln!(script, "\t\tiifname \"{HOST_LINK_PREFIX}*\" drop\n\t}}")?;
     write_forward_chain(script, plan)?;
+    write_output_chain(script, plan)?;
     script.write_str("}\n")
 }
 
@@ -133,9 +135,25 @@ fn write_port_chain(script: &mut String, link: &LinkName, port: &PortPlan, rules
     script.write_str("\t\tdrop\n\t}\n")
 }
 
+fn overlay_ports(plan: &Plan) -> String {
+    set([&plan.names.vxlan, &plan.names.tap].map(|link| format!("\"{link}\"")))
+}
+
+/// Every bridge with IPv6 reports its groups when it comes up: copied to every peer, that would make a thousand hosts
+/// open a million sessions, and nobody snoops on it.
+fn write_output_chain(script: &mut String, plan: &Plan) -> fmt::Result {
+    script.write_str("\tchain output {\n\t\ttype filter hook output priority -300; policy accept;\n")?;
+    writeln!(
+        script,
+        "\t\toifname {} ether type ip6 icmpv6 type {{ mld-listener-report, mld-listener-done, nd-router-solicit, \
+         mld2-listener-report }} drop\n\t}}",
+        overlay_ports(plan)
+    )
+}
+
 /// Queries for known addresses are answered by the bridge and do not come this far.
 fn write_forward_chain(script: &mut String, plan: &Plan) -> fmt::Result {
-    let overlay = set([&plan.names.vxlan, &plan.names.tap].map(|link| format!("\"{link}\"")));
+    let overlay = overlay_ports(plan);
     let limit = format!("limit rate over {QUERIES_PER_SECOND}/second burst {QUERIES_BURST} packets");
     writeln!(script, "\tchain query {{\n\t\tupdate @{ASKERS} {{ iifname . oifname {limit} }} counter drop\n\t}}")?;
     script.write_str("\tchain forward {\n\t\ttype filter hook forward priority -300; policy accept;\n")?;
@@ -244,6 +262,10 @@ table bridge weave-rs {
 \t\tether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 accept
 \t\tether type arp jump query
 \t\tether type ip6 icmpv6 type nd-neighbor-solicit jump query
+\t}
+\tchain output {
+\t\ttype filter hook output priority -300; policy accept;
+\t\toifname { \"weave-vx\", \"weave-tap\" } ether type ip6 icmpv6 type { mld-listener-report, mld-listener-done, nd-router-solicit, mld2-listener-report } drop
 \t}
 }
 table inet weave-rs {

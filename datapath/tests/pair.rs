@@ -187,6 +187,23 @@ fn a_broadcast_is_copied_once_to_each_peer_that_sleeve_carries() {
 }
 
 #[test]
+fn broadcasts_do_not_make_every_path_be_probed_as_if_it_were_in_use() {
+    let mut net = connected(2, 1);
+    net.run_for(seconds(20));
+    let before = net.capture.len();
+
+    for _ in 0..10 {
+        net.send(A, &[frame(container_mac(A), MacAddr([0xff; 6]), "to all")]);
+        net.run_for(seconds(2));
+    }
+
+    // Ten copies, and a probe with its answer from each side every four seconds.
+    let sent = net.capture.len() - before;
+    assert!((10..50).contains(&sent), "{sent}");
+    assert_eq!(net.hosts[B].texts().len(), 10);
+}
+
+#[test]
 fn what_travels_is_sealed() {
     let mut net = connected(2, 7);
 

@@ -31,7 +31,7 @@ impl Engine {
             Ok(Some(slot)) => self.forward(slot, frame, now, out),
             Ok(None) => {
                 for at in 0..self.flood.len() {
-                    self.forward(self.flood[at], frame, now, out);
+                    self.flood_to(self.flood[at], frame, now, out);
                 }
             }
         }
@@ -59,6 +59,21 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let was_active = peer.is_active(now);
         peer.note_use(now, now);
+        self.pass(slot, frame, now, out);
+        if !was_active {
+            self.arm(slot, now);
+        }
+    }
+
+    fn flood_to(&mut self, slot: Slot, frame: &[u8], now: Instant, out: &mut Outbox) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        peer.note_flood(now);
+        self.pass(slot, frame, now, out);
+    }
+
+    /// Sends a frame, or keeps it until that is possible.
+    fn pass(&mut self, slot: Slot, frame: &[u8], now: Instant, out: &mut Outbox) {
+        let Some(peer) = self.peers.get(slot) else { return };
         let way = peer.route.way().filter(|_| peer.sessions.current().is_some_and(|session| session.can_seal(now)));
         match way {
             Some(via) => {
@@ -66,9 +81,6 @@ impl Engine {
                 self.count(done);
             }
             None => self.wait(slot, frame, now, out),
-        }
-        if !was_active {
-            self.arm(slot, now);
         }
     }
 

@@ -60,8 +60,10 @@ pub(super) struct Peer {
     pub(super) choice: Choice,
     pub(super) allowance: Allowance,
     pub(super) counters: PathCounters,
-    /// When a frame was last sent to it, by either carrier, or through it.
-    pub(super) used: Option<Instant>,
+    /// When a frame for it alone was last sent, by either carrier, or through it.
+    used: Option<Instant>,
+    /// When a copy of a broadcast was last sent to it.
+    flooded: Option<Instant>,
     /// When its path is probed next; meaningful while there is a session.
     pub(super) tick_at: Instant,
     /// What the last event said of its session.
@@ -90,6 +92,7 @@ impl Peer {
             allowance: Allowance::new(now),
             counters: PathCounters::default(),
             used: None,
+            flooded: None,
             tick_at: now,
             reported: None,
             warned: None,
@@ -98,18 +101,19 @@ impl Peer {
         }
     }
 
-    fn used_within(&self, limit: Duration, now: Instant) -> bool {
-        self.used.is_some_and(|used| now.since(used) < limit)
-    }
-
-    /// Whether frames went to it lately.
+    /// Whether frames went to it lately. Broadcasts do not count: they go to all, and would have all probed for ever.
     pub(super) fn is_active(&self, now: Instant) -> bool {
-        self.used_within(ACTIVE_FOR, now)
+        self.used.is_some_and(|used| now.since(used) < ACTIVE_FOR)
     }
 
     /// Whether a session with it is to be kept up.
     pub(super) fn is_wanted(&self, now: Instant) -> bool {
-        self.entry.standing == Standing::Neighbour || self.used_within(WANTED_FOR, now)
+        let last = self.used.max(self.flooded);
+        self.entry.standing == Standing::Neighbour || last.is_some_and(|last| now.since(last) < WANTED_FOR)
+    }
+
+    pub(super) fn note_flood(&mut self, now: Instant) {
+        self.flooded = Some(now);
     }
 
     /// Notes a use at `at`; after some silence the path is probed at once.

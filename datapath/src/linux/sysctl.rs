@@ -5,8 +5,9 @@
 use std::fs;
 use std::io;
 
-/// What a device of the overlay has: IPv6, but no trust in router advertisements.
-const TUNED: [(&str, &str); 2] = [("disable_ipv6", "0"), ("accept_ra", "0")];
+/// What a device of the overlay has: IPv6, but no trust in router advertisements, and no probes for duplicates of an
+/// address made of its own MAC, which every peer would get a copy of.
+const TUNED: [(&str, &str); 3] = [("disable_ipv6", "0"), ("accept_ra", "0"), ("dad_transmits", "0")];
 
 /// A switch that cannot be set.
 #[derive(Debug, thiserror::Error)]
