@@ -102,6 +102,10 @@ impl Shell {
             }
             order = orders.recv(), if may_order => {
                 machine.send(&order.ok_or(End::Ordered)?)?;
+                // What control said in one breath goes in one segment.
+                while machine.backlog_bytes() < UNSENT_MAX_BYTES && let Ok(order) = orders.try_recv() {
+                    machine.send(&order)?;
+                }
             }
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                 machine.handle_timeout(self.clock.now())?;
