@@ -2,7 +2,7 @@
 //! `RESULTS.md` holds. How to repeat it: `README.md` beside this.
 //!
 //! ```text
-//!   weave-bench [paths] [start] [idle] [sim] [--ways veth,vxlan,fastdp,sleeve] [--rounds N] [--seconds N]
+//!   weave-bench [paths] [start] [restart] [idle] [sim] [--ways veth,vxlan,fastdp,sleeve] [--rounds N] [--seconds N]
 //!               [--peers N]                                                      no part named: all of them
 //! ```
 
@@ -20,6 +20,7 @@ mod machine;
 mod paths;
 mod ping;
 mod process;
+mod restart;
 mod sim;
 mod start;
 mod statistics;
@@ -34,7 +35,7 @@ struct Settings {
     peers: u32,
 }
 
-const PARTS: [&str; 4] = ["paths", "start", "idle", "sim"];
+const PARTS: [&str; 5] = ["paths", "start", "restart", "idle", "sim"];
 
 fn main() -> Result<()> {
     let settings = Settings::parse(std::env::args().skip(1))?;
@@ -43,6 +44,7 @@ fn main() -> Result<()> {
         let section = match part.as_str() {
             "paths" => paths::measure(&settings.ways, settings.rounds, settings.seconds),
             "start" => start::measure(),
+            "restart" => restart::measure(),
             "idle" => idle::measure(),
             _ => sim::measure(settings.peers),
         };
