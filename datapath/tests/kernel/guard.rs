@@ -5,8 +5,11 @@
 //! ```
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use weave_datapath::guard::render;
 use weave_datapath::heartbeat;
+use weave_datapath::linux::firewall::run_nft;
 use weave_datapath::plan::OverlayPort;
 use weave_netns_tests::frame::{self, BROADCAST, Mac};
 
@@ -190,6 +193,43 @@ fn an_ethertype_that_the_operator_opens_passes() {
         assert!(passes(&attacker, &victim, &opened, 0));
         assert!(!passes(&attacker, &victim, &frame::tagged(&opened), 1));
     });
+}
+
+#[test]
+fn replacing_the_guard_loses_no_frame() {
+    const REPLACEMENTS: usize = 60;
+    on_a_host(|| {
+        let scene = scene();
+        let (attacker, frame, script) = (scene.attacker.wire(), ipv4(OWN_IPV4), render(&scene.host.plan));
+        let (before, done) = (received_by(&scene.victim), AtomicBool::new(false));
+
+        let sent = std::thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                let mut sent = 0;
+                while !done.load(Ordering::Relaxed) {
+                    attacker.send(&frame);
+                    sent += 1;
+                }
+                sent
+            });
+            for _ in 0..REPLACEMENTS {
+                run_nft(&script).expect("the script is right");
+            }
+            done.store(true, Ordering::Relaxed);
+            sender.join().expect("all is sent")
+        });
+
+        // What the kernel sends by itself comes on top.
+        let received = received_by(&scene.victim) - before;
+        assert!(received >= sent, "{received} of {sent} arrived");
+    });
+}
+
+/// Frames that arrived at a container's interface.
+fn received_by(container: &Container) -> u64 {
+    let devices = container.run("cat /proc/self/net/dev");
+    let counters = devices.lines().find_map(|line| line.trim().strip_prefix("ethwe:")).expect("its interface");
+    counters.split_whitespace().nth(1).and_then(|packets| packets.parse().ok()).expect("a counter")
 }
 
 #[test]
