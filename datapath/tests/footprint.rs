@@ -77,13 +77,18 @@ fn a_frame_costs_no_allocation_at_either_end() {
     };
     round(&mut net);
 
-    let region = Region::new(ALLOCATOR);
-    for _ in 0..100 {
-        round(&mut net);
-    }
-    let change = region.change();
+    let mut allocations = || {
+        let region = Region::new(ALLOCATOR);
+        for _ in 0..100 {
+            round(&mut net);
+        }
+        let change = region.change();
+        change.allocations + change.reallocations
+    };
 
-    assert_eq!((change.allocations, change.reallocations), (0, 0));
+    // The test harness has a thread too, which allocates now and then; a frame that did would do so every time.
+    let fewest = (0..20).map(|_| allocations()).min();
+    assert_eq!(fewest, Some(0));
 }
 
 /// First messages that a stranger can make who knows the responder's static key, each different.
