@@ -2,6 +2,7 @@
 //!
 //! All three are "neighbours" to the kernel; flags and family tell them apart.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
@@ -53,8 +54,7 @@ impl Netlink {
 
     pub(in crate::linux) fn remove_bridge_fdb(&mut self, port: u32, mac: MacAddr) -> Result<(), NetlinkError> {
         let message = station(port, mac, NeighbourFlags::Controller, NeighbourState::None);
-        let result = self.request("remove the bridge entry of", mac, RouteNetlinkMessage::DelNeighbour(message), 0);
-        unless(Errno::NOENT, result)
+        self.forget("remove the bridge entry of", mac, message)
     }
 
     /// Sends frames for `mac` to `remote`, wherever they went.
@@ -79,9 +79,7 @@ impl Netlink {
         mac: MacAddr,
         remote: IpAddr,
     ) -> Result<(), NetlinkError> {
-        let message = remote_station(vxlan, mac, remote);
-        let result = self.request("remove the VXLAN entry of", mac, RouteNetlinkMessage::DelNeighbour(message), 0);
-        unless(Errno::NOENT, result)
+        self.forget("remove the VXLAN entry of", mac, remote_station(vxlan, mac, remote))
     }
 
     /// Sends a copy of every broadcast and multicast frame to `remote` too.
@@ -97,9 +95,7 @@ impl Netlink {
     }
 
     pub(in crate::linux) fn remove_flood(&mut self, vxlan: u32, remote: IpAddr) -> Result<(), NetlinkError> {
-        let message = remote_station(vxlan, MacAddr::ZERO, remote);
-        let result = self.request("remove the flood entry of", remote, RouteNetlinkMessage::DelNeighbour(message), 0);
-        unless(Errno::NOENT, result)
+        self.forget("remove the flood entry of", remote, remote_station(vxlan, MacAddr::ZERO, remote))
     }
 
     pub(in crate::linux) fn set_neighbour(
@@ -119,9 +115,17 @@ impl Netlink {
     }
 
     pub(in crate::linux) fn remove_neighbour(&mut self, link: u32, address: IpAddr) -> Result<(), NetlinkError> {
-        let message = neighbour(link, address, NeighbourState::None);
-        let result = self.request("remove the neighbour", address, RouteNetlinkMessage::DelNeighbour(message), 0);
-        unless(Errno::NOENT, result)
+        self.forget("remove the neighbour", address, neighbour(link, address, NeighbourState::None))
+    }
+
+    /// Removes an entry. One that is gone already is no failure.
+    fn forget(
+        &mut self,
+        doing: &'static str,
+        subject: impl Display,
+        message: NeighbourMessage,
+    ) -> Result<(), NetlinkError> {
+        unless(Errno::NOENT, self.request(doing, subject, RouteNetlinkMessage::DelNeighbour(message), 0))
     }
 }
 
