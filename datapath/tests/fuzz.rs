@@ -3,8 +3,11 @@
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
+#[path = "../../mesh/fuzz/mutation.rs"]
+mod mutation;
+
 use rand_chacha::ChaCha20Rng;
-use rand_core::{RngCore, SeedableRng};
+use rand_core::SeedableRng;
 use targets::Host;
 use weave_datapath::heartbeat::{HEARTBEAT_BYTES, Heartbeat, Kind};
 use weave_datapath::sleeve::handshake::Asked;
@@ -15,6 +18,8 @@ use weave_mesh::name::{MacAddr, MeshId};
 /// Mutated inputs for each target; those with arithmetic on the curve take fewer.
 const MUTATIONS: usize = 20_000;
 const MUTATIONS_OF_HANDSHAKES: usize = 200;
+/// Longer than any datagram of ours.
+const BYTES_MAX: usize = 10_000;
 const SEED: u64 = 7;
 
 fn heartbeat() -> Vec<u8> {
@@ -58,35 +63,13 @@ fn samples(target: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// Flips, cuts, doubles, inserts or replaces something.
-fn mutate(bytes: &mut Vec<u8>, rng: &mut ChaCha20Rng) {
-    let mut below = |limit: usize| (rng.next_u64() % limit.max(1) as u64) as usize;
-    let (at, value) = (below(bytes.len()), below(256) as u8);
-    match below(6) {
-        _ if bytes.is_empty() => bytes.push(value),
-        0 => bytes[at] ^= 1 << (value % 8),
-        1 => bytes[at] = value,
-        2 => bytes.truncate(at),
-        3 => bytes.insert(at, value),
-        4 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][below(5)],
-        _ => bytes.extend_from_within(at..),
-    }
-    bytes.truncate(10_000);
-}
-
 #[test]
 fn no_input_makes_a_decoder_panic() {
     for (name, _) in targets::TARGETS {
         let mut rng = ChaCha20Rng::seed_from_u64(SEED);
         let seeds = [samples(name), vec![Vec::new()]].concat();
-        seeds.iter().for_each(|seed| targets::run(name, seed));
         let is_slow = matches!(name, "initiation" | "response");
-        for _ in 0..if is_slow { MUTATIONS_OF_HANDSHAKES } else { MUTATIONS } {
-            let mut bytes = seeds[(rng.next_u64() % seeds.len() as u64) as usize].clone();
-            for _ in 0..=rng.next_u32() % 4 {
-                mutate(&mut bytes, &mut rng);
-            }
-            targets::run(name, &bytes);
-        }
+        let count = if is_slow { MUTATIONS_OF_HANDSHAKES } else { MUTATIONS };
+        mutation::run_all(&seeds, count, BYTES_MAX, &mut rng, |bytes| targets::run(name, bytes));
     }
 }

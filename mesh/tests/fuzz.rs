@@ -4,11 +4,14 @@
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
+#[path = "../fuzz/mutation.rs"]
+mod mutation;
+
 use std::fs;
 use std::path::Path;
 
 use rand_chacha::ChaCha8Rng;
-use rand_core::{RngCore, SeedableRng};
+use rand_core::SeedableRng;
 use weave_mesh::connection::{Connection, Role};
 use weave_mesh::node::StoredMember;
 use weave_mesh::store::{Content, Record};
@@ -17,6 +20,8 @@ use weave_mesh::wire::Message;
 
 /// Mutated inputs for each target.
 const MUTATIONS: usize = 3_000;
+/// Longer than any message of ours.
+const BYTES_MAX: usize = 100_000;
 const SEED: u64 = 7;
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
@@ -50,34 +55,11 @@ fn samples(target: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// Flips, cuts, doubles, inserts or replaces something.
-fn mutate(bytes: &mut Vec<u8>, rng: &mut ChaCha8Rng) {
-    let mut below = |limit: usize| (rng.next_u64() % limit.max(1) as u64) as usize;
-    let (at, value) = (below(bytes.len()), below(256) as u8);
-    match below(6) {
-        _ if bytes.is_empty() => bytes.push(value),
-        0 => bytes[at] ^= 1 << (value % 8),
-        1 => bytes[at] = value,
-        2 => bytes.truncate(at),
-        3 => bytes.insert(at, value),
-        4 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][below(5)],
-        _ => bytes.extend_from_within(at..),
-    }
-    bytes.truncate(100_000);
-}
-
 #[test]
 fn no_input_makes_a_decoder_panic() {
     for (name, _) in targets::TARGETS {
         let mut rng = ChaCha8Rng::seed_from_u64(SEED);
         let seeds = [corpus(name), samples(name)].concat();
-        seeds.iter().for_each(|seed| targets::run(name, seed));
-        for _ in 0..MUTATIONS {
-            let mut bytes = seeds[(rng.next_u64() % seeds.len() as u64) as usize].clone();
-            for _ in 0..=rng.next_u32() % 4 {
-                mutate(&mut bytes, &mut rng);
-            }
-            targets::run(name, &bytes);
-        }
+        mutation::run_all(&seeds, MUTATIONS, BYTES_MAX, &mut rng, |bytes| targets::run(name, bytes));
     }
 }
