@@ -29,6 +29,7 @@ mod status;
 mod timing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ pub use status::{Event, PathCounters, PathStatus, SessionStatus, Warning};
 
 pub use crate::sleeve::route::Via;
 
-use crate::batch::{DatagramBatch, FrameBatch, Outbox};
+use crate::batch::{DatagramBatch, FrameBatch, Outbox, Refusal};
 use crate::drops::{Drop, Drops};
 use crate::engine::clock::Clock;
 use crate::engine::peer::{Peers, Slot};
@@ -171,6 +172,13 @@ impl Engine {
         }
     }
 
+    /// The kernel refused a segmented send to `destination`; its datagrams went one by one, and so will those to come,
+    /// for a while.
+    pub fn handle_refusal(&mut self, destination: SocketAddr, refusal: Refusal, now: Instant) {
+        let Some(peer) = self.peers.by_address(destination).and_then(|slot| self.peers.get_mut(slot)) else { return };
+        peer.segmented_send_refused(refusal, now);
+    }
+
     /// Call when [`Self::poll_timeout`] has passed; earlier is a no-op.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
         self.notice_stall(now);
@@ -188,7 +196,7 @@ impl Engine {
 
     /// Every peer's path, by key.
     pub fn paths(&self, now: Instant) -> Vec<PathStatus> {
-        self.peers.iter().map(|peer| peer.status(self.config.mtu, now)).collect()
+        self.peers.iter().map(|peer| peer.status(now)).collect()
     }
 
     pub fn drops(&self) -> &Drops {

@@ -55,8 +55,12 @@ fn copy(out: &Outbox, datagrams: &mut DatagramBatch) {
     datagrams.clear();
     for train in out.trains() {
         let room = datagrams.room().expect("a slot for each train");
-        room[..train.bytes.len()].copy_from_slice(train.bytes);
-        datagrams.push(train.bytes.len(), train.segment_bytes, underlay(A));
+        let mut filled = 0;
+        for piece in train.pieces() {
+            room[filled..filled + piece.len()].copy_from_slice(piece);
+            filled += piece.len();
+        }
+        datagrams.push(filled, train.segment_bytes, underlay(A));
     }
 }
 

@@ -8,7 +8,7 @@
 
 use weave_mesh::time::Instant;
 
-use crate::batch::Outbox;
+use crate::batch::{Outbox, SendMode};
 use crate::drops::Drop;
 use crate::engine::Engine;
 use crate::engine::peer::{Peer, Slot};
@@ -132,8 +132,10 @@ impl Engine {
         }
         match via {
             Via::Direct(address) => {
-                let session = usable(self.peers.get_mut(slot), now)?;
-                let room = out.datagram(address, sealed_bytes).map_err(|_| Drop::OutboxFull)?;
+                let peer = self.peers.get_mut(slot).ok_or(Drop::NoWay)?;
+                let mode = peer.send_mode(now);
+                let session = usable(peer, now)?;
+                let room = out.datagram(address, mode, sealed_bytes).map_err(|_| Drop::OutboxFull)?;
                 seal_parts(session, payload, parts, room);
             }
             Via::Relay(key) => {
@@ -141,8 +143,10 @@ impl Engine {
                 let (peer, relay) = self.peers.pair_mut(slot, relay).ok_or(Drop::NoWay)?;
                 let address = relay.straight(now).ok_or(Drop::NoWay)?;
                 let envelope = Envelope { hops_left: HOPS_MAX, source: self.relay_id, destination: peer.relay_id };
-                let (session, outer) = (usable(Some(peer), now)?, usable(Some(relay), now)?);
-                let room = out.datagram(address, sealed_bytes + RELAY_OVERHEAD_BYTES).map_err(|_| Drop::OutboxFull)?;
+                let mode = relay.send_mode(now);
+                let (session, outer) = (usable(peer, now)?, usable(relay, now)?);
+                let room =
+                    out.datagram(address, mode, sealed_bytes + RELAY_OVERHEAD_BYTES).map_err(|_| Drop::OutboxFull)?;
                 let inner = DATA_HEADER_BYTES + ENVELOPE_BYTES..room.len() - TAG_BYTES;
                 room[DATA_HEADER_BYTES..inner.start].copy_from_slice(&envelope.encode());
                 seal_parts(session, payload, parts, &mut room[inner]);
@@ -163,7 +167,9 @@ impl Engine {
     ) -> Result<(), Drop> {
         match via {
             Via::Direct(address) => {
-                out.datagram(address, bytes.len()).map_err(|_| Drop::OutboxFull)?.copy_from_slice(bytes);
+                out.datagram(address, SendMode::Plain, bytes.len())
+                    .map_err(|_| Drop::OutboxFull)?
+                    .copy_from_slice(bytes);
                 Ok(())
             }
             Via::Relay(key) => {
@@ -188,8 +194,8 @@ impl Engine {
     }
 }
 
-fn usable(peer: Option<&mut Peer>, now: Instant) -> Result<&mut Session, Drop> {
-    let session = peer.and_then(|peer| peer.sessions.current_mut()).ok_or(Drop::NoWay)?;
+fn usable(peer: &mut Peer, now: Instant) -> Result<&mut Session, Drop> {
+    let session = peer.sessions.current_mut().ok_or(Drop::NoWay)?;
     if session.can_seal(now) { Ok(session) } else { Err(Drop::Exhausted) }
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use weave_mesh::identity::{Hash, NoiseKey, PeerKey};
 use weave_mesh::time::Instant;
 
+use crate::batch::{Refusal, SendMode};
 use crate::engine::status::{PathCounters, PathStatus, SessionStatus};
+use crate::ethernet;
 use crate::overlay::Choice;
 use crate::sleeve::attempt::Attempts;
 use crate::sleeve::cookie::ResponderKeys;
@@ -22,6 +24,10 @@ use crate::tables::{Carrier, FastPath, PeerEntry, Standing};
 const WANTED_FOR: Duration = Duration::from_secs(60);
 /// How long after its last frame a path counts as carrying traffic.
 pub(super) const ACTIVE_FOR: Duration = Duration::from_secs(10);
+/// How long datagrams go one by one after a segmented send was refused as too long: the path has just become smaller.
+const PLAIN_AFTER_TOO_LONG: Duration = Duration::from_secs(1);
+/// The same after one that the device or the path cannot do.
+const PLAIN_AFTER_UNSUPPORTED: Duration = Duration::from_secs(60);
 /// Between ticks of a path that carries traffic fast, or of which something is in doubt.
 const TICK_ALERT: Duration = Duration::from_millis(200);
 /// Between ticks of a path that carries traffic by sleeve.
@@ -60,6 +66,10 @@ pub(super) struct Peer {
     pub(super) choice: Choice,
     pub(super) allowance: Allowance,
     pub(super) counters: PathCounters,
+    /// The longest Ethernet frame that its path takes, octets.
+    pub(super) frame_bytes_max: usize,
+    /// The kernel refused a segmented send to it: until then none is tried.
+    plain_until: Option<Instant>,
     /// When a frame for it alone was last sent, by either carrier, or through it.
     used: Option<Instant>,
     /// When a copy of a broadcast was last sent to it.
@@ -75,7 +85,8 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(key: PeerKey, entry: PeerEntry, now: Instant) -> Self {
+    /// `mtu` is the overlay's.
+    pub(super) fn new(key: PeerKey, entry: PeerEntry, mtu: u16, now: Instant) -> Self {
         let mut memory = Memory::default();
         memory.see_incarnation(entry.incarnation);
         Self {
@@ -91,6 +102,8 @@ impl Peer {
             choice: Choice::new(entry.applied, now),
             allowance: Allowance::new(now),
             counters: PathCounters::default(),
+            frame_bytes_max: ethernet::HEADER_BYTES + usize::from(mtu),
+            plain_until: None,
             used: None,
             flooded: None,
             tick_at: now,
@@ -139,6 +152,20 @@ impl Peer {
         }
     }
 
+    /// How datagrams sent straight to it may leave.
+    pub(super) fn send_mode(&self, now: Instant) -> SendMode {
+        if self.plain_until.is_some_and(|until| now < until) { SendMode::Plain } else { SendMode::Segmented }
+    }
+
+    pub(super) fn segmented_send_refused(&mut self, refusal: Refusal, now: Instant) {
+        let pause = match refusal {
+            Refusal::TooLong => PLAIN_AFTER_TOO_LONG,
+            Refusal::Unsupported => PLAIN_AFTER_UNSUPPORTED,
+        };
+        self.plain_until = Some(now + pause);
+        self.counters.sends_refused += 1;
+    }
+
     /// Brings the next tick forward if it was planned when there was less to find out.
     pub(super) fn hasten_tick(&mut self, now: Instant) {
         self.tick_at = self.tick_at.min(now + self.tick_interval(now));
@@ -181,14 +208,14 @@ impl Peer {
         .min()
     }
 
-    pub(super) fn status(&self, mtu: u16, now: Instant) -> PathStatus {
+    pub(super) fn status(&self, now: Instant) -> PathStatus {
         PathStatus {
             peer: self.key,
             name: self.entry.name,
             carrier: self.choice.carrier(),
             since: self.choice.since(),
             reason: self.choice.reason(),
-            mtu,
+            mtu: u16::try_from(self.frame_bytes_max - ethernet::HEADER_BYTES).unwrap_or(u16::MAX),
             session: self.sessions.current().map(|session| SessionStatus {
                 cipher: session.cipher(),
                 age: now.since(session.born()),

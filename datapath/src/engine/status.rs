@@ -85,4 +85,6 @@ pub struct PathCounters {
     /// Packets passed on for others, counted at the peer that handed them to us.
     pub relayed: u64,
     pub handshakes: u64,
+    /// Segmented sends that the kernel refused; their datagrams went one by one.
+    pub sends_refused: u64,
 }

@@ -24,6 +24,8 @@ pub struct Counters {
     pub datagrams_unreachable: u64,
     /// Datagrams refused for any other reason.
     pub datagrams_refused: u64,
+    /// Segmented sends that the kernel refused; their datagrams went one by one.
+    pub sends_unsegmented: u64,
     pub heartbeats_in: u64,
     pub heartbeats_out: u64,
     /// Heartbeats that the VXLAN device did not take: it is absent, down or full.
@@ -35,13 +37,14 @@ pub struct Counters {
 impl Counters {
     /// What the descriptors refused, in the operator's words; the engine's own drops are in
     /// [`Drops`](crate::drops::Drops).
-    pub const fn refusals(&self) -> [(&'static str, u64); 7] {
+    pub const fn refusals(&self) -> [(&'static str, u64); 8] {
         [
             ("frame from a container is longer than the overlay's MTU", self.frames_too_long),
             ("frame for a container was refused by the TAP device", self.frames_refused),
             ("datagram found no room in the socket or the device", self.datagrams_no_room),
             ("datagram has no route or was stopped by this host's firewall", self.datagrams_unreachable),
             ("datagram was refused by the kernel", self.datagrams_refused),
+            ("segmented send was refused and repeated one by one", self.sends_unsegmented),
             ("heartbeat was refused by the VXLAN device", self.heartbeats_refused),
             ("descriptor reported an error", self.read_errors),
         ]
@@ -52,5 +55,6 @@ impl Counters {
         self.datagrams_no_room += outcome.full;
         self.datagrams_unreachable += outcome.unreachable;
         self.datagrams_refused += outcome.refused;
+        self.sends_unsegmented += outcome.unsegmented;
     }
 }

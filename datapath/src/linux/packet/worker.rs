@@ -86,7 +86,7 @@ impl Worker {
             events_wait: false,
             next_maintenance: clock.now(),
             frames: FrameBatch::new(BATCH_FRAMES, frame_bytes),
-            datagrams: DatagramBatch::new(udp::MAX_BATCH, DATAGRAM_BYTES_MIN.max(frame_bytes + DATAGRAM_SLACK_BYTES)),
+            datagrams: DatagramBatch::new(BATCH_TRAINS, TRAIN_SLOT_BYTES),
             heartbeat: vec![0; frame_bytes].into(),
             out: Outbox::new(),
             receiver: udp::Receiver::default(),
@@ -253,10 +253,10 @@ impl Worker {
     fn take_datagrams(&mut self) {
         self.datagrams.clear();
         let result = self.receiver.receive(&self.devices.udp, self.datagrams.rooms());
-        for datagram in self.receiver.datagrams() {
-            self.counters.datagrams_in += 1;
-            self.counters.datagram_bytes_in += datagram.length as u64;
-            self.datagrams.push(datagram.length, datagram.length, datagram.source);
+        for udp::Arrival { length, segment_bytes, source } in self.receiver.arrivals() {
+            self.counters.datagrams_in += length.div_ceil(segment_bytes.max(1)).max(1) as u64;
+            self.counters.datagram_bytes_in += length as u64;
+            self.datagrams.push(length, segment_bytes, source);
         }
         let now = self.clock.now();
         match result {
@@ -297,9 +297,8 @@ impl Worker {
         if self.out.is_empty() {
             return;
         }
-        let datagrams =
-            self.out.trains().flat_map(|train| train.datagrams().map(move |bytes| (train.destination, bytes)));
-        let outcome = self.sender.send(&self.devices.udp, datagrams);
+        let refused = |destination, refusal| self.engine.handle_refusal(destination, refusal, now);
+        let outcome = self.sender.send(&self.devices.udp, self.out.trains(), refused);
         self.counters.note_sent(outcome);
         if outcome.full + outcome.refused > 0 {
             self.complaints.udp_write.log(&"see the counters of dropped datagrams", now);
@@ -347,10 +346,10 @@ const BATCH_FRAMES: usize = 64;
 const BATCH_HEARTBEATS: usize = 64;
 /// Beyond the MTU: the Ethernet header, VLAN tags, and one octet to tell a frame that was cut short.
 const FRAME_SLACK_BYTES: usize = 64;
-/// Beyond a frame: what sleeve and a relay's envelope add.
-const DATAGRAM_SLACK_BYTES: usize = 256;
-/// A peer with jumbo frames may send more than our own MTU asks for.
-const DATAGRAM_BYTES_MIN: usize = 9_216;
+/// Datagrams, or trains of them, received before anything else gets its turn.
+const BATCH_TRAINS: usize = 32;
+/// The most that the kernel hands over as one train, or one datagram.
+const TRAIN_SLOT_BYTES: usize = 65_536;
 /// How often to look for devices that were replaced.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// How soon to offer events again to a control task that had no room for them.

@@ -1,4 +1,4 @@
-//! Many datagrams in one call.
+//! Many datagrams in one call, and many equal ones of one source as one message of it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,23 +12,36 @@ use super::{MAX_BATCH, UdpSocket};
 #[derive(Debug)]
 pub struct Receiver {
     sources: Vec<Storage>,
+    controls: Vec<GroControl>,
     slots: Vec<libc::iovec>,
     headers: Vec<libc::mmsghdr>,
     received: usize,
 }
 
-/// Where one datagram of the last [`Receiver::receive`] lies.
+/// What arrived in one slot of the last [`Receiver::receive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Datagram {
-    /// Zero for one that was longer than its slot.
+pub struct Arrival {
+    /// Zero for what was longer than its slot.
     pub length: usize,
+    /// Every datagram in the slot has this size but the last, which may be shorter; `length` if there is but one.
+    pub segment_bytes: usize,
     pub source: SocketAddr,
+}
+
+/// Where the kernel says how long each datagram was before it put them together (`UDP_GRO`, Linux 5.0).
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct GroControl {
+    header: libc::cmsghdr,
+    segment_bytes: libc::c_int,
 }
 
 impl Default for Receiver {
     fn default() -> Self {
+        let empty = libc::cmsghdr { cmsg_len: 0, cmsg_level: 0, cmsg_type: 0 };
         Self {
             sources: vec![Storage::zeroed(); MAX_BATCH],
+            controls: vec![GroControl { header: empty, segment_bytes: 0 }; MAX_BATCH],
             slots: Vec::with_capacity(MAX_BATCH),
             headers: Vec::with_capacity(MAX_BATCH),
             received: 0,
@@ -37,8 +50,8 @@ impl Default for Receiver {
 }
 
 impl Receiver {
-    /// Receives at most one datagram into each of the first [`MAX_BATCH`] `slots`, in their order; see
-    /// [`Self::datagrams`]. Returns how many arrived, zero when none waits.
+    /// Receives at most one datagram, or one run of equal ones, into each of the first [`MAX_BATCH`] `slots`, in their
+    /// order; see [`Self::arrivals`]. Returns how many slots were used, zero when nothing waits.
     ///
     /// # Errors
     /// As `recvmmsg(2)`. An error reported by the network for an earlier send may surface here and ends nothing.
@@ -46,8 +59,9 @@ impl Receiver {
         self.received = 0;
         self.point_at(slots);
         let count = self.headers.len() as libc::c_uint;
-        // SAFETY: every header points at one live element of `sources` and of `slots`, neither of which moves before
-        // the call returns; the memory of the slots is borrowed mutably for `'a`, which outlives this function.
+        // SAFETY: every header points at one live element of `sources`, of `controls` and of `slots`, none of which
+        // moves before the call returns; the memory of the slots is borrowed mutably for `'a`, which outlives this
+        // function.
         let received = unsafe {
             libc::recvmmsg(
                 socket.socket.as_raw_fd(),
@@ -66,11 +80,13 @@ impl Receiver {
     }
 
     /// What the last [`Self::receive`] put into the slots, in their order.
-    pub fn datagrams(&self) -> impl Iterator<Item = Datagram> {
-        self.headers.iter().zip(&self.sources).take(self.received).map(|(header, source)| {
+    pub fn arrivals(&self) -> impl Iterator<Item = Arrival> {
+        let parts = self.headers.iter().zip(&self.sources).zip(&self.controls);
+        parts.take(self.received).map(|((header, source), control)| {
             let is_whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
             let length = if is_whole { header.msg_len as usize } else { 0 };
-            Datagram { length, source: source.load() }
+            let segment_bytes = control.segment_bytes(header.msg_hdr.msg_controllen).unwrap_or(length);
+            Arrival { length, segment_bytes, source: source.load() }
         })
     }
 
@@ -80,18 +96,28 @@ impl Receiver {
             slots.take(MAX_BATCH).map(|slot| libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() }),
         );
         self.headers.clear();
-        let parts = self.slots.iter_mut().zip(&mut self.sources);
-        self.headers.extend(parts.map(|(slot, source)| libc::mmsghdr {
+        let parts = self.slots.iter_mut().zip(&mut self.sources).zip(&mut self.controls);
+        self.headers.extend(parts.map(|((slot, source), control)| libc::mmsghdr {
             msg_hdr: libc::msghdr {
                 msg_name: ptr::from_mut(source).cast(),
                 msg_namelen: size_of::<Storage>() as libc::socklen_t,
                 msg_iov: slot,
                 msg_iovlen: 1,
-                msg_control: ptr::null_mut(),
-                msg_controllen: 0,
+                msg_control: ptr::from_mut(control).cast(),
+                msg_controllen: size_of::<GroControl>(),
                 msg_flags: 0,
             },
             msg_len: 0,
         }));
+    }
+}
+
+impl GroControl {
+    /// The size that the kernel wrote, if it wrote `written` bytes of control messages.
+    fn segment_bytes(&self, written: usize) -> Option<usize> {
+        let whole = size_of::<libc::cmsghdr>() + size_of::<libc::c_int>();
+        let is_ours = self.header.cmsg_level == libc::SOL_UDP && self.header.cmsg_type == libc::UDP_GRO;
+        let size = usize::try_from(self.segment_bytes).ok().filter(|size| *size > 0);
+        size.filter(|_| is_ours && written >= whole)
     }
 }
