@@ -20,6 +20,7 @@ pub mod card;
 pub mod connection;
 pub mod connector;
 pub mod degree;
+pub mod dns;
 pub mod identity;
 pub mod members;
 pub mod name;

@@ -71,6 +71,9 @@ pub struct Member {
     pub departed: Option<u64>,
     /// Where its sleeve was last heard.
     pub address: Option<SocketAddr>,
+    /// Whether its names are answered: from when it became reachable until it left or was unreachable for
+    /// [`dns::HOLD`](crate::dns::HOLD). Outlasts our own restart, so that we do not answer for who was dead before.
+    pub answering: bool,
 }
 
 /// All members but ourselves.
@@ -131,7 +134,7 @@ impl Members {
             }
             None => {
                 if self.members.len() < OWNERS_MAX {
-                    self.insert(card, record, Reach::Heard { since: now }, None);
+                    self.insert(card, record, Reach::Heard { since: now });
                 }
                 None
             }
@@ -139,16 +142,26 @@ impl Members {
     }
 
     /// A member as it was persisted: unreachable as of now.
-    pub fn restore(&mut self, card: &Arc<Card>, record: &Record, address: Option<SocketAddr>, now: Instant) {
+    pub fn restore(
+        &mut self,
+        card: &Arc<Card>,
+        record: &Record,
+        address: Option<SocketAddr>,
+        answering: bool,
+        now: Instant,
+    ) {
         if self.members.len() < OWNERS_MAX && !self.members.contains_key(&card.key) {
-            self.insert(card, record, Reach::Unreachable { since: now }, address);
+            let member = self.insert(card, record, Reach::Unreachable { since: now });
+            (member.address, member.answering) = (address, answering);
         }
     }
 
-    fn insert(&mut self, card: &Arc<Card>, record: &Record, reach: Reach, address: Option<SocketAddr>) {
+    fn insert(&mut self, card: &Arc<Card>, record: &Record, reach: Reach) -> &mut Member {
         let (card, record) = (Arc::clone(card), record.clone());
         self.unreachable += 1;
-        self.members.insert(card.key, Member { card, record, reach, departed: None, address });
+        let (key, departed, address) = (card.key, None, None);
+        let member = Member { card, record, reach, departed, address, answering: false };
+        self.members.entry(key).insert_entry(member).into_mut()
     }
 
     /// Returns the other reachable member of the same name, if there is one.
@@ -157,6 +170,7 @@ impl Members {
         if !member.reach.is_reachable() {
             self.unreachable -= usize::from(!matches!(member.reach, Reach::Lost { .. }));
             member.reach = Reach::Reachable { since: now };
+            member.answering = true;
             self.changed.insert(*key);
         }
         let name = member.card.name;
@@ -170,6 +184,15 @@ impl Members {
             self.unreachable += 1;
             let name = member.card.name;
             self.release_name(name, key);
+        }
+    }
+
+    /// Its names are not answered any more.
+    pub fn fall_silent(&mut self, key: &PeerKey) {
+        if let Some(member) = self.members.get_mut(key)
+            && std::mem::take(&mut member.answering)
+        {
+            self.changed.insert(*key);
         }
     }
 

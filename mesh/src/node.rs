@@ -9,6 +9,7 @@
 //!                 └──────────────────────────────────────────────────────────────────┘
 //!   node/connecting.rs  a connection opens, is accepted or refused, ends
 //!   node/gossip.rs      messages; a set is accepted; reachability follows
+//!   node/answering.rs   whose names are answered
 //!   node/naming.rs      two keys with one name, two daemons with one key
 //!   node/upkeep.rs      everything that time does
 //! ```
@@ -19,6 +20,7 @@
 //! - between two peers there is at most one live connection once both ends have seen all of theirs;
 //! - outputs are in order: what must be durable comes before the message that relies on it.
 
+mod answering;
 mod claims;
 mod connecting;
 mod gossip;
@@ -41,11 +43,12 @@ use rand_core::{RngCore, SeedableRng};
 use crate::card::{Card, CardError, SignedCard, Subnet};
 use crate::connector::{Connector, DialError, DialId, Discovery, Earlier, Target, TooManyTargets};
 use crate::degree::Degree;
+use crate::dns::Zone;
 use crate::identity::{Hash, Identity, PeerKey};
 use crate::members::Members;
 use crate::name::{MacAddr, MeshId, PeerName};
 use crate::pace::Pace;
-use crate::store::{Content, Endpoint, EndpointId, Exchange, SET_RECORDS_MAX, Session, Set, Store};
+use crate::store::{Content, Endpoint, EndpointId, Exchange, HostName, SET_RECORDS_MAX, Session, Set, Store};
 use crate::time::{Instant, UnixTime};
 use crate::topology::Topology;
 use crate::verifier::Verifier;
@@ -63,7 +66,9 @@ use self::own::{Own, OwnError};
 use self::upkeep::Timers;
 
 /// How many endpoints one peer publishes: a set's records, less room for its edges.
-const ENDPOINTS_MAX: usize = SET_RECORDS_MAX - 1_000;
+const ENDPOINTS_MAX: usize = SET_RECORDS_MAX - HOST_NAMES_MAX - 1_000;
+/// How many names are given by hand on one host.
+pub const HOST_NAMES_MAX: usize = 20_000;
 
 /// What the operator chose, and what the host is.
 #[derive(Clone, Debug)]
@@ -120,6 +125,8 @@ pub enum EndpointsError {
     OverLimit { container: String },
     #[error("{0} endpoints are more than the {ENDPOINTS_MAX} that one peer may have")]
     TooMany(usize),
+    #[error("{0} names are more than the {HOST_NAMES_MAX} that one peer may give by hand")]
+    TooManyNames(usize),
 }
 
 /// Whether we take part in the mesh.
@@ -153,6 +160,11 @@ pub struct Node {
     claims_pace: Pace,
     /// Computed when asked for, forgotten when an edge changes.
     relays: OnceCell<Arc<Relays>>,
+    zone: Zone,
+    /// When which unreachable peer's names cease to be answered; each peer at most once.
+    lapses: BTreeSet<(Instant, PeerKey)>,
+    /// A change of the names was told and the names not asked for since.
+    names_told: bool,
     /// A change of the view was told and the view not asked for since.
     view_told: Cell<bool>,
     timers: Timers,
@@ -204,6 +216,9 @@ impl Node {
             claims: Arc::default(),
             claims_pace: Pace::default(),
             relays: OnceCell::new(),
+            zone: Zone::default(),
+            lapses: BTreeSet::new(),
+            names_told: false,
             view_told: Cell::new(false),
             timers: Timers::new(&mut rng, now),
             now,
@@ -232,10 +247,14 @@ impl Node {
             if card.key == self.key() {
                 continue;
             }
-            self.members.restore(&card, &member.card, member.address, now);
+            self.members.restore(&card, &member.card, member.address, member.answering, now);
             if let Some(set) = member.set {
                 self.note_endpoints(&set, now);
                 self.store.insert(set, None);
+            }
+            if member.answering {
+                self.start_answering(&card.key);
+                self.schedule_lapse(&card.key, now);
             }
         }
     }
@@ -293,6 +312,23 @@ impl Node {
         self.lamport = self.lamport.max(latest.unwrap_or_default());
         self.own.set_endpoints(endpoints, now);
         self.request_claims(now);
+        self.finish(now);
+        Ok(())
+    }
+
+    /// Replaces the names that were given by hand on this host.
+    ///
+    /// # Errors
+    /// When one has a text over its limit, or they are too many; nothing is changed then.
+    pub fn set_host_names(&mut self, host_names: Vec<HostName>, now: Instant) -> Result<(), EndpointsError> {
+        if host_names.len() > HOST_NAMES_MAX {
+            return Err(EndpointsError::TooManyNames(host_names.len()));
+        }
+        if let Some(host_name) = host_names.iter().find(|host_name| !host_name.is_within_limits()) {
+            return Err(EndpointsError::OverLimit { container: host_name.container.clone() });
+        }
+        let host_names = host_names.into_iter().map(|host_name| (host_name.id(), host_name)).collect();
+        self.own.set_host_names(host_names, now);
         self.finish(now);
         Ok(())
     }

@@ -28,7 +28,7 @@ pub use self::exchange::{Exchange, Received};
 pub use self::parcel::{CardRecord, Delta, PART_BYTES_MAX, PARTS_MAX, Part, Tag};
 pub use self::record::{
     CONTAINER_MAX_BYTES, Content, Direction, ENDPOINT_ADDRESSES_MAX, ENDPOINT_NAME_MAX_BYTES, ENDPOINT_NAMES_MAX, Edge,
-    Endpoint, EndpointId, Record, RecordKey, Session,
+    Endpoint, EndpointId, HostName, HostNameId, Record, RecordKey, Session,
 };
 pub use self::set::{Changes, Draft, SET_BYTES_MAX, SET_RECORDS_MAX, Set, SetError, Version};
 

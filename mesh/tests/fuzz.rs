@@ -42,7 +42,7 @@ fn samples(target: &str) -> Vec<Vec<u8>> {
         "card" => vec![postcard::to_stdvec(&config.card).expect("a card encodes")],
         "member" => {
             let card = Record::new(Content::Card(config.card.clone()));
-            vec![StoredMember::new(config.identity.key(), card, None, None).encode()]
+            vec![StoredMember::new(config.identity.key(), card, None, None, true).encode()]
         }
         "dialler" | "listener" => {
             let mut other = Connection::new(Role::Dialler, config, [3; 32], Instant::ZERO);

@@ -286,6 +286,7 @@ impl Control {
                 self.refresh_card();
                 self.weaving.touch(self.clock.now());
             }
+            Event::NamesChanged => {}
             Event::PeerUp(peer) => info!(%peer, name = %self.label(&peer), "peer is reachable"),
             Event::PeerDown(peer) => info!(%peer, name = %self.label(&peer), "peer is unreachable"),
             Event::Renamed(name) => warn!(%name, "another peer has our name; this is ours from here on"),

@@ -7,6 +7,7 @@ use super::claims::{Tally, Weight};
 use super::links::Phase;
 use super::{CloseReason, Event, Node, Presence, Standing, Warning};
 use crate::connector::ConnectionId;
+use crate::dns::is_naming;
 use crate::identity::PeerKey;
 use crate::store::{Content, Received, RecordKey, Set, Tag, Version};
 use crate::time::Instant;
@@ -125,6 +126,7 @@ impl Node {
         }
         let peers = delta.as_ref().map(|delta| delta.peers());
         let touches_endpoints = delta.as_ref().is_none_or(|delta| delta.touches_endpoints());
+        let touches_names = delta.as_ref().is_none_or(|delta| delta.touches(is_naming));
         let was_known = self.store.get(&owner).is_some();
         if !self.store.insert(Arc::clone(&set), delta) {
             return;
@@ -138,6 +140,7 @@ impl Node {
             self.note_endpoints(&set, now);
         }
         self.relays.take();
+        self.follow_names(&set, touches_names);
         self.topology.update(set, peers.as_deref());
         self.follow_topology(now);
         if self.store.is_listed(&owner) {
@@ -164,6 +167,7 @@ impl Node {
             Ok(Some(set)) => {
                 let owner = set.owner();
                 self.store.insert(Arc::clone(&set), None);
+                self.zone.put(&set);
                 self.relays.take();
                 self.topology.update(set, None);
                 self.exchange.announce(&owner, None, &self.store, now);
@@ -182,12 +186,16 @@ impl Node {
                     self.store.list(&peer);
                     let collision = self.members.set_reachable(&peer, now);
                     self.resolve_names(&peer, collision, now);
+                    self.start_answering(&peer);
                     self.exchange.announce(&peer, None, &self.store, now);
                     self.event(Event::PeerUp(peer));
                 }
                 Change::Down(peer) => {
                     self.store.unlist(&peer);
                     self.members.set_unreachable(&peer, now);
+                    if self.members.get(&peer).is_some_and(|member| member.answering) {
+                        self.schedule_lapse(&peer, now);
+                    }
                     self.event(Event::PeerDown(peer));
                 }
             }
@@ -287,6 +295,7 @@ impl Node {
         if self.has_endpoints(owner) {
             self.request_claims(now);
         }
+        self.stop_answering(owner);
         self.topology.remove(owner);
         self.store.remove(owner);
     }
@@ -297,17 +306,20 @@ impl crate::store::Delta {
     fn peers(&self) -> Vec<PeerKey> {
         let put = self.put.iter().filter_map(|record| match record.content() {
             Content::Edge(edge) => Some(edge.peer),
-            Content::Card(_) | Content::Endpoint(..) => None,
+            Content::Card(_) | Content::Endpoint(..) | Content::HostName(..) => None,
         });
         let removed = self.removed.iter().filter_map(|key| match key {
             RecordKey::Edge(peer) => Some(*peer),
-            RecordKey::Card | RecordKey::Endpoint(_) => None,
+            RecordKey::Card | RecordKey::Endpoint(_) | RecordKey::HostName(_) => None,
         });
         put.chain(removed).collect()
     }
 
     fn touches_endpoints(&self) -> bool {
-        self.put.iter().any(|record| matches!(record.content(), Content::Endpoint(..)))
-            || self.removed.iter().any(|key| matches!(key, RecordKey::Endpoint(_)))
+        self.touches(|key| matches!(key, RecordKey::Endpoint(_)))
+    }
+
+    fn touches(&self, is_sought: impl Fn(&RecordKey) -> bool) -> bool {
+        self.put.iter().any(|record| is_sought(&record.key())) || self.removed.iter().any(is_sought)
     }
 }

@@ -30,6 +30,8 @@ pub enum Output {
 pub enum Event {
     /// [`Node::view`](super::Node::view) has changed; told once until it is asked for again.
     ViewChanged,
+    /// [`Node::names`](super::Node::names) has changed; told once until it is asked for again.
+    NamesChanged,
     PeerUp(PeerKey),
     PeerDown(PeerKey),
     /// Our name belongs to a peer with a lower key; this is ours from here on.

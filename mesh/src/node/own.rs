@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   connected, session ──► edges     ┐ dirty ── the first at once, then at most every 500 ms / 50 ms ──► next version
-//!   set_endpoints      ──► endpoints ┘
+//!   set_endpoints      ──► endpoints ┤
+//!   set_host_names     ──► names     ┘
 //! ```
 //!
 //! Invariants:
 //! - versions of our own set only grow, also past versions that others remember of an earlier life;
-//! - a published set has our present card, edges and endpoints, all of them.
+//! - a published set has our present card, edges, endpoints and host names, all of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,9 @@ use crate::card::{Card, CardError, SignedCard};
 use crate::identity::{Identity, PeerKey};
 use crate::name::PeerName;
 use crate::pace::Pace;
-use crate::store::{Content, Draft, Edge, Endpoint, EndpointId, Record, RecordKey, Set, SetError, Version};
+use crate::store::{
+    Content, Draft, Edge, Endpoint, EndpointId, HostName, HostNameId, Record, RecordKey, Set, SetError, Version,
+};
 use crate::time::Instant;
 use crate::verifier::Verifier;
 
@@ -39,6 +42,7 @@ pub(super) struct Own {
     card_record: Record,
     edges: BTreeMap<PeerKey, Edge>,
     endpoints: BTreeMap<EndpointId, Endpoint>,
+    host_names: BTreeMap<HostNameId, HostName>,
     set: Arc<Set>,
     incarnation_max: u64,
     edges_pace: Pace,
@@ -70,6 +74,7 @@ impl Own {
             card_record,
             edges: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            host_names: BTreeMap::new(),
             set,
             edges_pace: Pace::default(),
             endpoints_pace: Pace::default(),
@@ -121,6 +126,13 @@ impl Own {
         }
     }
 
+    pub(super) fn set_host_names(&mut self, host_names: BTreeMap<HostNameId, HostName>, now: Instant) {
+        if self.host_names != host_names {
+            self.host_names = host_names;
+            self.endpoints_pace.request(ENDPOINTS_INTERVAL, now);
+        }
+    }
+
     /// Takes another name or incarnation; published with the next version, which is due at once.
     pub(super) fn set_card(&mut self, name: PeerName, incarnation: u64, now: Instant) -> Result<(), CardError> {
         self.card.name = name;
@@ -159,6 +171,7 @@ impl Own {
             RecordKey::Card => false,
             RecordKey::Edge(peer) => !self.edges.contains_key(peer),
             RecordKey::Endpoint(id) => !self.endpoints.contains_key(id),
+            RecordKey::HostName(id) => !self.host_names.contains_key(id),
         };
         let gone: Vec<RecordKey> = self.set.records().map(Record::key).filter(is_gone).collect();
         let mut changed = self.changed_records();
@@ -181,7 +194,10 @@ impl Own {
             Some(Content::Endpoint(_, published)) if published == endpoint => None,
             _ => Some(Content::Endpoint(*id, endpoint.clone())),
         });
-        edges.chain(endpoints).map(Record::new).collect()
+        // An id is made of what is said: under the same one nothing else can have been published.
+        let host_names = self.host_names.iter().filter(|(id, _)| published(RecordKey::HostName(**id)).is_none());
+        let host_names = host_names.map(|(id, host_name)| Content::HostName(*id, host_name.clone()));
+        edges.chain(endpoints).chain(host_names).map(Record::new).collect()
     }
 }
 

@@ -30,6 +30,8 @@ pub struct StoredMember {
     pub(super) card: Record,
     pub(super) set: Option<Arc<Set>>,
     pub(super) address: Option<SocketAddr>,
+    /// Whether its names were answered.
+    pub(super) answering: bool,
 }
 
 /// What was persisted, read back; empty at the first start.
@@ -47,6 +49,7 @@ struct Image {
     /// The set without its card; empty when nothing of it is to be kept.
     parts: Vec<Arc<Part>>,
     address: Option<SocketAddr>,
+    answering: bool,
 }
 
 /// Bytes that are no stored member.
@@ -60,14 +63,20 @@ pub enum RestoreError {
 
 impl StoredMember {
     /// `set` belongs to `card`, or is absent.
-    pub const fn new(key: PeerKey, card: Record, set: Option<Arc<Set>>, address: Option<SocketAddr>) -> Self {
-        Self { key, card, set, address }
+    pub const fn new(
+        key: PeerKey,
+        card: Record,
+        set: Option<Arc<Set>>,
+        address: Option<SocketAddr>,
+        answering: bool,
+    ) -> Self {
+        Self { key, card, set, address, answering }
     }
 
     pub fn encode(&self) -> Vec<u8> {
         let parts = self.set.as_ref().map(|set| Part::split(set, CardRecord::Omit)).unwrap_or_default();
         let parts = parts.into_iter().map(Arc::new).collect();
-        let image = Image { card: self.card.clone(), parts, address: self.address };
+        let image = Image { card: self.card.clone(), parts, address: self.address, answering: self.answering };
         // Encoding into memory cannot fail: no type here refuses to be serialised.
         postcard::to_stdvec(&image).unwrap_or_default()
     }
@@ -85,7 +94,7 @@ impl StoredMember {
         if set.as_ref().is_some_and(|set| set.owner() != card.key || set.get(&RecordKey::Card) != Some(&image.card)) {
             return Err(RestoreError::Malformed);
         }
-        Ok(Self { key: card.key, card: image.card, set, address: image.address })
+        Ok(Self { key: card.key, card: image.card, set, address: image.address, answering: image.answering })
     }
 }
 
@@ -100,17 +109,17 @@ mod tests {
         let set = owner.set(3, (0..300).map(|id| endpoint(id, 8)));
         let address = Some(([192, 0, 2, 1], 6783).into());
 
-        let stored = StoredMember::new(owner.key(), owner.card_record(), Some(Arc::clone(&set)), address);
+        let stored = StoredMember::new(owner.key(), owner.card_record(), Some(Arc::clone(&set)), address, true);
         let again = StoredMember::decode(&stored.encode(), &mut verifier()).unwrap();
 
-        assert_eq!((again.key, again.address), (owner.key(), address));
+        assert_eq!((again.key, again.address, again.answering), (owner.key(), address, true));
         assert_eq!(again.set.unwrap().root(), set.root());
     }
 
     #[test]
     fn a_member_without_a_set_keeps_its_identity() {
         let owner = Owner::new(1);
-        let stored = StoredMember::new(owner.key(), owner.card_record(), None, None);
+        let stored = StoredMember::new(owner.key(), owner.card_record(), None, None, false);
 
         let again = StoredMember::decode(&stored.encode(), &mut verifier()).unwrap();
 
@@ -121,7 +130,7 @@ mod tests {
     fn damaged_bytes_are_an_error_and_nothing_is_believed() {
         let owner = Owner::new(1);
         let set = owner.set(3, [endpoint(1, 1)]);
-        let bytes = StoredMember::new(owner.key(), owner.card_record(), Some(set), None).encode();
+        let bytes = StoredMember::new(owner.key(), owner.card_record(), Some(set), None, true).encode();
 
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();

@@ -6,12 +6,20 @@ use crate::identity::Scheme;
 use crate::store::fixtures::Owner;
 use crate::wire::Refusal;
 
+mod answering;
+
 const START: Instant = Instant::from_micros(1_000_000);
 
 fn node_with(number: u8, wall: u64, change: impl FnOnce(&mut Config)) -> Node {
     let identity = Identity::from_secret_bytes(Scheme::Simulated, &[number; 64]);
-    let card = Owner::new(number).card;
-    let mut config = Config {
+    let mut config = config_of(&Owner::new(number));
+    change(&mut config);
+    Node::new(config, identity, Restored::default(), number.into(), START, UnixTime(wall)).unwrap()
+}
+
+fn config_of(owner: &Owner) -> Config {
+    let card = owner.card.clone();
+    Config {
         mesh: card.mesh,
         discovery: Discovery::On,
         connection_limit: 0,
@@ -24,9 +32,7 @@ fn node_with(number: u8, wall: u64, change: impl FnOnce(&mut Config)) -> Node {
         trusted_subnets: Vec::new(),
         instance_id: String::new(),
         machine: card.machine,
-    };
-    change(&mut config);
-    Node::new(config, identity, Restored::default(), number.into(), START, UnixTime(wall)).unwrap()
+    }
 }
 
 fn node(number: u8) -> Node {
@@ -146,20 +152,7 @@ fn the_incarnation_is_persisted_before_anything_else() {
 fn an_incarnation_grows_although_the_clock_went_back() {
     let owner = Owner::new(1);
     let restored = Restored { incarnation: 9_000, members: Vec::new() };
-    let config = Config {
-        mesh: owner.card.mesh,
-        discovery: Discovery::On,
-        connection_limit: 0,
-        listen_port: 6783,
-        targets: Vec::new(),
-        name: owner.card.name,
-        nickname: String::new(),
-        bridge_mac: owner.card.bridge_mac,
-        addresses: Vec::new(),
-        trusted_subnets: Vec::new(),
-        instance_id: String::new(),
-        machine: [0; 32],
-    };
+    let config = config_of(&owner);
 
     let node = Node::new(config, owner.identity, restored, 1, START, UnixTime(5)).unwrap();
 

@@ -75,6 +75,7 @@ impl Node {
             self.degree.poll_timeout(),
             self.connector.poll_timeout(),
             self.claims_pace.due(),
+            self.lapses.first().map(|(at, _)| *at),
         ];
         let optional = timers.into_iter().chain(machines).flatten().min();
         Some(optional.unwrap_or(self.timers.probe).min(self.timers.probe).min(self.timers.compare))
@@ -113,6 +114,8 @@ impl Node {
         self.publish(now);
         self.follow_topology(now);
         self.update_claims(now);
+        self.end_lapses(now);
+        self.tell_names();
         self.exchange.handle_timeout(&self.store, &self.members, now);
         if self.topology.is_stale() {
             self.timers.settle.get_or_insert(now + SETTLE_DELAY);
@@ -177,7 +180,7 @@ impl Node {
             let Some(member) = self.members.get(&key) else { continue };
             let is_current = |set: &&Arc<Set>| set.get(&RecordKey::Card) == Some(&member.record);
             let set = self.store.get(&key).filter(is_current).cloned();
-            let stored = StoredMember::new(key, member.record.clone(), set, member.address);
+            let stored = StoredMember::new(key, member.record.clone(), set, member.address, member.answering);
             self.outputs.push_back(Output::Persist(Persist::Member(stored)));
         }
     }

@@ -130,7 +130,7 @@ impl World {
                 self.trace.note(self.now, host, host, format!("{event:?}"));
                 self.restart_as_new(host);
             }
-            node::Event::PeerUp(_) | node::Event::PeerDown(_) => {}
+            node::Event::PeerUp(_) | node::Event::PeerDown(_) | node::Event::NamesChanged => {}
             node::Event::Renamed(_) | node::Event::Warning(_) => {
                 self.trace.note(self.now, host, host, format!("{event:?}"));
             }

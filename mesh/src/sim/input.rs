@@ -80,7 +80,7 @@ fn drain(node: &mut Node) -> Vec<String> {
 /// is left out: it is told again only when somebody looked, and looking is no input.
 pub(super) fn describe(output: &Output) -> Option<String> {
     Some(match output {
-        Output::Event(Event::ViewChanged) => return None,
+        Output::Event(Event::ViewChanged | Event::NamesChanged) => return None,
         Output::Send { connection, message } => format!("send {connection} {:?}", message.encode()),
         Output::Persist(Persist::Member(member)) => format!("persist {:?}", member.encode()),
         Output::Persist(_) | Output::Dial(_) | Output::Close { .. } | Output::Event(_) => format!("{output:?}"),

@@ -4,12 +4,13 @@
 //!   Content::Card      who the owner is; exactly one in a set
 //!   Content::Edge      one live connection of the owner
 //!   Content::Endpoint  one container, or learnt station, on the owner's bridge
+//!   Content::HostName  one name for one address, given by hand
 //! ```
 //!
 //! A [`Record`] is immutable and shared: thousands of sets, their predecessors and the messages that carry them point
 //! to one allocation. Its hash and length are computed once, when it is made or decoded.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -67,12 +68,27 @@ pub struct Endpoint {
     pub attached: u64,
 }
 
+/// Names one host name among those of its owner; made of what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HostNameId(pub u64);
+
+/// A name that somebody gave an address by hand; it lasts until it is taken away or its container is gone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HostName {
+    /// As it was given.
+    pub name: String,
+    pub address: IpAddr,
+    /// The container that it goes with; another text for a name that belongs to none.
+    pub container: String,
+}
+
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
     Card(SignedCard),
     Edge(Edge),
     Endpoint(EndpointId, Endpoint),
+    HostName(HostNameId, HostName),
 }
 
 /// What a record is about; a set has one record for each key.
@@ -81,6 +97,7 @@ pub enum RecordKey {
     Card,
     Edge(PeerKey),
     Endpoint(EndpointId),
+    HostName(HostNameId),
 }
 
 impl RecordKey {
@@ -90,8 +107,8 @@ impl RecordKey {
         match self {
             Self::Card => 0,
             Self::Edge(peer) => peer.0[31],
-            Self::Endpoint(id) => {
-                let mixed = id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            Self::Endpoint(EndpointId(id)) | Self::HostName(HostNameId(id)) => {
+                let mixed = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 (mixed >> 56) as u8
             }
         }
@@ -127,6 +144,7 @@ impl Record {
             Content::Card(_) => RecordKey::Card,
             Content::Edge(edge) => RecordKey::Edge(edge.peer),
             Content::Endpoint(id, _) => RecordKey::Endpoint(*id),
+            Content::HostName(id, _) => RecordKey::HostName(*id),
         }
     }
 
@@ -144,7 +162,21 @@ impl Record {
             Content::Card(card) => card.encoded_bytes() <= CARD_MAX_BYTES,
             Content::Edge(_) => true,
             Content::Endpoint(_, endpoint) => endpoint.is_within_limits(),
+            Content::HostName(_, host_name) => host_name.is_within_limits(),
         }
+    }
+}
+
+impl HostName {
+    pub fn id(&self) -> HostNameId {
+        let address = self.address.to_string();
+        let hash = digest("weave-rs host name", &[self.name.as_bytes(), address.as_bytes(), self.container.as_bytes()]);
+        HostNameId(u64::from_le_bytes(std::array::from_fn(|index| hash[index])))
+    }
+
+    /// Whether both texts keep their limits.
+    pub const fn is_within_limits(&self) -> bool {
+        self.name.len() <= ENDPOINT_NAME_MAX_BYTES && self.container.len() <= CONTAINER_MAX_BYTES
     }
 }
 

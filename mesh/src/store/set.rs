@@ -124,28 +124,28 @@ impl Set {
     pub fn signed_card(&self) -> Option<&SignedCard> {
         match self.get(&RecordKey::Card)?.content() {
             Content::Card(card) => Some(card),
-            Content::Edge(_) | Content::Endpoint(..) => None,
+            Content::Edge(_) | Content::Endpoint(..) | Content::HostName(..) => None,
         }
     }
 
     pub fn edges(&self) -> impl Iterator<Item = &Edge> {
         self.records().filter_map(|record| match record.content() {
             Content::Edge(edge) => Some(edge),
-            Content::Card(_) | Content::Endpoint(..) => None,
+            Content::Card(_) | Content::Endpoint(..) | Content::HostName(..) => None,
         })
     }
 
     pub fn edge(&self, peer: &PeerKey) -> Option<&Edge> {
         match self.get(&RecordKey::Edge(*peer))?.content() {
             Content::Edge(edge) => Some(edge),
-            Content::Card(_) | Content::Endpoint(..) => None,
+            Content::Card(_) | Content::Endpoint(..) | Content::HostName(..) => None,
         }
     }
 
     pub fn endpoints(&self) -> impl Iterator<Item = (EndpointId, &Endpoint)> {
         self.records().filter_map(|record| match record.content() {
             Content::Endpoint(id, endpoint) => Some((*id, endpoint)),
-            Content::Card(_) | Content::Edge(_) => None,
+            Content::Card(_) | Content::Edge(_) | Content::HostName(..) => None,
         })
     }
 
@@ -317,7 +317,9 @@ impl Draft {
         let card = match (&self.card, record.content()) {
             (Some((known, card)), _) if known == record => Arc::clone(card),
             (_, Content::Card(signed)) => verifier.check(signed).map_err(|error| SetError::BadCard { owner, error })?,
-            (_, Content::Edge(_) | Content::Endpoint(..)) => return Err(SetError::NoCard { owner }),
+            (_, Content::Edge(_) | Content::Endpoint(..) | Content::HostName(..)) => {
+                return Err(SetError::NoCard { owner });
+            }
         };
         if card.key != owner || card.incarnation != version.incarnation {
             return Err(SetError::ForeignCard { owner, card: card.key });
