@@ -12,7 +12,9 @@ export CARGO_TERM_COLOR ?= auto
 BUILD_PACKAGES := gcc libc6-dev
 DEMO_PACKAGES := $(BUILD_PACKAGES) iproute2 nftables iptables iputils-ping procps
 TEST_PACKAGES := $(DEMO_PACKAGES) docker.io busybox-static
-BENCH_PACKAGES := $(DEMO_PACKAGES) iperf3
+BENCH_PACKAGES := $(DEMO_PACKAGES) iperf3 ethtool
+RIVAL_PACKAGES := $(BUILD_PACKAGES) tinc fastd wireguard-go wireguard-tools
+RIVAL_CRATES := boringtun-cli@0.7.1 vpncloud@2.3.0
 
 SEEDS ?= 32
 
@@ -50,11 +52,17 @@ check: ## what needs no root: format, lints, documents, and the tests without na
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 
 .PHONY: bench
-bench: ## throughput, latency and the thousand-peer simulation, with raw output
+bench: ## throughput, latency, cost, and the thousand-peer simulation, with raw output; beside it what `rivals` installed
 	@$(call install,$(BENCH_PACKAGES))
 	set -x
 	$(CARGO) build --locked --release -p weave-cli -p weave-bench
 	$(CARGO) run --locked --release -q -p weave-bench
+
+.PHONY: rivals
+rivals: ## what bench measures us against, where it is installed: user-space overlays from Debian and the crate registry
+	@$(call install,$(RIVAL_PACKAGES))
+	set -x
+	$(CARGO) install --locked --root target/rivals --target-dir target/rivals/target $(RIVAL_CRATES)
 
 .PHONY: soak
 soak: ## the long ones: fresh seeds for the simulator (SEEDS=n), fuzzing of every decoder where cargo-fuzz is installed

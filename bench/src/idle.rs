@@ -10,7 +10,7 @@ use weave_netns_tests::topology::Topology;
 use weave_netns_tests::weave::{Launch, Weave};
 
 use crate::process::{cpu_time, memory_kib};
-use crate::{control, progress};
+use crate::{PASSWORD, control, progress};
 
 const DAEMONS: usize = 4;
 const SETTLE: Duration = Duration::from_secs(15);
@@ -28,10 +28,9 @@ pub(crate) fn measure() -> Result<String> {
         WATCH.as_secs()
     )?;
     writeln!(text, "| mesh | CPU of a core, median | CPU, highest | RSS, highest |\n|---|---|---|---|")?;
-    for (name, launch) in [
-        ("no password: fast path", Launch::new()),
-        ("password: sleeve", Launch::new().password("correct horse battery staple")),
-    ] {
+    for (name, launch) in
+        [("no password: fast path", Launch::new()), ("password: sleeve", Launch::new().password(PASSWORD))]
+    {
         progress(&format!("watching daemons at rest, {name}"));
         writeln!(text, "{}", rest(name, &launch)?)?;
     }

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -49,6 +50,23 @@ impl Server {
         let received = sums.iter().find(|line| line.ends_with("receiver"));
         let megabits = received.and_then(|line| megabits(line)).with_context(|| format!("no result in {output}"))?;
         Ok(Flow { gigabits: megabits / 1e3, raw: sums.join("\n") })
+    }
+
+    /// Does `work` beside one stream of some Gbit/s that lasts for `time`.
+    pub(crate) fn beside<T>(
+        &self,
+        client: &Namespace,
+        gigabits: f64,
+        time: Duration,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let line = format!("{} -b {:.0}M", command(self.address, 1, time.as_secs() as u32), gigabits * 1e3);
+        thread::scope(|scope| {
+            let stream = scope.spawn(|| client.run(&line));
+            let done = work();
+            stream.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            done
+        })
     }
 }
 

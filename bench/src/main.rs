@@ -2,88 +2,60 @@
 //! `RESULTS.md` holds. How to repeat it: `README.md` beside this.
 //!
 //! ```text
-//!   weave-bench [paths] [start] [restart] [idle] [sim] [--ways veth,vxlan,fastdp,sleeve] [--rounds N] [--seconds N]
-//!               [--peers N]                                                      no part named: all of them
+//!   weave-bench [PART…] [OPTION…]            what there is: settings.rs; no part named: all of them
+//!      │
+//!      └─► machine.rs, then each part's section in turn; one that fails says so in its place, and the others go on
 //! ```
 
 #![forbid(unsafe_code)]
 
 use std::io::Write;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, ensure};
+
+use self::settings::Settings;
 
 mod contender;
 mod control;
+mod daemon;
+mod datagrams;
+mod ground;
 mod idle;
 mod iperf;
+mod limits;
 mod machine;
 mod paths;
 mod ping;
 mod process;
+mod programs;
 mod restart;
+mod sampling;
+mod settings;
 mod sim;
 mod start;
 mod statistics;
 
-/// What was asked for on the command line.
-#[derive(Debug)]
-struct Settings {
-    parts: Vec<String>,
-    ways: Vec<String>,
-    rounds: usize,
-    seconds: u32,
-    peers: u32,
-}
-
-const PARTS: [&str; 5] = ["paths", "start", "restart", "idle", "sim"];
+/// Of every mesh that has one.
+const PASSWORD: &str = "correct horse battery staple";
 
 fn main() -> Result<()> {
     let settings = Settings::parse(std::env::args().skip(1))?;
-    let mut report = machine::describe()?;
+    let mut failed = Vec::new();
+    print(&machine::describe()?)?;
     for part in &settings.parts {
-        let section = match part.as_str() {
-            "paths" => paths::measure(&settings.ways, settings.rounds, settings.seconds),
-            "start" => start::measure(),
-            "restart" => restart::measure(),
-            "idle" => idle::measure(),
-            _ => sim::measure(settings.peers),
-        };
-        report += &section.with_context(|| format!("measuring {part}"))?;
+        let section = part.measure(&settings).unwrap_or_else(|error| {
+            failed.push(part.name);
+            format!("\n## {}: failed\n\n```text\n{error:?}\n```\n", part.name)
+        });
+        print(&section)?;
     }
-    std::io::stdout().write_all(report.as_bytes())?;
+    ensure!(failed.is_empty(), "not measured: {failed:?}");
     Ok(())
 }
 
-impl Settings {
-    fn parse(mut words: impl Iterator<Item = String>) -> Result<Self> {
-        let mut settings = Self {
-            parts: Vec::new(),
-            ways: contender::WAYS.map(str::to_owned).into(),
-            rounds: 5,
-            seconds: 5,
-            peers: 1_000,
-        };
-        while let Some(word) = words.next() {
-            match word.as_str() {
-                "--ways" => {
-                    settings.ways = words.next().context("--ways LIST")?.split(',').map(str::to_owned).collect();
-                }
-                "--rounds" => settings.rounds = number(&word, &mut words)? as usize,
-                "--seconds" => settings.seconds = number(&word, &mut words)?,
-                "--peers" => settings.peers = number(&word, &mut words)?,
-                part if PARTS.contains(&part) => settings.parts.push(word),
-                _ => bail!("`{word}` is none of {PARTS:?}, --ways LIST, --rounds N, --seconds N, --peers N"),
-            }
-        }
-        if settings.parts.is_empty() {
-            settings.parts = PARTS.map(str::to_owned).into();
-        }
-        Ok(settings)
-    }
-}
-
-fn number(option: &str, words: &mut impl Iterator<Item = String>) -> Result<u32> {
-    words.next().and_then(|text| text.parse().ok()).with_context(|| format!("{option} takes a number"))
+fn print(section: &str) -> Result<()> {
+    std::io::stdout().write_all(section.as_bytes())?;
+    Ok(())
 }
 
 /// Says what goes on, since a run takes minutes.

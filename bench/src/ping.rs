@@ -22,7 +22,7 @@ fn milliseconds(line: &str) -> Option<f64> {
     line.split_once("time=")?.1.split_whitespace().next()?.parse().ok()
 }
 
-const SAMPLES: usize = 1_000;
+const SAMPLES: usize = 500;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use weave_netns_tests::probe::{UdpStreamProbe, throughout};
 use weave_netns_tests::scene::Scene;
 use weave_netns_tests::weave::Launch;
 
-use crate::progress;
+use crate::{PASSWORD, progress};
 
 /// How often for each carrier; each time with a mesh that never was before.
 const RUNS: usize = 5;
@@ -32,9 +32,7 @@ pub(crate) fn measure() -> Result<String> {
          killed and started at once. Process start: from the kill until it is ready.\n"
     )?;
     writeln!(text, "| carrier | lost | longest gap | process start | gap beyond it |\n|---|---|---|---|---|")?;
-    for (carrier, launch) in
-        [("fastdp", Launch::new()), ("sleeve", Launch::new().password("correct horse battery staple"))]
-    {
+    for (carrier, launch) in [("fastdp", Launch::new()), ("sleeve", Launch::new().password(PASSWORD))] {
         for run in 1..=RUNS {
             progress(&format!("killing a daemon on {carrier}, run {run} of {RUNS}"));
             let Restart { start, lost, longest_gap } = restart(carrier, &launch)?;

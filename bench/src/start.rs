@@ -11,7 +11,7 @@ use weave_netns_tests::weave::{Launch, Weave};
 
 use crate::control;
 use crate::process::memory_kib;
-use crate::progress;
+use crate::{PASSWORD, progress};
 
 const DAEMONS: usize = 30;
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -52,7 +52,7 @@ fn start() -> Result<Start> {
     let hosts = (0..DAEMONS).map(|_| net.host()).collect::<Result<Vec<_>>>()?;
     let mut daemons = Vec::new();
     for (number, host) in hosts.iter().enumerate() {
-        let launch = Launch::new().password("correct horse battery staple");
+        let launch = Launch::new().password(PASSWORD);
         daemons.push(Weave::prepare(host, if number == 0 { launch } else { launch.peer(&hosts[0]) })?);
     }
     let bytes_before = net.bytes_on_the_wire()?;
