@@ -111,7 +111,7 @@ fn datagram(bytes: &[u8]) {
 fn member(bytes: &[u8]) {
     let Some((kind, payload)) = bytes.split_first().filter(|_| bytes.len() < 60_000) else { return };
     with_pair(|pair| {
-        let kind = [Payload::Frame, Payload::Envelope, Payload::Probe, Payload::Answer][usize::from(kind % 4)];
+        let kind = PAYLOADS[usize::from(*kind) % PAYLOADS.len()];
         let mut packet = vec![0; OVERHEAD_BYTES + payload.len()];
         packet[16..16 + payload.len()].copy_from_slice(payload);
         pair.session.seal(kind, &mut packet);
@@ -119,6 +119,9 @@ fn member(bytes: &[u8]) {
         assert!(kind != Payload::Probe || payload.len() != 8 || !pair.out.is_empty(), "a probe is answered");
     });
 }
+
+const PAYLOADS: [Payload; 6] =
+    [Payload::Frame, Payload::Envelope, Payload::Probe, Payload::Answer, Payload::SizeProbe, Payload::SizeAnswer];
 
 /// A peer's keys and card.
 pub(crate) struct Host {

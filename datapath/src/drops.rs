@@ -29,6 +29,7 @@ reasons! {
     QueueFull => "queue of frames waiting for a session was full",
     WaitedTooLong => "frame waited too long for a session",
     TooLong => "frame is longer than a packet can carry",
+    LongerThanOurs => "size probe is longer than this host's own frames",
     OutboxFull => "more was to be sent at once than buffers hold",
     NoWay => "no direct address and no relay leads to the peer",
     Exhausted => "session is past its last packet or its last second",

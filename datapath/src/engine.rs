@@ -5,6 +5,7 @@
 //!   handle_datagrams ► inbound.rs   which session? open ─┬► deliver to the TAP ────────────────────────► Outbox
 //!                                                        ├► relaying.rs   pass an envelope on ─────────► Outbox
 //!                                                        ├► probing.rs    answer, or count an answer
+//!                                                        ├► sizing.rs     the same for sizes
 //!                                                        └► handshakes.rs agree on a session
 //!   handle_heartbeat ► probing.rs
 //!   handle_timeout ──► timing.rs    what each peer needs by now
@@ -24,6 +25,7 @@ mod outbound;
 mod peer;
 mod probing;
 mod relaying;
+mod sizing;
 mod stations;
 mod status;
 mod timing;

@@ -6,7 +6,8 @@
 //!   session.rs    keys in use, their generations     route.rs     the way packets take to a peer
 //!   seal.rs       ciphers      replay.rs  window     relay.rs     envelopes through a third peer
 //!   index.rs      index -> session                   waiting.rs   frames before there is a session
-//!   memory.rs     handshakes seen                    rate.rs      token buckets
+//!   memory.rs     handshakes seen                    path_mtu.rs  how long a frame may be
+//!   rate.rs       token buckets
 //! ```
 
 pub mod attempt;
@@ -15,6 +16,7 @@ pub mod handshake;
 pub mod index;
 pub mod memory;
 pub mod packet;
+pub mod path_mtu;
 pub mod rate;
 pub mod relay;
 pub mod replay;

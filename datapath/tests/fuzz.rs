@@ -56,7 +56,7 @@ fn samples(target: &str) -> Vec<Vec<u8>> {
             vec![asked_by.answer(asked.hands(), &[0; 32]).expect("a common cipher").0]
         }
         "member" => {
-            let kinds = [frame(2, 1), envelope(&initiation), vec![0; 8], vec![0; 8]];
+            let kinds = [frame(2, 1), envelope(&initiation), vec![0; 8], vec![0; 8], vec![0; 600], vec![0; 10]];
             kinds.iter().enumerate().map(|(kind, payload)| [&[kind as u8][..], payload].concat()).collect()
         }
         _ => vec![initiation, data, encode_cookie(Index(7), &[1; 24], &[2; 32]).to_vec(), heartbeat(), frame(1, 2)],

@@ -215,6 +215,7 @@ impl Engine {
         }
         self.release_retired(slot);
         self.flush(slot, now, out);
+        self.size_up(slot, now, out);
         self.report_session(slot);
         self.arm(slot, now);
     }

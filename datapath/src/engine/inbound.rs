@@ -3,7 +3,7 @@
 //! ```text
 //!   datagram ─► decode ─┬─ data ─► session by index ─► open ─┬─ frame ────► whose addresses are these? ─► TAP
 //!                       │                                    ├─ envelope ─► for us: decode again; else pass on
-//!                       │                                    └─ probe, answer
+//!                       │                                    └─ probe, answer, of either kind
 //!                       └─ initiation, response, cookie ─► handshakes.rs
 //! ```
 
@@ -105,6 +105,8 @@ impl Engine {
             Payload::Envelope => self.open_envelope(slot, opened.payload, arrival, now, out),
             Payload::Probe => self.answer_probe(slot, opened.payload, arrival, now, out),
             Payload::Answer => self.take_answer(slot, opened.payload, arrival, now),
+            Payload::SizeProbe => self.answer_size_probe(slot, opened.payload, arrival, now, out),
+            Payload::SizeAnswer => self.take_size_answer(slot, opened.payload, now),
         }
     }
 

@@ -133,7 +133,7 @@ impl Engine {
         match via {
             Via::Direct(address) => {
                 let peer = self.peers.get_mut(slot).ok_or(Drop::NoWay)?;
-                let mode = peer.send_mode(now);
+                let mode = mode_of(payload, peer, now);
                 let session = usable(peer, now)?;
                 let room = out.datagram(address, mode, sealed_bytes).map_err(|_| Drop::OutboxFull)?;
                 seal_parts(session, payload, parts, room);
@@ -143,7 +143,7 @@ impl Engine {
                 let (peer, relay) = self.peers.pair_mut(slot, relay).ok_or(Drop::NoWay)?;
                 let address = relay.straight(now).ok_or(Drop::NoWay)?;
                 let envelope = Envelope { hops_left: HOPS_MAX, source: self.relay_id, destination: peer.relay_id };
-                let mode = relay.send_mode(now);
+                let mode = mode_of(payload, relay, now);
                 let (session, outer) = (usable(peer, now)?, usable(relay, now)?);
                 let room =
                     out.datagram(address, mode, sealed_bytes + RELAY_OVERHEAD_BYTES).map_err(|_| Drop::OutboxFull)?;
@@ -192,6 +192,11 @@ impl Engine {
         let address = self.peers.get(next_hop).and_then(|peer| peer.straight(now)).ok_or(Drop::NoWay)?;
         self.send(next_hop, Payload::Envelope, [&envelope.encode(), packet], Via::Direct(address), now, out)
     }
+}
+
+/// How a packet leaves whose next hop is `peer`. A size probe goes alone, since it may be longer than anything that fits.
+fn mode_of(payload: Payload, peer: &Peer, now: Instant) -> SendMode {
+    if payload == Payload::SizeProbe { SendMode::Plain } else { peer.send_mode(now) }
 }
 
 fn usable(peer: &mut Peer, now: Instant) -> Result<&mut Session, Drop> {

@@ -10,10 +10,12 @@ use weave_mesh::time::Instant;
 use crate::batch::{Refusal, SendMode};
 use crate::engine::status::{PathCounters, PathStatus, SessionStatus};
 use crate::ethernet;
+use crate::heartbeat;
 use crate::overlay::Choice;
 use crate::sleeve::attempt::Attempts;
 use crate::sleeve::cookie::ResponderKeys;
 use crate::sleeve::memory::Memory;
+use crate::sleeve::path_mtu::PathMtu;
 use crate::sleeve::relay::{Allowance, RelayId};
 use crate::sleeve::route::{Route, Via};
 use crate::sleeve::session::{Session, Sessions};
@@ -66,8 +68,8 @@ pub(super) struct Peer {
     pub(super) choice: Choice,
     pub(super) allowance: Allowance,
     pub(super) counters: PathCounters,
-    /// The longest Ethernet frame that its path takes, octets.
-    pub(super) frame_bytes_max: usize,
+    /// How long frames to it may be.
+    pub(super) path_mtu: PathMtu,
     /// The kernel refused a segmented send to it: until then none is tried.
     plain_until: Option<Instant>,
     /// When a frame for it alone was last sent, by either carrier, or through it.
@@ -102,7 +104,7 @@ impl Peer {
             choice: Choice::new(entry.applied, now),
             allowance: Allowance::new(now),
             counters: PathCounters::default(),
-            frame_bytes_max: ethernet::HEADER_BYTES + usize::from(mtu),
+            path_mtu: PathMtu::new(heartbeat::frame_bytes(mtu)),
             plain_until: None,
             used: None,
             flooded: None,
@@ -159,11 +161,31 @@ impl Peer {
 
     pub(super) fn segmented_send_refused(&mut self, refusal: Refusal, now: Instant) {
         let pause = match refusal {
-            Refusal::TooLong => PLAIN_AFTER_TOO_LONG,
+            Refusal::TooLong => {
+                self.path_mtu.suspect(now);
+                PLAIN_AFTER_TOO_LONG
+            }
             Refusal::Unsupported => PLAIN_AFTER_UNSUPPORTED,
         };
         self.plain_until = Some(now + pause);
         self.counters.sends_refused += 1;
+    }
+
+    /// The way that packets to it take, while there is a session.
+    pub(super) fn way(&self) -> Option<Via> {
+        self.route.way().filter(|_| self.sessions.current().is_some())
+    }
+
+    /// Whether frames go to it by sleeve, or may have to in a moment, and what it takes is to be watched.
+    pub(super) fn uses_sleeve(&self, now: Instant) -> bool {
+        let by_sleeve = self.choice.carrier() == Carrier::Sleeve || self.choice.is_in_doubt();
+        by_sleeve && self.is_active(now) && !self.route.is_down()
+    }
+
+    /// When there is something to find out about its sizes.
+    fn size_up_at(&self, now: Instant) -> Option<Instant> {
+        let is_followed = self.path_mtu.way() == self.way();
+        if is_followed { self.path_mtu.poll_timeout(self.uses_sleeve(now)) } else { Some(now) }
     }
 
     /// Brings the next tick forward if it was planned when there was less to find out.
@@ -202,10 +224,25 @@ impl Peer {
             self.route.poll_timeout(),
             current.map(|_| self.tick_at),
             self.choice.poll_timeout(),
+            self.size_up_at(now).filter(|_| wanted),
         ]
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// The longest Ethernet frame that its path takes, octets.
+    pub(super) const fn frame_bytes_max(&self) -> usize {
+        self.path_mtu.limit()
+    }
+
+    /// The longest IP packet that the carrier in use takes. The fast path is used only while it takes all.
+    fn mtu(&self) -> u16 {
+        let frame_bytes = match self.choice.carrier() {
+            Carrier::Fast => self.path_mtu.full(),
+            Carrier::Sleeve => self.frame_bytes_max(),
+        };
+        u16::try_from(frame_bytes - ethernet::HEADER_BYTES).unwrap_or(u16::MAX)
     }
 
     pub(super) fn status(&self, now: Instant) -> PathStatus {
@@ -215,7 +252,7 @@ impl Peer {
             carrier: self.choice.carrier(),
             since: self.choice.since(),
             reason: self.choice.reason(),
-            mtu: u16::try_from(self.frame_bytes_max - ethernet::HEADER_BYTES).unwrap_or(u16::MAX),
+            mtu: self.mtu(),
             session: self.sessions.current().map(|session| SessionStatus {
                 cipher: session.cipher(),
                 age: now.since(session.born()),

@@ -31,6 +31,7 @@ impl Engine {
             let Some(peer) = self.peers.get_mut(slot) else { continue };
             peer.choice.distrust();
             peer.route.distrust();
+            peer.path_mtu.distrust(now);
             self.rearm(slot, now);
         }
         if stopped >= STALL_TO_REPORT {
@@ -102,6 +103,7 @@ impl Engine {
         if ticks {
             self.tick(slot, now, out);
         }
+        self.size_up(slot, now, out);
         self.release_retired(slot);
         self.report_session(slot);
     }

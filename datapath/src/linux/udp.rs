@@ -74,7 +74,7 @@ impl UdpSocket {
             if family != Family::V4 {
                 socket.set_only_v6(family == Family::V6)?;
             }
-            allow_local_fragmentation(&socket, family)?;
+            forbid_fragmentation(&socket, family)?;
             enlarge_buffers(&socket)?;
             receive_coalesced(&socket)?;
             socket.bind(&address.into())?;
@@ -97,17 +97,16 @@ impl AsFd for UdpSocket {
     }
 }
 
-/// Sets DF on what fits the path as the kernel knows it, and fragments here what does not.
-///
-/// Routers on the way then never fragment, and an ICMP message about a smaller link takes effect on the next datagram,
-/// without one of ours being refused with EMSGSIZE.
-fn allow_local_fragmentation(socket: &Socket, family: Family) -> io::Result<()> {
-    set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT)
+/// Sets DF on every datagram, and sends whatever the device takes: the path MTU that the kernel has from ICMP, true or
+/// forged, is not asked (`ip(7)`: `IP_PMTUDISC_PROBE`, Linux 2.6.22). What fits is for size probes to find out; nobody
+/// fragments.
+fn forbid_fragmentation(socket: &Socket, family: Family) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)
         .or_else(|error| if family == Family::V6 { Ok(()) } else { Err(error) })?;
     if family == Family::V4 {
         return Ok(());
     }
-    set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_WANT)
+    set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)
 }
 
 /// Room for about 20 ms of datagrams at 3 Gbit/s, beyond the system's limit where the capability allows.

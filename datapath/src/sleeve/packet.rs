@@ -8,6 +8,7 @@
 //!  data        4        payload  0   0   receiver     counter (8)   sealed payload …   tag (16)
 //!
 //!  payload of data:  0 Ethernet frame    1 envelope (relay.rs)    2 probe: nonce (8)    3 answer: nonce (8)
+//!                    5 size probe: nonce (8), padding …           6 size answer: nonce (8), octets of the probe (2)
 //! ```
 //!
 //! `sender` is an index its owner chose for the session to come, `receiver` the one that the addressee chose: nobody
@@ -23,6 +24,8 @@ pub const COOKIE_NONCE_BYTES: usize = 24;
 pub const COOKIE_REPLY_BYTES: usize = 8 + COOKIE_NONCE_BYTES + SEALED_COOKIE_BYTES;
 /// A probe or answer before it is sealed.
 pub const NONCE_BYTES: usize = 8;
+/// An answer to a size probe before it is sealed. No probe is shorter, so that no answer is longer than its probe.
+pub const SIZE_ANSWER_BYTES: usize = NONCE_BYTES + 2;
 
 const SEALED_COOKIE_BYTES: usize = 32;
 const INITIATION_HEADER_BYTES: usize = 8;
@@ -40,6 +43,8 @@ pub enum Payload {
     Envelope,
     Probe,
     Answer,
+    SizeProbe,
+    SizeAnswer,
 }
 
 /// A decoded datagram; nothing in it is authenticated yet.
@@ -122,6 +127,8 @@ impl Payload {
             1 => Some(Self::Envelope),
             2 => Some(Self::Probe),
             3 => Some(Self::Answer),
+            5 => Some(Self::SizeProbe),
+            6 => Some(Self::SizeAnswer),
             _ => None,
         }
     }
@@ -132,6 +139,8 @@ impl Payload {
             Self::Envelope => 1,
             Self::Probe => 2,
             Self::Answer => 3,
+            Self::SizeProbe => 5,
+            Self::SizeAnswer => 6,
         }
     }
 }
@@ -191,7 +200,7 @@ mod tests {
         }
 
         #[test]
-        fn a_data_header_survives_its_bytes(code in 0u8..4, receiver: u32, counter: u64) {
+        fn a_data_header_survives_its_bytes(code in prop_oneof![0u8..4, 5u8..7], receiver: u32, counter: u64) {
             let payload = Payload::from_code(code).expect("a known code");
             let header = DataHeader { payload, receiver: Index(receiver), counter };
             let bytes = header.encode();

@@ -38,6 +38,8 @@ pub(crate) struct Wire {
     pub(crate) duplicate_percent: u32,
     /// Sleeve datagrams from the first to the second host are lost.
     pub(crate) blocked: BTreeSet<(usize, usize)>,
+    /// Longer datagrams from the first to the second host are lost without a word.
+    pub(crate) capacity: BTreeMap<(usize, usize), usize>,
     /// The same for the fast path.
     pub(crate) fast_blocked: BTreeSet<(usize, usize)>,
 }
@@ -46,6 +48,8 @@ pub(crate) struct Host {
     pub(crate) engine: Engine,
     pub(crate) address: SocketAddr,
     pub(crate) psks: Vec<Psk>,
+    /// Of the overlay, from the next start on.
+    pub(crate) mtu: u16,
     pub(crate) events: Vec<(Instant, Event)>,
     /// Frames that came out for the bridge.
     pub(crate) delivered: Vec<Vec<u8>>,
@@ -72,6 +76,13 @@ pub(crate) struct Net {
     sequence: u64,
     rng: ChaCha20Rng,
     out: Outbox,
+}
+
+impl Wire {
+    fn carries(&self, from: usize, to: usize, bytes: usize) -> bool {
+        let fits = self.capacity.get(&(from, to)).is_none_or(|capacity| bytes <= *capacity);
+        fits && !self.blocked.contains(&(from, to))
+    }
 }
 
 pub(crate) fn bridge_mac(host: usize) -> MacAddr {
@@ -146,10 +157,21 @@ fn tables(host: usize, hosts: usize) -> Tables {
 impl Host {
     fn new(host: usize, hosts: usize, now: Instant) -> Self {
         let (identity, tables, psks) = (identity(host), tables(host, hosts), vec![[7; 32]]);
-        let engine = engine(&identity, &tables, &psks, 0, 1, now);
+        let engine = engine(&identity, &tables, &psks, MTU, 0, 1, now);
         let (events, delivered) = (Vec::new(), Vec::new());
         let address = underlay(host);
-        Self { engine, address, psks, events, delivered, tables, identity, incarnation: 1, timestamp_floor: 0 }
+        Self {
+            engine,
+            address,
+            psks,
+            mtu: MTU,
+            events,
+            delivered,
+            tables,
+            identity,
+            incarnation: 1,
+            timestamp_floor: 0,
+        }
     }
 
     pub(crate) fn path(&self, peer: usize, now: Instant) -> PathStatus {
@@ -170,13 +192,13 @@ impl Host {
     }
 }
 
-fn engine(identity: &Identity, tables: &Tables, psks: &[Psk], floor: u64, seed: u64, now: Instant) -> Engine {
+fn engine(identity: &Identity, tables: &Tables, psks: &[Psk], mtu: u16, floor: u64, seed: u64, now: Instant) -> Engine {
     let config = Config {
         identity: identity.clone(),
         mesh: MeshId::of("weave"),
         psks: psks.to_vec(),
         ciphers: vec![Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305],
-        mtu: MTU,
+        mtu,
         timestamp_floor: floor,
     };
     let mut octets = [0; 32];
@@ -195,6 +217,7 @@ impl Net {
             loss_percent: 0,
             duplicate_percent: 0,
             blocked: BTreeSet::new(),
+            capacity: BTreeMap::new(),
             fast_blocked: BTreeSet::new(),
         };
         Self {
@@ -233,8 +256,15 @@ impl Net {
         host.incarnation += 1;
         host.tables = tables;
         host.tables.local.card = card(&host.identity, at, host.incarnation);
-        host.engine =
-            engine(&host.identity, &host.tables, &host.psks, host.timestamp_floor, host.incarnation, self.now);
+        host.engine = engine(
+            &host.identity,
+            &host.tables,
+            &host.psks,
+            host.mtu,
+            host.timestamp_floor,
+            host.incarnation,
+            self.now,
+        );
     }
 
     /// Restarts with other passwords.
@@ -336,7 +366,7 @@ impl Net {
             for bytes in train.datagrams() {
                 self.capture.push((from, bytes.to_vec()));
                 let to = self.hosts.iter().position(|host| host.address == train.destination);
-                if to.is_none_or(|to| self.wire.blocked.contains(&(from, to))) {
+                if to.is_none_or(|to| !self.wire.carries(from, to, bytes.len())) {
                     continue;
                 }
                 let to = train.destination;
