@@ -177,8 +177,11 @@ impl Engine {
     /// The kernel refused a segmented send to `destination`; its datagrams went one by one, and so will those to come,
     /// for a while.
     pub fn handle_refusal(&mut self, destination: SocketAddr, refusal: Refusal, now: Instant) {
-        let Some(peer) = self.peers.by_address(destination).and_then(|slot| self.peers.get_mut(slot)) else { return };
-        peer.segmented_send_refused(refusal, now);
+        let Some(slot) = self.peers.by_address(destination) else { return };
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.segmented_send_refused(refusal, now);
+        }
+        self.arm(slot, now);
     }
 
     /// Call when [`Self::poll_timeout`] has passed; earlier is a no-op.
