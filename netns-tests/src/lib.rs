@@ -10,6 +10,7 @@
 //! ```
 //!
 //! * [`topology`] makes switch, hosts, NAT and containers; dropping them removes every trace.
+//! * [`wire`] is a bad cable between two of them, which knows segmented sends from plain ones.
 //! * [`scene`] puts the usual daemons and containers on them.
 //! * [`weave`] starts, kills, stops and asks the daemon of a host.
 //! * [`probe`] looks at the result: pings, streams with their longest gap, captures, forged frames.
@@ -23,3 +24,5 @@ pub mod probe;
 pub mod scene;
 pub mod topology;
 pub mod weave;
+#[cfg(feature = "wire")]
+pub mod wire;

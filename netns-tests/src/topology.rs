@@ -21,6 +21,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
 
+#[cfg(feature = "wire")]
+use crate::wire::Wire;
+
 mod fault;
 mod namespace;
 
@@ -75,6 +78,21 @@ impl Topology {
         }
         let host = |number, namespace| self.finish_host(number, namespace, None, underlay(number));
         Ok((host(numbers[0], a)?, host(numbers[1], b)?))
+    }
+
+    /// Two hosts with a bad wire between them, whose chances come from `seed`.
+    #[cfg(feature = "wire")]
+    pub fn bad_wire(&self, seed: u64) -> Result<(Host, Host, Wire)> {
+        let numbers = [self.next_number(), self.next_number()];
+        let [a, b] = numbers.map(|number| Namespace::new(&format!("{}-h{number}", self.prefix)));
+        let (a, b) = (a?, b?);
+        let wire = Wire::between(&a, &b, "eth0", seed)?;
+        for (namespace, number) in [(&a, numbers[0]), (&b, numbers[1])] {
+            namespace.run(&format!("ip addr add {}/24 brd + dev eth0", underlay(number)))?;
+            namespace.run("ip link set eth0 up")?;
+        }
+        let host = |number, namespace| self.finish_host(number, namespace, None, underlay(number));
+        Ok((host(numbers[0], a)?, host(numbers[1], b)?, wire))
     }
 
     /// A host that reaches the switch through a masquerading router: it can dial, and cannot be dialled.

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! - The device is persistent: it stays a bridge port while no daemon runs, and attaching to it again is instant.
-//! - Offloads are off: every frame read is at most one MTU long and carries finished checksums.
+//! - Offloads are off unless they are enabled: every frame read is at most one MTU long and carries finished checksums.
 //! - The descriptor does not block.
 
 use std::ffi::{c_char, c_int};
@@ -61,6 +61,14 @@ impl Tap {
         tap.configure("offloads", libc::TUNSETOFFLOAD, NO_OFFLOADS)?;
         tap.configure("persistence", libc::TUNSETPERSIST, PERSISTENT)?;
         Ok(tap)
+    }
+
+    /// Lets the kernel hand over super-frames and unfinished checksums, and take them (USO: Linux 6.2).
+    ///
+    /// # Errors
+    /// When the kernel does not know one of the offloads.
+    pub fn enable_offloads(&self) -> Result<(), Error> {
+        self.configure("offloads", libc::TUNSETOFFLOAD, OFFLOADS)
     }
 
     pub fn name(&self) -> &LinkName {
@@ -124,4 +132,6 @@ impl AsFd for Tap {
 }
 
 const NO_OFFLOADS: usize = 0;
+/// `TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_USO4 | TUN_F_USO6` of `linux/if_tun.h`.
+const OFFLOADS: usize = 0x01 | 0x02 | 0x04 | 0x20 | 0x40;
 const PERSISTENT: usize = 1;
