@@ -11,6 +11,7 @@
 //! ```
 
 pub mod attempt;
+pub mod canary;
 pub mod cookie;
 pub mod handshake;
 pub mod index;

@@ -18,11 +18,13 @@ pub struct ReplayWindow {
     /// One above the highest counter accepted.
     end: u64,
     words: [u64; WORDS],
+    /// Those received after a higher one.
+    late: [u64; WORDS],
 }
 
 impl Default for ReplayWindow {
     fn default() -> Self {
-        Self { end: 0, words: [0; WORDS] }
+        Self { end: 0, words: [0; WORDS], late: [0; WORDS] }
     }
 }
 
@@ -47,9 +49,25 @@ impl ReplayWindow {
         }
         if counter >= self.end {
             self.slide_to(counter);
+        } else {
+            self.late[Self::word(counter)] |= Self::bit(counter);
         }
         self.words[Self::word(counter)] |= Self::bit(counter);
         true
+    }
+
+    /// Whether `counter` was received, as far as the window still shows.
+    pub const fn has(&self, counter: u64) -> bool {
+        self.shows(counter) && self.words[Self::word(counter)] & Self::bit(counter) != 0
+    }
+
+    /// Whether it was received after a higher one.
+    pub const fn was_late(&self, counter: u64) -> bool {
+        self.shows(counter) && self.late[Self::word(counter)] & Self::bit(counter) != 0
+    }
+
+    const fn shows(&self, counter: u64) -> bool {
+        counter < self.end && self.end - counter <= REPLAY_WINDOW
     }
 
     /// Clears the words that come into the window.
@@ -57,7 +75,8 @@ impl ReplayWindow {
         let (first, last) = (self.end.div_ceil(64), counter / 64);
         let fresh = (last + 1).saturating_sub(first).min(WORDS as u64);
         for word in 0..fresh {
-            self.words[((last - word) % WORDS as u64) as usize] = 0;
+            let word = ((last - word) % WORDS as u64) as usize;
+            (self.words[word], self.late[word]) = (0, 0);
         }
         self.end = counter + 1;
     }
