@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args as Arguments, Parser, Subcommand, ValueEnum};
 use weave_mesh::connector::Target;
 use weave_mesh::name::PeerName;
 use weave_router::config::{BridgeName, DEFAULT_STATE_DIR, EtherType, MeshName, MtuBytes};
@@ -40,6 +40,14 @@ pub(crate) enum Command {
     Attach(AttachArgs),
     /// Take addresses, or all of them, from a container; prints what was taken
     Detach(AttachArgs),
+    /// Make this host a part of the overlay, and a way out of it; prints its addresses there
+    Expose(ExposeArgs),
+    /// Undo `expose`; prints what was exposed
+    Hide {
+        /// Only this one
+        #[arg(value_name = "ADDRESS/LENGTH")]
+        address: Option<String>,
+    },
     /// Show what the daemon is doing
     Status {
         table: Option<Table>,
@@ -118,6 +126,31 @@ impl AttachArgs {
         let last = self.words.len().saturating_sub(1);
         let name = |index| if index == last { "target" } else { "address" };
         self.words.into_iter().enumerate().map(|(index, word)| (name(index), word)).collect()
+    }
+}
+
+#[derive(Debug, Arguments)]
+#[command(disable_help_flag = true)]
+pub(crate) struct ExposeArgs {
+    #[arg(value_name = "ADDRESS/LENGTH")]
+    addresses: Vec<String>,
+    /// Name under which the host is found by DNS
+    #[arg(short = 'h', long, value_name = "FQDN")]
+    hostname: Option<String>,
+    /// Let packets between the overlay and the outside keep their source address
+    #[arg(long)]
+    without_masquerade: bool,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+}
+
+impl ExposeArgs {
+    pub(crate) fn form(self) -> Vec<(&'static str, String)> {
+        let addresses = self.addresses.into_iter().map(|address| ("address", address));
+        let name = self.hostname.map(|name| ("fqdn", name));
+        let nat = self.without_masquerade.then(|| ("skipNAT", "true".to_owned()));
+        addresses.chain(name).chain(nat).collect()
     }
 }
 

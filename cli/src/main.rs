@@ -34,6 +34,12 @@ fn run(args: Args) -> anyhow::Result<()> {
         Command::Launch(options) => launch::launch(*options, &control),
         Command::Attach(args) => Client::of(&control)?.show("POST", "/attach", &args.form()),
         Command::Detach(args) => Client::of(&control)?.show("POST", "/detach", &args.form()),
+        Command::Expose(args) => Client::of(&control)?.show("POST", "/expose", &args.form()),
+        Command::Hide { address } => {
+            let parts = address.iter().flat_map(|address| address.split('/'));
+            let path: String = parts.map(|part| format!("/{}", client::escaped(part))).collect();
+            Client::of(&control)?.show("DELETE", &format!("/expose{path}"), &[])
+        }
         Command::Status { table, format } => Client::of(&control)?.get(&args::status_path(table), format.wanted()),
         Command::Peers { format } => Client::of(&control)?.get("/status/peers", format.wanted()),
         Command::Report => Client::of(&control)?.get("/report", client::Format::Json),

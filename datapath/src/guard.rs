@@ -8,6 +8,9 @@
 //!                     forward      a query that nobody here can answer, on its way to an overlay port ─► rate limit
 //!                     output       what the host says to multicast switches and routers, on its way to one ─► drop
 //!   inet weave-rs     input        UDP to the fast path's port ─► accept from known members, drop the rest
+//!                                  from a container to the mesh's own port ─► drop
+//!                     forward      from Docker's own network to an exposed one ─► drop
+//!                     postrouting  between an exposed network and the outside ─► masquerade
 //! ```
 //!
 //! Invariants:
@@ -19,14 +22,17 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 
-use crate::plan::{HOST_LINK_PREFIX, LinkName, Plan, PortPlan};
+use crate::plan::{Crossing, HOST_LINK_PREFIX, LinkName, Plan, PortPlan};
 
 /// The name of our tables, one of the bridge and one of the inet family.
 pub const TABLE: &str = "weave-rs";
 /// The set whose content the kernel changes by itself: who asked how often.
 pub const ASKERS: &str = "askers";
+/// The bridge of Docker's containers: they are on the overlay when they are attached to it, and not by a detour.
+const DOCKER_BRIDGE: &str = "docker0";
 /// Queries for unknown addresses that a port may send to each overlay port: every one is copied to every peer.
 const QUERIES_PER_SECOND: u32 = 20;
 /// And this many at once after a pause.
@@ -35,6 +41,8 @@ const QUERIES_BURST: u32 = 50;
 /// What the guard lets through beyond the MAC and addresses of each attached port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
+    /// Control (TCP) and sleeve (UDP): for other hosts, not for containers.
+    pub mesh_port: u16,
     /// UDP port of the fast path, guarded whether or not there is a VXLAN device.
     pub vxlan_port: u16,
     /// Underlay addresses from which VXLAN is accepted. With a password: of peers in trusted pairs of subnets only;
@@ -49,7 +57,7 @@ pub fn render(plan: &Plan) -> String {
     let mut script = removal();
     // Writing to a string does not fail.
     let _ = write_bridge_table(&mut script, plan);
-    let _ = write_underlay_table(&mut script, &plan.guard);
+    let _ = write_inet_table(&mut script, plan);
     script
 }
 
@@ -176,12 +184,21 @@ fn write_forward_chain(script: &mut String, plan: &Plan) -> fmt::Result {
     )
 }
 
-fn write_underlay_table(script: &mut String, rules: &Rules) -> fmt::Result {
+fn write_inet_table(script: &mut String, plan: &Plan) -> fmt::Result {
+    writeln!(script, "table inet {TABLE} {{")?;
+    write_input_chains(script, plan)?;
+    if !plan.exposed.is_empty() {
+        write_exposed_chains(script, plan)?;
+    }
+    script.write_str("}\n")
+}
+
+fn write_input_chains(script: &mut String, plan: &Plan) -> fmt::Result {
+    let Rules { mesh_port, vxlan_port, vxlan_sources: sources, .. } = &plan.guard;
     let accept = |script: &mut String, family: &str, sources: Vec<String>| {
         if sources.is_empty() { Ok(()) } else { writeln!(script, "\t\t{family} saddr {} accept", set(sources)) }
     };
-    writeln!(script, "table inet {TABLE} {{\n\tchain fastpath {{")?;
-    let sources = &rules.vxlan_sources;
+    script.write_str("\tchain fastpath {\n")?;
     accept(script, "ip", sources.iter().filter_map(|source| ipv4(*source)).map(|source| source.to_string()).collect())?;
     accept(
         script,
@@ -190,11 +207,40 @@ fn write_underlay_table(script: &mut String, rules: &Rules) -> fmt::Result {
     )?;
     script.write_str("\t\tcounter drop\n\t}\n")?;
     script.write_str("\tchain input {\n\t\ttype filter hook input priority -10; policy accept;\n")?;
-    writeln!(script, "\t\tudp dport {} jump fastpath\n\t}}\n}}", rules.vxlan_port)
+    let bridge = &plan.names.bridge;
+    writeln!(script, "\t\tiifname \"{bridge}\" meta l4proto {{ tcp, udp }} th dport {mesh_port} drop")?;
+    writeln!(script, "\t\tudp dport {vxlan_port} jump fastpath\n\t}}")
+}
+
+/// Packets that stay on the bridge never come this far, unless `br_netfilter` shows them: hence the output device.
+fn write_exposed_chains(script: &mut String, plan: &Plan) -> fmt::Result {
+    let bridge = &plan.names.bridge;
+    script.write_str("\tchain forward {\n\t\ttype filter hook forward priority -10; policy accept;\n")?;
+    writeln!(script, "\t\tiifname \"{DOCKER_BRIDGE}\" oifname \"{bridge}\" drop\n\t}}")?;
+    script.write_str("\tchain postrouting {\n\t\ttype nat hook postrouting priority 100; policy accept;\n")?;
+    script.write_str("\t\tip daddr { 224.0.0.0/4, 255.255.255.255 } return\n\t\tip6 daddr ff00::/8 return\n")?;
+    let masqueraded = plan.exposed.iter().filter(|(_, crossing)| **crossing == Crossing::Masqueraded);
+    for (Subnet { address, prefix_len }, _) in masqueraded {
+        let (family, network) = (family(*address), format!("{address}/{prefix_len}"));
+        writeln!(
+            script,
+            "\t\toifname != \"{bridge}\" {family} saddr {network} {family} daddr != {network} masquerade"
+        )?;
+        writeln!(script, "\t\toifname \"{bridge}\" {family} saddr != {network} {family} daddr {network} masquerade")?;
+    }
+    script.write_str("\t}\n")
 }
 
 fn extra_types(rules: &Rules) -> impl Iterator<Item = String> + '_ {
     rules.allow_ethertypes.iter().map(|ethertype| format!("{ethertype:#06x}"))
+}
+
+/// How nft calls the header that an address is in.
+const fn family(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "ip",
+        IpAddr::V6(_) => "ip6",
+    }
 }
 
 fn set(elements: impl IntoIterator<Item = String>) -> String {
@@ -220,14 +266,20 @@ mod tests {
     fn plan() -> Plan {
         Plan {
             names: BridgeNames::of("weave").expect("names"),
-            bridge: BridgePlan { mac: MacAddr([2, 0, 0, 0, 0, 9]), mtu: 1376 },
+            bridge: BridgePlan { mac: MacAddr([2, 0, 0, 0, 0, 9]), mtu: 1376, addresses: BTreeSet::new() },
             vxlan: None,
             ports: BTreeMap::new(),
             bridge_fdb: BTreeMap::new(),
             vxlan_fdb: BTreeMap::new(),
             flood: BTreeSet::new(),
             neighbours: BTreeMap::new(),
-            guard: Rules { vxlan_port: 6784, vxlan_sources: BTreeSet::new(), allow_ethertypes: BTreeSet::new() },
+            exposed: BTreeMap::new(),
+            guard: Rules {
+                mesh_port: 6783,
+                vxlan_port: 6784,
+                vxlan_sources: BTreeSet::new(),
+                allow_ethertypes: BTreeSet::new(),
+            },
         }
     }
 
@@ -284,6 +336,7 @@ table inet weave-rs {
 \t}
 \tchain input {
 \t\ttype filter hook input priority -10; policy accept;
+\t\tiifname \"weave\" meta l4proto { tcp, udp } th dport 6783 drop
 \t\tudp dport 6784 jump fastpath
 \t}
 }
@@ -323,6 +376,35 @@ table inet weave-rs {
         assert!(script.contains("\t\tether type != { arp, ip, ip6, 0x88cc } drop\n"), "{script}");
         assert!(script.contains("\t\tiifname vmap { \"vethwepl0000001\" : goto vethwepl0000001 }\n"), "{script}");
         assert!(script.contains("\t\tiifname \"vethwepl0000001\" goto vethwepl0000001\n"), "{script}");
+    }
+
+    #[test]
+    fn what_crosses_an_exposed_network_is_masqueraded_unless_it_is_to_keep_its_source() {
+        let mut plan = plan();
+        let network = |text, prefix_len| Subnet { address: address(text), prefix_len };
+        plan.exposed.insert(network("10.32.0.0", 12), Crossing::Masqueraded);
+        plan.exposed.insert(network("10.2.1.0", 24), Crossing::AsIs);
+        plan.exposed.insert(network("fd00::", 64), Crossing::Masqueraded);
+        let expected = "\
+\tchain forward {
+\t\ttype filter hook forward priority -10; policy accept;
+\t\tiifname \"docker0\" oifname \"weave\" drop
+\t}
+\tchain postrouting {
+\t\ttype nat hook postrouting priority 100; policy accept;
+\t\tip daddr { 224.0.0.0/4, 255.255.255.255 } return
+\t\tip6 daddr ff00::/8 return
+\t\toifname != \"weave\" ip saddr 10.32.0.0/12 ip daddr != 10.32.0.0/12 masquerade
+\t\toifname \"weave\" ip saddr != 10.32.0.0/12 ip daddr 10.32.0.0/12 masquerade
+\t\toifname != \"weave\" ip6 saddr fd00::/64 ip6 daddr != fd00::/64 masquerade
+\t\toifname \"weave\" ip6 saddr != fd00::/64 ip6 daddr fd00::/64 masquerade
+\t}
+}
+";
+
+        let script = render(&plan);
+
+        assert!(script.ends_with(expected), "{script}");
     }
 
     #[test]

@@ -15,11 +15,13 @@
 //! - the guard comes before any device or port that it guards is up.
 
 mod diff;
+mod exposed;
 mod link_name;
 mod observed;
 mod step;
 
 pub use diff::{Conflict, diff};
+pub use exposed::{Accept, Crossing, IpVersion};
 pub use link_name::{BridgeNames, HOST_LINK_PREFIX, InvalidLinkName, LinkName};
 pub use observed::{BridgeFdbEntry, Keep, LinkKind, NeighbourEntry, Observed, ObservedLink};
 pub use step::Step;
@@ -27,6 +29,7 @@ pub use step::Step;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 
 use crate::guard;
@@ -51,6 +54,8 @@ pub struct Plan {
     pub flood: BTreeSet<IpAddr>,
     /// Addresses of all endpoints, local ones included: queries for them are answered on this host.
     pub neighbours: BTreeMap<IpAddr, MacAddr>,
+    /// The networks between which and the rest of the world this host forwards, by their first address.
+    pub exposed: BTreeMap<Subnet, Crossing>,
     /// What is let through beyond the addresses of [`ports`](Self::ports).
     pub guard: guard::Rules,
 }
@@ -62,6 +67,8 @@ pub struct BridgePlan {
     pub mac: MacAddr,
     /// Of the bridge and of both overlay ports.
     pub mtu: u32,
+    /// The host's own addresses on the overlay; link-local ones are the kernel's.
+    pub addresses: BTreeSet<Subnet>,
 }
 
 /// The VXLAN device that carries the fast path.

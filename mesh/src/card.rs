@@ -25,6 +25,25 @@ pub struct Subnet {
     pub prefix_len: u8,
 }
 
+impl Subnet {
+    /// The first address of the subnet, with the same length.
+    #[must_use]
+    pub fn network(self) -> Self {
+        let prefix_len = self.prefix_len;
+        let address = match self.address {
+            IpAddr::V4(address) => {
+                let host_bits = u32::MAX.checked_shr(prefix_len.into()).unwrap_or(0);
+                IpAddr::V4((address.to_bits() & !host_bits).into())
+            }
+            IpAddr::V6(address) => {
+                let host_bits = u128::MAX.checked_shr(prefix_len.into()).unwrap_or(0);
+                IpAddr::V6((address.to_bits() & !host_bits).into())
+            }
+        };
+        Self { address, prefix_len }
+    }
+}
+
 /// What a peer says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Card {

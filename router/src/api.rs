@@ -9,6 +9,9 @@
 //! | POST /connect | form `peer`…, `replace=true` | 200, or 400 with one line per unusable peer |
 //! | POST /forget | form `peer`… | 200 |
 //! | POST /attach, /detach | form `target`, `address`… | the addresses on one line |
+//! | POST /expose | form `address`…, `fqdn`, `skipNAT=true` | the addresses on one line |
+//! | POST /expose/{ip}/{len} | `fqdn`, `skipNAT=true` | 204 |
+//! | DELETE /expose, /expose/{ip}/{len} | | the addresses on one line |
 //! | DELETE /peer | | 204 after everything is removed; the daemon ends |
 //!
 //! Every GET renders JSON when asked by `Accept: application/json`. Errors are text that says what to do. Nobody but
@@ -28,6 +31,7 @@ use crate::request::{Requester, Stopping};
 
 mod access;
 mod attach;
+mod expose;
 mod listen;
 mod peers;
 mod status;
@@ -56,6 +60,8 @@ pub fn routes(context: Context, listener: Listener) -> Router {
         .route("/forget", post(peers::forget))
         .route("/attach", post(attach::attach))
         .route("/detach", post(attach::detach))
+        .route("/expose", post(expose::expose).delete(expose::hide))
+        .route("/expose/{address}/{length}", post(expose::expose_one).delete(expose::hide_one))
         .route("/peer", delete(peers::reset))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(middleware::from_fn_with_state(listener, access::check))

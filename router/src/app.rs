@@ -208,6 +208,7 @@ async fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store) -> Resul
     let Selfhood { identity, name } = store.selfhood(config.name, &machine)?;
     let key = identity.key();
     let ledger = living(store.ledger()?, &store)?;
+    let exposure = store.exposure()?;
 
     let node_config = node_config(config, &store, name, &underlay, machine)?;
     let node =
@@ -216,7 +217,7 @@ async fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store) -> Resul
     let loom = loom(config, names.clone(), mtu, &underlay);
     let found = Found::by(&names)?;
     let host = if found.bridge || ledger.entries().next().is_some() { Host::Adopted } else { Host::Fresh };
-    let weaving = Weaving::new(loom, found.adopted(&view), &view, &ledger);
+    let weaving = Weaving::new(loom, found.adopted(&view), &view, &ledger, &exposure);
 
     let (kernel, kernel_events) = Kernel::spawn().map_err(start("the kernel keeper"))?;
     let devices = Devices {
@@ -248,6 +249,7 @@ async fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store) -> Resul
         store,
         peers,
         ledger,
+        exposure,
         weaving,
         host,
         kernel,
@@ -330,6 +332,7 @@ fn loom(config: &Config, names: BridgeNames, mtu: u16, underlay: &[IpAddr]) -> L
     Loom {
         names,
         vni: MeshId::of(config.mesh.as_ref()).vni(),
+        mesh_port: config.port,
         vxlan_port: config.vxlan_port(),
         mtu: mtu.into(),
         fast_path: match (config.fast_path, config.passwords.is_empty()) {

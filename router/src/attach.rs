@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use weave_datapath::linux::veth;
 use weave_mesh::card::Subnet;
+use weave_mesh::store::ENDPOINT_NAME_MAX_BYTES;
 
 use crate::docker::{Docker, DockerError};
 
@@ -28,6 +29,12 @@ pub enum AttachError {
     AddressTaken { address: IpAddr, holder: String },
     #[error("{address} given twice with different prefix lengths; give one of them")]
     TwoLengths { address: IpAddr },
+    #[error("{}/{} contains this host's own address {own}: choose another network", subnet.address, subnet.prefix_len)]
+    UnderlayTaken { subnet: Subnet, own: IpAddr },
+    #[error("`{0}` is no name: give 1 to {ENDPOINT_NAME_MAX_BYTES} octets, such as gate.weave.local")]
+    UnusableName(String),
+    #[error("a host exposes at most {0} addresses; hide some first")]
+    TooManyExposed(usize),
     #[error("this host has {0} attached containers, as many as it takes; detach some first")]
     TooManyContainers(usize),
     #[error("{0} attachments are waiting already; try again")]

@@ -27,6 +27,7 @@ use weave_mesh::node::{self, ConnectionState, PeerView, View};
 use weave_mesh::store::Direction;
 
 use crate::attach::Ledger;
+use crate::expose::Exposure;
 
 /// How many underlay addresses of one peer the packet thread tries.
 const PEER_ADDRESSES_MAX: usize = 8;
@@ -36,6 +37,7 @@ const PEER_ADDRESSES_MAX: usize = 8;
 pub struct Loom {
     pub names: BridgeNames,
     pub vni: u32,
+    pub mesh_port: u16,
     pub vxlan_port: u16,
     pub mtu: u32,
     pub fast_path: FastSetting,
@@ -59,6 +61,7 @@ pub enum FastSetting {
 pub struct Strands<'a> {
     pub view: &'a View,
     pub ledger: &'a Ledger,
+    pub exposure: &'a Exposure,
     /// What the engine chose for each peer; sleeve where it has said nothing.
     pub chosen: &'a BTreeMap<PeerKey, Carrier>,
     /// Peers that the kernel's present plan reaches over VXLAN.
@@ -132,13 +135,19 @@ impl Loom {
         let ports = ports(strands.ledger);
         let mut plan = Plan {
             names: self.names.clone(),
-            bridge: BridgePlan { mac: strands.view.card.bridge_mac, mtu: self.mtu },
+            bridge: BridgePlan {
+                mac: strands.view.card.bridge_mac,
+                mtu: self.mtu,
+                addresses: strands.exposure.addresses(),
+            },
             vxlan: is_wanted.then_some(vxlan),
             bridge_fdb: BTreeMap::new(),
             vxlan_fdb: BTreeMap::new(),
             flood: BTreeSet::new(),
             neighbours: neighbours(strands.view),
+            exposed: strands.exposure.networks(),
             guard: guard::Rules {
+                mesh_port: self.mesh_port,
                 vxlan_port: self.vxlan_port,
                 vxlan_sources: self.vxlan_sources(threads),
                 allow_ethertypes: self.allowed_ethertypes.clone(),

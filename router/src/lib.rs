@@ -16,6 +16,7 @@ pub mod app;
 pub mod attach;
 pub mod config;
 pub mod docker;
+pub mod expose;
 pub mod fabric;
 pub mod node;
 pub mod peers;

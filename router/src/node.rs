@@ -31,6 +31,7 @@ use weave_mesh::time::Instant;
 use self::attaching::{Done, Job, Waiting};
 use self::showing::Showing;
 use crate::attach::Ledger;
+use crate::expose::Exposure;
 use crate::peers::{Arrival, Caller, Peers, Report};
 use crate::request::{Reply, Request};
 use crate::status::About;
@@ -38,9 +39,11 @@ use crate::store::{FileError, MemberWriter, Store};
 use crate::watchdog::Watchdog;
 
 mod attaching;
+mod exposing;
 mod showing;
 mod weaving;
 
+pub use self::exposing::Manner;
 pub use self::weaving::Weaving;
 
 /// How long a parting daemon waits for its last messages to leave.
@@ -86,6 +89,7 @@ pub struct Parts {
     pub store: Store,
     pub peers: Peers,
     pub ledger: Ledger,
+    pub exposure: Exposure,
     pub weaving: Weaving,
     pub host: Host,
     pub kernel: Kernel,
@@ -109,6 +113,7 @@ pub struct Control {
     flushing: Option<JoinHandle<()>>,
     peers: Peers,
     ledger: Ledger,
+    exposure: Exposure,
     weaving: Weaving,
     host: Host,
     kernel: Kernel,
@@ -150,6 +155,7 @@ impl Control {
             store: parts.store,
             peers: parts.peers,
             ledger: parts.ledger,
+            exposure: parts.exposure,
             weaving: parts.weaving,
             host: parts.host,
             kernel: parts.kernel,
@@ -348,6 +354,8 @@ impl Control {
             }
             Request::Attach { container, addresses, reply } => self.enqueue(Job::attach(container, addresses, reply)),
             Request::Detach { container, addresses, reply } => self.enqueue(Job::detach(container, addresses, reply)),
+            Request::Expose { addresses, manner, reply } => self.expose(addresses, &manner, reply),
+            Request::Hide { addresses, reply } => self.hide(&addresses, reply),
             Request::Reset(reply) => {
                 self.node.say_goodbye(now);
                 self.outcome = Some(Outcome::Reset(reply));

@@ -5,6 +5,7 @@ use weave_mesh::card::Subnet;
 use weave_mesh::connector::{Earlier, Target, TooManyTargets};
 
 use crate::attach::{AttachError, Container};
+use crate::node::Manner;
 use crate::status::Material;
 
 /// Requests that may wait for control; beyond it the API waits.
@@ -34,6 +35,16 @@ pub enum Request {
     /// Without addresses: all of them.
     Detach {
         container: Container,
+        addresses: Vec<Subnet>,
+        reply: Reply<Result<Vec<Subnet>, AttachError>>,
+    },
+    Expose {
+        addresses: Vec<Subnet>,
+        manner: Manner,
+        reply: Reply<Result<Vec<Subnet>, AttachError>>,
+    },
+    /// Without addresses: all of them.
+    Hide {
         addresses: Vec<Subnet>,
         reply: Reply<Result<Vec<Subnet>, AttachError>>,
     },

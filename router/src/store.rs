@@ -8,6 +8,7 @@
 //!   sleeve-timestamp  above every handshake timestamp that was ever sent
 //!   targets           what `connect` and `forget` left
 //!   attachments       containers on this host
+//!   exposure          addresses of this host on the overlay
 //!   members/KEY       last signed set and address of each peer
 //!   set-aside-N/      all of the above, found to belong to another machine at Unix time N
 //! ```
@@ -34,6 +35,7 @@ pub use self::file::{Durability, FileError, Kind};
 pub use self::machine::Machine;
 pub use self::members::MemberWriter;
 use crate::attach::Ledger;
+use crate::expose::Exposure;
 
 mod file;
 mod machine;
@@ -48,10 +50,11 @@ const SLEEVE_TIMESTAMP: Kind =
 const TARGETS: Kind = Kind { name: "targets", version: 1, without: "start with the peers given to launch only" };
 const ATTACHMENTS: Kind = Kind { name: "attachments", version: 1, without: "attach every container again" };
 
+const EXPOSURE: Kind = Kind { name: "exposure", version: 1, without: "expose the host again" };
 /// Everything but the lock. The identity is moved last: until it is gone, the next start finds the mismatch again and
 /// finishes the move.
-const STATE: [&str; 6] =
-    [MEMBERS, ATTACHMENTS.name, TARGETS.name, SLEEVE_TIMESTAMP.name, INCARNATION.name, IDENTITY.name];
+const STATE: [&str; 7] =
+    [MEMBERS, ATTACHMENTS.name, EXPOSURE.name, TARGETS.name, SLEEVE_TIMESTAMP.name, INCARNATION.name, IDENTITY.name];
 const SET_ASIDE_PREFIX: &str = "set-aside-";
 
 /// Why the state directory is unusable.
@@ -225,6 +228,18 @@ impl Store {
     /// When the disk refuses.
     pub fn write_ledger(&self, ledger: &Ledger) -> Result<(), FileError> {
         ATTACHMENTS.write(&self.directory, ledger, Durability::Process)
+    }
+
+    /// # Errors
+    /// When its file is damaged.
+    pub fn exposure(&self) -> Result<Exposure, FileError> {
+        Ok(EXPOSURE.read(&self.directory)?.unwrap_or_default())
+    }
+
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_exposure(&self, exposure: &Exposure) -> Result<(), FileError> {
+        EXPOSURE.write(&self.directory, exposure, Durability::Process)
     }
 
     /// # Errors

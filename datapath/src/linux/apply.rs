@@ -76,6 +76,15 @@ impl Apply<'_> {
     /// The steps that change an entry of a table.
     fn entry(&mut self, step: &Step) -> Result<(), ApplyError> {
         match step {
+            Step::AddAddress { link, subnet } => {
+                sysctl::promote_secondaries(link.as_str())?;
+                let link = self.index(link)?;
+                self.netlink.add_address(link, *subnet)?;
+            }
+            Step::RemoveAddress { link, subnet } => {
+                let link = self.index(link)?;
+                self.netlink.remove_address(link, *subnet)?;
+            }
             Step::SetBridgeFdb { mac, port } => {
                 let port = self.index(port)?;
                 self.netlink.set_bridge_fdb(port, *mac)?;

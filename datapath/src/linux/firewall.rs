@@ -1,21 +1,22 @@
 //! nftables and iptables, by their own programs.
 //!
-//! `nft -f -` takes a whole script as one transaction. What we put outside our own tables is two accepts for frames
-//! that stay inside the bridge: Docker sets FORWARD to drop, `br_netfilter` shows it bridged frames, and an accept in
-//! our tables does not undo that drop.
+//! `nft -f -` takes a whole script as one transaction. What we put outside our own tables is a few accepts, for frames
+//! that stay inside the bridge and for packets of exposed networks: Docker sets FORWARD to drop, `br_netfilter` shows
+//! it bridged frames, and an accept in our tables does not undo that drop.
 
 mod generation;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::process::{Command, Output, Stdio};
 
 use crate::guard;
-use crate::plan::LinkName;
+use crate::plan::{Accept, IpVersion, LinkName};
 
 pub use generation::generation;
 
-/// How our two rules are recognised.
-const COMMENT: &str = "weave-rs";
+/// What our rules end in, as `iptables -S` lists them, and as arguments.
+const RULE_END: &str = " -m comment --comment weave-rs -j ACCEPT";
 /// The chain that Docker leaves to others, and the one it lives in. Neither is ours to make.
 const DOCKER_CHAINS: [&str; 2] = ["DOCKER-USER", "FORWARD"];
 /// Seconds to wait for another program that changes iptables.
@@ -72,49 +73,75 @@ fn without_askers(listing: &str) -> String {
     kept
 }
 
-/// Whether Docker's chains had our accepts.
+/// Whether Docker's chains had our accepts and no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepts {
     Present,
-    Added,
+    Changed,
 }
 
-/// Lets frames pass that stay inside `bridge`, wherever Docker is installed.
+/// Makes our accepts of Docker's chains those that are `wanted`, wherever Docker is installed.
 ///
 /// # Errors
 /// When iptables refuses. A host without it, or without Docker's chains, needs no accept.
-pub fn accept_bridged(bridge: &LinkName) -> Result<Accepts, FirewallError> {
+pub fn set_accepts(bridge: &LinkName, wanted: &BTreeSet<Accept>) -> Result<Accepts, FirewallError> {
     let mut accepts = Accepts::Present;
-    for program in ["iptables", "ip6tables"] {
+    for version in [IpVersion::V4, IpVersion::V6] {
+        let program = program(version);
         let Some(chain) = docker_chain(program) else { continue };
-        let rule = rule(bridge);
-        if iptables(program, "-C", chain, &rule).is_err() {
-            iptables(program, "-I", chain, &rule)?;
-            accepts = Accepts::Added;
+        let present = present(program, chain, bridge)?;
+        let wanted: Vec<&str> =
+            wanted.iter().filter(|accept| accept.version == version).map(|accept| accept.matching.as_str()).collect();
+        // The check of iptables itself decides: another release may list a rule in other words.
+        for matching in wanted.iter().filter(|matching| !present.iter().any(|rule| rule == *matching)) {
+            if iptables(program, "-C", chain, matching).is_err() {
+                iptables(program, "-I", chain, matching)?;
+                accepts = Accepts::Changed;
+            }
+        }
+        for matching in present.iter().filter(|rule| !wanted.contains(&rule.as_str())) {
+            iptables(program, "-D", chain, matching)?;
+            accepts = Accepts::Changed;
         }
     }
     Ok(accepts)
 }
 
-/// Takes the two accepts away again.
+/// Takes all accepts for `bridge` away again.
 ///
 /// # Errors
 /// When iptables refuses to remove a rule that is there.
 pub fn remove_accepts(bridge: &LinkName) -> Result<(), FirewallError> {
-    for program in ["iptables", "ip6tables"] {
+    for program in [IpVersion::V4, IpVersion::V6].map(program) {
         for chain in DOCKER_CHAINS {
-            let rule = rule(bridge);
-            while iptables(program, "-C", chain, &rule).is_ok() {
-                iptables(program, "-D", chain, &rule)?;
+            // A chain that cannot be listed is not there.
+            for matching in present(program, chain, bridge).unwrap_or_default() {
+                iptables(program, "-D", chain, &matching)?;
             }
         }
     }
     Ok(())
 }
 
-fn rule(bridge: &LinkName) -> [&str; 10] {
-    let bridge = bridge.as_str();
-    ["-i", bridge, "-o", bridge, "-m", "comment", "--comment", COMMENT, "-j", "ACCEPT"]
+const fn program(version: IpVersion) -> &'static str {
+    match version {
+        IpVersion::V4 => "iptables",
+        IpVersion::V6 => "ip6tables",
+    }
+}
+
+/// What our rules for `bridge` match.
+fn present(program: &'static str, chain: &str, bridge: &LinkName) -> Result<Vec<String>, FirewallError> {
+    let listing = run(program, &["-w", LOCK_WAIT_SECONDS, "-S", chain], None)?;
+    Ok(ours(&listing, chain, bridge).map(str::to_owned).collect())
+}
+
+fn ours<'a>(listing: &'a str, chain: &str, bridge: &LinkName) -> impl Iterator<Item = &'a str> {
+    let start = format!("-A {chain} ");
+    listing
+        .lines()
+        .filter_map(move |line| line.strip_prefix(&start)?.strip_suffix(RULE_END))
+        .filter(|matching| matching.split(' ').any(|word| word == bridge.as_str()))
 }
 
 /// Where Docker looks first: its users' chain, or FORWARD when Docker is too old to have one.
@@ -126,8 +153,9 @@ fn docker_chain(program: &'static str) -> Option<&'static str> {
     exists("DOCKER").then_some("FORWARD")
 }
 
-fn iptables(program: &'static str, command: &str, chain: &str, rule: &[&str]) -> Result<(), FirewallError> {
-    let arguments = [&["-w", LOCK_WAIT_SECONDS, command, chain], rule].concat();
+fn iptables(program: &'static str, command: &str, chain: &str, matching: &str) -> Result<(), FirewallError> {
+    let rule = matching.split(' ').chain(RULE_END.split_whitespace());
+    let arguments: Vec<&str> = ["-w", LOCK_WAIT_SECONDS, command, chain].into_iter().chain(rule).collect();
     run(program, &arguments, None).map(drop)
 }
 
@@ -168,5 +196,20 @@ mod tests {
         let listing = "table bridge weave-rs {\n\tset askers {\n\t\tsize 4096\n\t\telements = { \"a\" . \"b\" }\n\t}\n\n\tchain query {\n\t}\n}\n";
 
         assert_eq!(without_askers(listing), "table bridge weave-rs {\n\n\tchain query {\n\t}\n}\n");
+    }
+
+    #[test]
+    fn only_our_own_rules_for_this_bridge_are_ours() {
+        let listing = "-N DOCKER-USER\n\
+            -A DOCKER-USER -i weave -o weave -m comment --comment weave-rs -j ACCEPT\n\
+            -A DOCKER-USER -i other -o other -m comment --comment weave-rs -j ACCEPT\n\
+            -A DOCKER-USER -d 10.32.0.0/12 ! -i weave -o weave -m comment --comment weave-rs -j ACCEPT\n\
+            -A DOCKER-USER -i weave -j DROP\n\
+            -A DOCKER-USER -j RETURN\n";
+        let bridge = "weave".parse().expect("name");
+
+        let found: Vec<_> = ours(listing, "DOCKER-USER", &bridge).collect();
+
+        assert_eq!(found, ["-i weave -o weave", "-d 10.32.0.0/12 ! -i weave -o weave"]);
     }
 }

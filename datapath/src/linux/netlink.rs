@@ -3,7 +3,7 @@
 //! The kernel answers a request before `send` returns, so nothing here waits for anybody else. Callers that must not
 //! wait for the kernel's own lock either (it is held for long while other tools delete many devices) use a thread.
 
-mod address;
+pub(super) mod address;
 mod link;
 mod neighbour;
 

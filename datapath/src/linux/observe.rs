@@ -14,6 +14,7 @@ use netlink_packet_route::neighbour::{
 };
 use weave_mesh::name::MacAddr;
 
+use super::netlink::address::subnet_of;
 use super::netlink::{Netlink, NetlinkError};
 use super::sysctl;
 use crate::plan::{
@@ -49,6 +50,9 @@ pub fn observe(netlink: &mut Netlink, names: &BridgeNames) -> Result<Observed, N
             observed.bridge_fdb.insert(mac, BridgeFdbEntry { port: port.clone(), keep: station.keep() });
         }
     }
+    let addresses = netlink.addresses()?;
+    observed.addresses =
+        addresses.iter().filter(|message| message.header.index == bridge).filter_map(subnet_of).collect();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let messages = netlink.neighbours(family, bridge)?;
         observed

@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::address::AddressScope;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 
 use super::mtu::of_routes;
+use super::netlink::address::subnet_of;
 use super::netlink::{Netlink, NetlinkError};
 
 /// Why this host's addresses cannot be listed.
@@ -36,7 +37,7 @@ pub fn addresses() -> Result<Vec<IpAddr>, UnderlayError> {
         .iter()
         .filter(|message| usable.contains(&message.header.index) && message.header.scope == AddressScope::Universe)
         .filter_map(|message| {
-            let address = local_address(message)?;
+            let address = subnet_of(message)?.address;
             let index = message.header.index;
             Some((!routed.contains(&index), address.is_ipv6(), index, address))
         })
@@ -53,19 +54,4 @@ fn is_usable(link: &LinkMessage, routed: &BTreeSet<u32>) -> bool {
     let flags = link.header.flags;
     let is_up = flags.contains(LinkFlags::Up) && !flags.contains(LinkFlags::Loopback);
     is_up && (!is_bridge || routed.contains(&link.header.index))
-}
-
-/// The device's own address; on a point-to-point link the other attribute is the far end's.
-fn local_address(message: &AddressMessage) -> Option<IpAddr> {
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(address) => Some(*address),
-        _ => None,
-    });
-    let any = || {
-        message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Address(address) => Some(*address),
-            _ => None,
-        })
-    };
-    local.or_else(any)
 }

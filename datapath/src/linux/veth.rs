@@ -62,9 +62,9 @@ pub enum AttachError {
     ForeignInterface,
     #[error("`{CONTAINER_LINK}` vanished from the container: attach it again")]
     InterfaceGone,
-    #[error("{address}/{prefix_len} cannot be given to a container: use a unicast address such as 10.32.0.1/12")]
+    #[error("{address}/{prefix_len} cannot be used on the overlay: give a unicast address such as 10.32.0.1/12")]
     UnusableAddress { address: IpAddr, prefix_len: u8 },
-    #[error("more than {ADDRESSES_MAX} addresses for one container")]
+    #[error("more than {ADDRESSES_MAX} addresses at once")]
     TooManyAddresses,
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
@@ -213,7 +213,11 @@ fn host_link(inode: u64) -> Result<LinkName, AttachError> {
     name.parse().map_err(|cause| AttachError::HostLink { inode, cause })
 }
 
-fn check_addresses(addresses: &[Subnet]) -> Result<(), AttachError> {
+/// Whether addresses can be given to a container or to the host.
+///
+/// # Errors
+/// When there are too many, or one is no unicast address with room beside it.
+pub fn check_addresses(addresses: &[Subnet]) -> Result<(), AttachError> {
     if addresses.len() > ADDRESSES_MAX {
         return Err(AttachError::TooManyAddresses);
     }

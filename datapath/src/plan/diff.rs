@@ -1,12 +1,13 @@
 //! From kernel state as it is to kernel state as it should be, in the order that loses no frame.
 //!
 //! ```text
-//!   guard ► bridge ► overlay ports, attached ports ► entries set ► announcements ► entries removed ► devices removed
+//!   guard ► bridge, its addresses ► overlay ports, attached ports ► entries set ► announcements ► entries removed ► devices removed
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 
 use super::{Keep, LinkKind, LinkName, Observed, ObservedLink, OverlayPort, Plan, PortFlags, Step, VxlanPlan};
@@ -28,6 +29,7 @@ pub fn diff(observed: &Observed, plan: &Plan) -> Result<Vec<Step>, Conflict> {
     let mut diff = Diff { observed, plan, vxlan_kept: true, steps: Vec::new(), removals: Vec::new() };
     diff.guard();
     diff.bridge()?;
+    diff.addresses();
     diff.vxlan()?;
     diff.tap()?;
     diff.attached_ports();
@@ -80,6 +82,15 @@ impl Diff<'_> {
         self.mtu(name, seen);
         self.up(name, seen);
         Ok(())
+    }
+
+    fn addresses(&mut self) {
+        let (link, wanted) = (&self.plan.names.bridge, &self.plan.bridge.addresses);
+        let step = |subnet: &Subnet| (link.clone(), *subnet);
+        let added = wanted.difference(&self.observed.addresses).map(step);
+        self.steps.extend(added.map(|(link, subnet)| Step::AddAddress { link, subnet }));
+        let removed = self.observed.addresses.difference(wanted).map(step);
+        self.removals.extend(removed.map(|(link, subnet)| Step::RemoveAddress { link, subnet }));
     }
 
     fn vxlan(&mut self) -> Result<(), Conflict> {
@@ -282,4 +293,4 @@ fn is_wanted(kind: &LinkKind, vxlan: &VxlanPlan) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 
 use super::{LinkName, PortFlags};
@@ -16,6 +17,8 @@ pub struct Observed {
     pub bridge_fdb: BTreeMap<MacAddr, BridgeFdbEntry>,
     pub vxlan_fdb: BTreeMap<MacAddr, IpAddr>,
     pub flood: BTreeSet<IpAddr>,
+    /// Of the bridge device, without those that are valid on the link only.
+    pub addresses: BTreeSet<Subnet>,
     /// Of the bridge device.
     pub neighbours: BTreeMap<IpAddr, NeighbourEntry>,
     /// The MAC that an address had when it was last removed from the neighbours: somebody's cache may still have it.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 
 use super::{LinkName, PortFlags, VxlanPlan};
@@ -52,6 +53,15 @@ pub enum Step {
     },
     BringUp {
         link: LinkName,
+    },
+    /// The kernel adds the route to the address's network by itself.
+    AddAddress {
+        link: LinkName,
+        subnet: Subnet,
+    },
+    RemoveAddress {
+        link: LinkName,
+        subnet: Subnet,
     },
     /// A sticky static entry: frames for `mac` leave by `port`, and no forged source moves it.
     SetBridgeFdb {

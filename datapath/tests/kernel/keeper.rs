@@ -2,10 +2,10 @@
 
 use weave_datapath::linux::firewall::list_guard;
 use weave_datapath::linux::kernel::Event;
-use weave_datapath::plan::{Keep, OverlayPort};
+use weave_datapath::plan::{Crossing, Keep, OverlayPort};
 use weave_netns_tests::frame;
 
-use crate::lab::{EXPERIMENTAL, Host, Wire, bare_plan, eventually, ip, look, mac, names, on_a_host, run};
+use crate::lab::{EXPERIMENTAL, Host, Wire, bare_plan, eventually, ip, look, mac, names, on_a_host, run, subnet};
 
 /// A host that knows one remote station on each carrier.
 fn host_with_stations() -> Host {
@@ -23,6 +23,8 @@ fn host_with_stations() -> Host {
 fn what_somebody_flushes_comes_back() {
     on_a_host(|| {
         let mut host = host_with_stations();
+        host.plan.bridge.addresses.insert(subnet("10.32.0.9/12"));
+        host.plan.exposed.insert(subnet("10.32.0.0/12"), Crossing::Masqueraded);
         let _container = host.container(5, &["10.32.0.5/12"]);
         let before = look();
         let guard = || list_guard().expect("nft");
@@ -42,6 +44,8 @@ fn what_somebody_flushes_comes_back() {
             "nft delete table inet weave-rs",
             "ip link set weave-vx nomaster",
             "ip link set weave down",
+            "ip address flush dev weave scope global",
+            "ip address add 10.40.0.1/24 dev weave",
         ] {
             run(vandalism);
             eventually(vandalism, || (look(), guard()) == (before.clone(), rules.clone()));

@@ -92,14 +92,20 @@ pub(crate) fn subnet(text: &str) -> Subnet {
 pub(crate) fn bare_plan(host: u8) -> Plan {
     Plan {
         names: names(),
-        bridge: BridgePlan { mac: mac(host), mtu: 1376 },
+        bridge: BridgePlan { mac: mac(host), mtu: 1376, addresses: BTreeSet::new() },
         vxlan: Some(VxlanPlan { vni: 77, port: 6784, local: Ipv4Addr::UNSPECIFIED.into() }),
         ports: BTreeMap::new(),
         bridge_fdb: BTreeMap::new(),
         vxlan_fdb: BTreeMap::new(),
         flood: BTreeSet::new(),
         neighbours: BTreeMap::new(),
-        guard: Rules { vxlan_port: 6784, vxlan_sources: BTreeSet::new(), allow_ethertypes: BTreeSet::new() },
+        exposed: BTreeMap::new(),
+        guard: Rules {
+            mesh_port: 6783,
+            vxlan_port: 6784,
+            vxlan_sources: BTreeSet::new(),
+            allow_ethertypes: BTreeSet::new(),
+        },
     }
 }
 

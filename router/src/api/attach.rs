@@ -22,7 +22,7 @@ async fn parse(context: &Context, form: &[(String, String)]) -> Result<(Containe
 }
 
 /// Addresses without their prefix lengths, space-separated on one line.
-fn line(addresses: &[Subnet]) -> String {
+pub(super) fn line(addresses: &[Subnet]) -> String {
     let texts: Vec<_> = addresses.iter().map(|subnet| subnet.address.to_string()).collect();
     texts.join(" ") + "\n"
 }

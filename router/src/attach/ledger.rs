@@ -56,6 +56,12 @@ impl Ledger {
         Ok(())
     }
 
+    /// Which container has an address.
+    pub fn holder(&self, address: IpAddr) -> Option<&str> {
+        let has = |entry: &&Attachment| entry.addresses.iter().any(|subnet| subnet.address == address);
+        self.entries.values().find(has).map(|entry| entry.container.as_str())
+    }
+
     /// Writes down what a container has; `clock` is the highest Lamport time in use anywhere.
     pub fn record(&mut self, container: &Container, port: &Attached, clock: u64) {
         let host_link = port.host_link.to_string();

@@ -155,24 +155,10 @@ pub fn parse_trusted_subnets(text: &str) -> Result<Vec<Subnet>, InvalidValue> {
     entries
         .map(|entry| {
             let subnet = parse_subnet(entry)?;
-            let network = Subnet { address: masked(subnet), ..subnet };
+            let network = subnet.network();
             if network == subnet { Ok(subnet) } else { Err(InvalidValue::HostBits(entry.to_owned(), Network(network))) }
         })
         .collect()
-}
-
-/// The first address of a subnet.
-fn masked(subnet: Subnet) -> IpAddr {
-    match subnet.address {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(subnet.prefix_len)).unwrap_or(0);
-            IpAddr::V4((u32::from(address) & mask).into())
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(subnet.prefix_len)).unwrap_or(0);
-            IpAddr::V6((u128::from(address) & mask).into())
-        }
-    }
 }
 
 #[cfg(test)]

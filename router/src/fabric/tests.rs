@@ -112,6 +112,7 @@ fn peer_view(number: u8, actor: &Actor) -> PeerView {
 struct Stage {
     view: View,
     ledger: Ledger,
+    exposure: Exposure,
     chosen: BTreeMap<PeerKey, Carrier>,
     programmed: BTreeSet<PeerKey>,
     loom: Loom,
@@ -153,11 +154,13 @@ impl Stage {
                 relays: Arc::default(),
             },
             ledger,
+            exposure: Exposure::default(),
             chosen: keys(|actor| actor.is_chosen).map(|key| (key, Carrier::Fast)).collect(),
             programmed: keys(|actor| actor.is_programmed).collect(),
             loom: Loom {
                 names: BridgeNames::of("weave").unwrap(),
                 vni: 1,
+                mesh_port: 6783,
                 vxlan_port: 6784,
                 mtu: 1376,
                 fast_path,
@@ -168,8 +171,8 @@ impl Stage {
     }
 
     fn weave(&self) -> (Tables, Plan) {
-        let Self { view, ledger, chosen, programmed, loom } = self;
-        weave(loom, &Strands { view, ledger, chosen, programmed, heard: &BTreeMap::new() })
+        let Self { view, ledger, exposure, chosen, programmed, loom } = self;
+        weave(loom, &Strands { view, ledger, exposure, chosen, programmed, heard: &BTreeMap::new() })
     }
 }
 

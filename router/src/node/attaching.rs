@@ -19,7 +19,7 @@ use crate::request::Reply;
 /// Attachments that wait for their turn.
 const JOBS_MAX: usize = 256;
 
-type Answer = Result<Vec<Subnet>, AttachError>;
+pub(super) type Answer = Result<Vec<Subnet>, AttachError>;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +45,9 @@ pub(super) type Done = Result<Option<Attached>, AttachError>;
 /// An answer that is due when the kernel has a plan.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    generation: Generation,
-    addresses: Vec<Subnet>,
-    reply: Reply<Answer>,
+    pub(super) generation: Generation,
+    pub(super) addresses: Vec<Subnet>,
+    pub(super) reply: Reply<Answer>,
 }
 
 impl Job {
@@ -101,7 +101,10 @@ impl Control {
             && let Some(job) = self.jobs.front_mut()
         {
             let admitted = match job.errand {
-                Errand::Attach => self.ledger.admit(&job.container, &job.addresses),
+                Errand::Attach => {
+                    let (ledger, exposure) = (&self.ledger, &self.exposure);
+                    ledger.admit(&job.container, &job.addresses).and_then(|()| exposure.admit_container(&job.addresses))
+                }
                 Errand::Detach => Ok(()),
             };
             match admitted {

@@ -23,6 +23,7 @@ use weave_mesh::time::Instant;
 
 use super::{Control, Host, Outcome};
 use crate::attach::Ledger;
+use crate::expose::{Exposure, HOST_LABEL};
 use crate::fabric::{self, Loom, Strands};
 
 /// A first change is woven at once, and further ones so long after it together: a joining mesh is woven a few times and
@@ -58,10 +59,10 @@ pub struct Weaving {
 
 impl Weaving {
     /// `adopted` are the peers that the kernel was found to reach over VXLAN.
-    pub fn new(loom: Loom, adopted: BTreeSet<PeerKey>, view: &View, ledger: &Ledger) -> Self {
+    pub fn new(loom: Loom, adopted: BTreeSet<PeerKey>, view: &View, ledger: &Ledger, exposure: &Exposure) -> Self {
         let chosen = adopted.iter().map(|peer| (*peer, Carrier::Fast)).collect();
         let heard = BTreeMap::new();
-        let strands = Strands { view, ledger, chosen: &chosen, programmed: &adopted, heard: &heard };
+        let strands = Strands { view, ledger, exposure, chosen: &chosen, programmed: &adopted, heard: &heard };
         let (tables, _) = fabric::weave(&loom, &strands);
         Self {
             loom,
@@ -107,12 +108,12 @@ impl Weaving {
         self.due.get_or_insert_with(|| now.max(self.woven + GATHER_INTERVAL));
     }
 
-    fn weave(&mut self, view: &View, ledger: &Ledger, now: Instant) -> (Tables, Plan) {
+    fn weave(&mut self, view: &View, ledger: &Ledger, exposure: &Exposure, now: Instant) -> (Tables, Plan) {
         (self.due, self.woven) = (None, now);
         self.chosen.retain(|peer, _| view.peers.contains_key(peer));
         self.heard.retain(|peer, _| view.peers.contains_key(peer));
         let Self { loom, chosen, programmed, heard, .. } = self;
-        fabric::weave(loom, &Strands { view, ledger, chosen, programmed, heard })
+        fabric::weave(loom, &Strands { view, ledger, exposure, chosen, programmed, heard })
     }
 
     /// Notes a plan that the kernel was asked for.
@@ -145,7 +146,7 @@ impl Control {
     pub(super) fn weave(&mut self) -> Generation {
         self.publish_endpoints();
         let view = self.node.view();
-        let (tables, plan) = self.weaving.weave(&view, &self.ledger, self.clock.now());
+        let (tables, plan) = self.weaving.weave(&view, &self.ledger, &self.exposure, self.clock.now());
         // Tables first: a demotion must reach the packet thread before the kernel stops flooding. A promotion is not in
         // them before the kernel has said that it is done.
         if *self.weaving.tables != tables {
@@ -263,7 +264,12 @@ impl Control {
             };
             (endpoint_id(host_link.as_bytes()), endpoint)
         });
-        let mut endpoints: BTreeMap<EndpointId, Endpoint> = attached.collect();
+        let bridge_mac = self.node.view().card.bridge_mac;
+        let exposed = self.exposure.iter().map(|exposed| {
+            let id = format!("{HOST_LABEL} {}", exposed.subnet.address);
+            (endpoint_id(id.as_bytes()), exposed.endpoint(bridge_mac))
+        });
+        let mut endpoints: BTreeMap<EndpointId, Endpoint> = attached.chain(exposed).collect();
         if !self.weaving.learnt.is_empty() {
             endpoints.extend(self.learnt_endpoints());
         }

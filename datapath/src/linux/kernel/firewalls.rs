@@ -1,15 +1,19 @@
 //! The firewalls' part of kernel state: whether our tables are as we left them, and our accepts where Docker needs them.
 
+use std::collections::BTreeSet;
+
 use tokio::time::Instant;
 
 use crate::linux::firewall::{self, Accepts};
-use crate::plan::LinkName;
+use crate::plan::{Accept, Plan};
 
 /// What the keeper knows of the firewalls.
 #[derive(Debug, Default)]
 pub(super) struct Firewalls {
     installed: Option<InstalledGuard>,
-    /// The generation of the ruleset in which Docker's chains had our accepts.
+    /// The accepts that were last asked of Docker's chains.
+    asked: Option<BTreeSet<Accept>>,
+    /// The generation of the ruleset in which they had these and no others.
     accepted: Option<u32>,
     /// When Docker's chains are looked at although nftables did not change: an old iptables does not use it.
     accept_due: Option<Instant>,
@@ -52,18 +56,31 @@ impl Firewalls {
 
     /// Forgets the guard when somebody changed it, so that the next check installs it again; and puts back the accepts
     /// that Docker loses when it restarts.
-    pub(super) fn look(&mut self, bridge: &LinkName, next: Instant) -> Guard {
+    pub(super) fn look(&mut self, plan: &Plan, next: Instant) -> Guard {
         let generation = firewall::generation().unwrap_or_default();
         if self.accept_due.is_none_or(|due| Instant::now() >= due) || self.accepted != Some(generation) {
             self.accept_due = Some(next);
-            let accepts = firewall::accept_bridged(bridge);
-            // Only what was found to be there counts as of `generation`; the next look finds what was added now.
-            self.accepted = matches!(accepts, Ok(Accepts::Present)).then_some(generation);
-            if let Err(error) = accepts {
-                tracing::warn!(%error, "cannot let bridged frames pass Docker's firewall");
-            }
+            self.accept(plan, generation);
         }
         self.guard(generation)
+    }
+
+    /// Asks for the accepts of a plan that wants others than the last.
+    pub(super) fn follow(&mut self, plan: &Plan) {
+        if self.asked.as_ref().is_some_and(|asked| *asked != plan.accepts()) {
+            self.accept(plan, firewall::generation().unwrap_or_default());
+        }
+    }
+
+    fn accept(&mut self, plan: &Plan, generation: u32) {
+        let wanted = plan.accepts();
+        let accepts = firewall::set_accepts(&plan.names.bridge, &wanted);
+        self.asked = Some(wanted);
+        // Only what was found to be there counts as of `generation`; the next look finds what was added now.
+        self.accepted = matches!(accepts, Ok(Accepts::Present)).then_some(generation);
+        if let Err(error) = accepts {
+            tracing::warn!(%error, "cannot let frames of the overlay pass Docker's firewall");
+        }
     }
 
     fn guard(&mut self, generation: u32) -> Guard {

@@ -208,6 +208,7 @@ impl Keeper {
         let steps = diff(&observed, plan).map_err(|conflict| conflict.to_string())?;
         let generation = firewall::generation().unwrap_or_default();
         let failures = apply(&mut self.netlink, &steps);
+        self.firewalls.follow(plan);
         for step in &steps {
             match step {
                 Step::InstallGuard { script } => self.firewalls.remember(script, generation),
@@ -229,7 +230,7 @@ impl Keeper {
         self.timers.firewall = now + FIREWALL_INTERVAL;
         self.timers.firewall_not_before = now + FIREWALL_GAP;
         if let Some((_, plan)) = &self.plan
-            && self.firewalls.look(&plan.names.bridge, now + FIREWALL_INTERVAL) == Guard::Changed
+            && self.firewalls.look(plan, now + FIREWALL_INTERVAL) == Guard::Changed
         {
             self.timers.check = now;
         }

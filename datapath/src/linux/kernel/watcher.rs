@@ -15,8 +15,8 @@ use crate::linux::netlink::messages;
 use crate::linux::observe::link_name;
 use crate::plan::{BridgeNames, HOST_LINK_PREFIX, Observed};
 
-/// `RTNLGRP_LINK` and `RTNLGRP_NEIGH`.
-const ROUTE_GROUPS: [u32; 2] = [1, 3];
+/// `RTNLGRP_LINK`, `RTNLGRP_NEIGH`, `RTNLGRP_IPV4_IFADDR` and `RTNLGRP_IPV6_IFADDR`.
+const ROUTE_GROUPS: [u32; 4] = [1, 3, 5, 9];
 /// `NFNLGRP_NFTABLES`.
 const TABLE_GROUPS: [u32; 1] = [7];
 /// Datagrams read before others have their turn; what is left then is part of the dump that follows.
@@ -30,7 +30,7 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// Of devices, forwarding entries and neighbours.
+    /// Of devices, forwarding entries, neighbours and addresses.
     pub(super) fn of_links() -> io::Result<Self> {
         Self::open(NETLINK_ROUTE, &ROUTE_GROUPS)
     }
@@ -121,6 +121,9 @@ impl Interest {
             RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => self.includes_link(link, names),
             RouteNetlinkMessage::NewNeighbour(message) | RouteNetlinkMessage::DelNeighbour(message) => {
                 self.indices.contains(&message.header.ifindex)
+            }
+            RouteNetlinkMessage::NewAddress(message) | RouteNetlinkMessage::DelAddress(message) => {
+                self.indices.contains(&message.header.index)
             }
             _ => false,
         }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -83,6 +83,25 @@ impl Netlink {
         let message = RouteNetlinkMessage::NewRoute(message);
         self.request("add the route to", "224.0.0.0/4", message, NLM_F_CREATE | NLM_F_REPLACE)
     }
+}
+
+/// The address with its length that a device has, unless it is valid on the link only.
+pub(in crate::linux) fn subnet_of(message: &AddressMessage) -> Option<Subnet> {
+    if message.header.scope == AddressScope::Link {
+        return None;
+    }
+    // IPv6 has `Address` only; IPv4 has the own address in `Local`.
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let any = || {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
+    };
+    Some(Subnet { address: local.or_else(any)?, prefix_len: message.header.prefix_len })
 }
 
 fn on_link(link: u32, subnet: Subnet) -> AddressMessage {

@@ -1,11 +1,11 @@
 //! The container's end of the pair. Everything here runs on a thread inside the container's namespace.
 
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 
 use super::{AttachError, AttachSpec, CONTAINER_LINK};
 use crate::linux::netlink::Netlink;
+use crate::linux::netlink::address::subnet_of;
 use crate::linux::netns::Netns;
 use crate::linux::observe::mac_of;
 use crate::linux::sysctl;
@@ -68,23 +68,5 @@ fn run<T: Send>(
 /// Of one device, without link-local ones, in the kernel's order: the first is its primary address.
 fn addresses(netlink: &mut Netlink, index: u32) -> Result<Vec<Subnet>, AttachError> {
     let messages = netlink.addresses()?;
-    Ok(messages.iter().filter(|message| message.header.index == index).filter_map(subnet).collect())
-}
-
-fn subnet(message: &AddressMessage) -> Option<Subnet> {
-    if message.header.scope == AddressScope::Link {
-        return None;
-    }
-    // IPv6 has `Address` only; IPv4 has the own address in `Local`.
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(address) => Some(*address),
-        _ => None,
-    });
-    let address = local.or_else(|| {
-        message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Address(address) => Some(*address),
-            _ => None,
-        })
-    })?;
-    Some(Subnet { address, prefix_len: message.header.prefix_len })
+    Ok(messages.iter().filter(|message| message.header.index == index).filter_map(subnet_of).collect())
 }

@@ -28,17 +28,23 @@ fn inner(last: u8) -> IpAddr {
     Ipv4Addr::new(10, 32, 0, last).into()
 }
 
-fn bare_plan() -> Plan {
+pub(in crate::plan) fn bare_plan() -> Plan {
     Plan {
         names: names(),
-        bridge: BridgePlan { mac: mac(1), mtu: 1376 },
+        bridge: BridgePlan { mac: mac(1), mtu: 1376, addresses: BTreeSet::new() },
         vxlan: Some(VxlanPlan { vni: 7, port: 6784, local: Ipv4Addr::UNSPECIFIED.into() }),
         ports: BTreeMap::new(),
         bridge_fdb: BTreeMap::new(),
         vxlan_fdb: BTreeMap::new(),
         flood: BTreeSet::new(),
         neighbours: BTreeMap::new(),
-        guard: Rules { vxlan_port: 6784, vxlan_sources: BTreeSet::new(), allow_ethertypes: BTreeSet::new() },
+        exposed: BTreeMap::new(),
+        guard: Rules {
+            mesh_port: 6783,
+            vxlan_port: 6784,
+            vxlan_sources: BTreeSet::new(),
+            allow_ethertypes: BTreeSet::new(),
+        },
     }
 }
 
@@ -109,6 +115,11 @@ fn carry_out(observed: &mut Observed, step: Step) {
 
 fn carry_out_entry(observed: &mut Observed, step: Step) {
     match step {
+        Step::AddAddress { link, subnet } => {
+            assert!(observed.links.contains_key(&link));
+            assert!(observed.addresses.insert(subnet));
+        }
+        Step::RemoveAddress { subnet, .. } => assert!(observed.addresses.remove(&subnet)),
         Step::SetBridgeFdb { mac, port } => {
             assert!(observed.links[&port].port.is_some(), "{port} is no port");
             observed.bridge_fdb.insert(mac, BridgeFdbEntry { port, keep: Keep::Sticky });
@@ -313,4 +324,23 @@ proptest! {
             prop_assert_eq!(&neighbours, &plan.neighbours);
         }
     }
+}
+
+#[test]
+fn a_new_address_of_the_host_is_there_before_the_old_one_goes() {
+    let subnet = |last: u8| Subnet { address: inner(last), prefix_len: 12 };
+    let bridge = names().bridge;
+    let mut observed = empty_host();
+    let mut plan = bare_plan();
+    plan.bridge.addresses.insert(subnet(8));
+    let steps = reach(&mut observed, &plan);
+    let up = position(&steps, &Step::BringUp { link: bridge.clone() });
+    assert!(up < position(&steps, &Step::AddAddress { link: bridge.clone(), subnet: subnet(8) }));
+
+    plan.bridge.addresses = BTreeSet::from([subnet(9)]);
+    let steps = reach(&mut observed, &plan);
+
+    let added = Step::AddAddress { link: bridge.clone(), subnet: subnet(9) };
+    let removed = Step::RemoveAddress { link: bridge, subnet: subnet(8) };
+    assert_eq!(steps, [added, removed]);
 }

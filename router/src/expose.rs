@@ -1,0 +1,200 @@
+//! This host on the overlay: the addresses under which it can be reached there, and for which it forwards.
+//!
+//! ```text
+//!   expose ─► Exposure ─┬─► plan: addresses of the bridge, forwarding, masquerading
+//!                       └─► endpoints with the bridge's MAC: every other host, and DNS, know where they are
+//! ```
+//!
+//! Invariant: no address is in it twice, and none that a container of this host holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use weave_datapath::linux::veth::check_addresses;
+use weave_datapath::plan::Crossing;
+use weave_mesh::card::Subnet;
+use weave_mesh::name::MacAddr;
+use weave_mesh::store::{ENDPOINT_NAMES_MAX, Endpoint};
+
+use crate::attach::{AttachError, Ledger};
+
+/// What stands in the place of a container's id where addresses are listed.
+pub const HOST_LABEL: &str = "weave:expose";
+/// How many addresses one host exposes.
+const EXPOSED_MAX: usize = 16;
+
+/// Whether the other side of the host sees the source of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Nat {
+    Masquerade,
+    None,
+}
+
+/// One address of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exposed {
+    pub subnet: Subnet,
+    pub nat: Nat,
+    pub names: Vec<String>,
+    /// Lamport time at which it was exposed; of two claims to an address the higher one wins.
+    pub attached: u64,
+}
+
+/// All of them, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exposure(Vec<Exposed>);
+
+impl Exposure {
+    /// Whether this host may have `addresses`; `underlay` are those that it has already.
+    ///
+    /// # Errors
+    /// Names the address that it may not have, and why.
+    pub fn admit(&self, addresses: &[Subnet], ledger: &Ledger, underlay: &[IpAddr]) -> Result<(), AttachError> {
+        check_addresses(addresses)?;
+        for subnet in addresses {
+            if let Some(holder) = ledger.holder(subnet.address) {
+                return Err(AttachError::AddressTaken { address: subnet.address, holder: holder.to_owned() });
+            }
+            let network = subnet.network();
+            let is_inside =
+                |own: &&IpAddr| Subnet { address: **own, prefix_len: subnet.prefix_len }.network() == network;
+            if let Some(own) = underlay.iter().filter(|own| own.is_ipv4() == subnet.address.is_ipv4()).find(is_inside) {
+                return Err(AttachError::UnderlayTaken { subnet: *subnet, own: *own });
+            }
+        }
+        let new = addresses.iter().filter(|subnet| !self.holds(subnet.address)).count();
+        if self.0.len() + new > EXPOSED_MAX { Err(AttachError::TooManyExposed(EXPOSED_MAX)) } else { Ok(()) }
+    }
+
+    /// Whether a container may have `addresses`.
+    ///
+    /// # Errors
+    /// Names one of them that this host has.
+    pub fn admit_container(&self, addresses: &[Subnet]) -> Result<(), AttachError> {
+        match addresses.iter().find(|subnet| self.holds(subnet.address)) {
+            Some(taken) => Err(AttachError::AddressTaken { address: taken.address, holder: HOST_LABEL.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds an address, or changes how it is exposed. A name given before stays.
+    pub fn insert(&mut self, subnet: Subnet, nat: Nat, name: Option<&str>, clock: u64) {
+        let at = self.0.iter().position(|known| known.subnet.address == subnet.address);
+        let before = at.map(|at| self.0.remove(at));
+        let (mut names, attached) = match before {
+            Some(known) => (known.names, known.attached),
+            None => (Vec::new(), self.0.iter().map(|known| known.attached).max().unwrap_or(0).max(clock) + 1),
+        };
+        names.extend(name.filter(|name| !names.iter().any(|known| known == name)).map(str::to_owned));
+        // The newest names are the ones that count.
+        names.drain(..names.len().saturating_sub(ENDPOINT_NAMES_MAX));
+        self.0.push(Exposed { subnet, nat, names, attached });
+    }
+
+    /// Takes addresses back, or all when there are none given; the answer is what was taken.
+    pub fn remove(&mut self, addresses: &[Subnet]) -> Vec<Subnet> {
+        let is_meant = |exposed: &mut Exposed| addresses.is_empty() || addresses.contains(&exposed.subnet);
+        self.0.extract_if(.., is_meant).map(|exposed| exposed.subnet).collect()
+    }
+
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|exposed| exposed.subnet.address == address)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Exposed> {
+        self.0.iter()
+    }
+
+    pub fn addresses(&self) -> BTreeSet<Subnet> {
+        self.0.iter().map(|exposed| exposed.subnet).collect()
+    }
+
+    /// Its networks; one that has several addresses is masqueraded if any of them is.
+    pub fn networks(&self) -> BTreeMap<Subnet, Crossing> {
+        let mut networks = BTreeMap::new();
+        for exposed in &self.0 {
+            let crossing = networks.entry(exposed.subnet.network()).or_insert(Crossing::AsIs);
+            if exposed.nat == Nat::Masquerade {
+                *crossing = Crossing::Masqueraded;
+            }
+        }
+        networks
+    }
+}
+
+impl Exposed {
+    /// As others hear of it.
+    pub fn endpoint(&self, bridge_mac: MacAddr) -> Endpoint {
+        Endpoint {
+            mac: bridge_mac,
+            addresses: vec![self.subnet],
+            container: HOST_LABEL.to_owned(),
+            names: self.names.clone(),
+            attached: self.attached,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::value::parse_subnet;
+
+    fn subnet(text: &str) -> Subnet {
+        parse_subnet(text).unwrap()
+    }
+
+    fn exposure(addresses: &[(&str, Nat)]) -> Exposure {
+        let mut exposure = Exposure::default();
+        for (text, nat) in addresses {
+            exposure.insert(subnet(text), *nat, None, 0);
+        }
+        exposure
+    }
+
+    #[test]
+    fn exposing_twice_is_exposing_once_under_the_last_rule_and_every_name() {
+        let mut exposure = exposure(&[("10.32.0.9/12", Nat::Masquerade)]);
+        exposure.insert(subnet("10.32.0.9/12"), Nat::None, Some("gate.weave.local"), 50);
+        exposure.insert(subnet("10.32.0.9/12"), Nat::None, Some("gate.weave.local"), 60);
+
+        let all: Vec<_> = exposure.iter().collect();
+
+        assert_eq!(all.len(), 1);
+        assert_eq!((all[0].nat, all[0].attached), (Nat::None, 1));
+        assert_eq!(all[0].names, ["gate.weave.local"]);
+    }
+
+    #[test]
+    fn a_network_is_masqueraded_if_any_of_its_addresses_is() {
+        let exposure =
+            exposure(&[("10.32.0.9/12", Nat::None), ("10.33.0.9/12", Nat::Masquerade), ("10.2.1.1/24", Nat::None)]);
+
+        let networks = exposure.networks();
+
+        assert_eq!(networks[&subnet("10.32.0.0/12")], Crossing::Masqueraded);
+        assert_eq!(networks[&subnet("10.2.1.0/24")], Crossing::AsIs);
+    }
+
+    #[test]
+    fn the_hosts_own_network_is_not_taken_over() {
+        let exposure = Exposure::default();
+        let underlay = ["192.168.48.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+
+        let admitted = |text| exposure.admit(&[subnet(text)], &Ledger::default(), &underlay);
+
+        assert!(admitted("10.32.0.9/12").is_ok());
+        assert!(matches!(admitted("192.168.48.9/24"), Err(AttachError::UnderlayTaken { .. })));
+        assert!(matches!(admitted("10.32.0.0/12"), Err(AttachError::Port(_))), "a network is no address");
+    }
+
+    #[test]
+    fn hiding_tells_what_was_exposed() {
+        let mut exposure = exposure(&[("10.32.0.9/12", Nat::None), ("10.2.1.1/24", Nat::None)]);
+
+        assert_eq!(exposure.remove(&[subnet("10.7.0.1/16")]), []);
+        assert_eq!(exposure.remove(&[subnet("10.2.1.1/24")]), [subnet("10.2.1.1/24")]);
+        assert_eq!(exposure.remove(&[]), [subnet("10.32.0.9/12")]);
+    }
+}
