@@ -22,6 +22,7 @@ pub mod connector;
 pub mod degree;
 pub mod dns;
 pub mod identity;
+pub mod ipam;
 pub mod members;
 pub mod name;
 pub mod node;

@@ -20,6 +20,7 @@
 //! - between two peers there is at most one live connection once both ends have seen all of theirs;
 //! - outputs are in order: what must be durable comes before the message that relies on it.
 
+mod addressing;
 mod answering;
 mod claims;
 mod connecting;
@@ -45,6 +46,7 @@ use crate::connector::{Connector, DialError, DialId, Discovery, Earlier, Target,
 use crate::degree::Degree;
 use crate::dns::Zone;
 use crate::identity::{Hash, Identity, PeerKey};
+use crate::ipam::{self, Ipam, Surroundings};
 use crate::members::Members;
 use crate::name::{MacAddr, MeshId, PeerName};
 use crate::pace::Pace;
@@ -87,6 +89,8 @@ pub struct Config {
     pub trusted_subnets: Vec<Subnet>,
     pub instance_id: String,
     pub machine: Hash,
+    /// Without it no addresses are managed.
+    pub ipam: Option<ipam::Config>,
 }
 
 impl Config {
@@ -116,6 +120,8 @@ pub enum ConfigError {
     Targets(#[from] TooManyTargets),
     #[error("cannot publish a card: {0}")]
     Own(String),
+    #[error(transparent)]
+    Ipam(#[from] ipam::ConfigError),
 }
 
 /// Endpoints that are not published.
@@ -154,6 +160,7 @@ pub struct Node {
     exchange: Exchange,
     topology: Topology,
     direct_sessions: BTreeSet<PeerKey>,
+    ipam: Option<Ipam>,
     /// The highest attachment time seen.
     lamport: u64,
     claims: Arc<Claims>,
@@ -192,6 +199,8 @@ impl Node {
                 OwnError::Card(error) => ConfigError::Card(error),
                 OwnError::Set(error) => ConfigError::Own(error.to_string()),
             })?;
+        let near = Surroundings { card: own.card(), identity: own.identity(), verifier: &verifier };
+        let ipam = config.ipam.map(|config| Ipam::new(config, &restored.ipam, &near)).transpose()?;
         let connector_config = crate::connector::Config {
             discovery: config.discovery,
             default_port: config.listen_port,
@@ -212,6 +221,7 @@ impl Node {
             store: Store::default(),
             exchange: Exchange::default(),
             direct_sessions: BTreeSet::new(),
+            ipam,
             lamport: 0,
             claims: Arc::default(),
             claims_pace: Pace::default(),

@@ -322,6 +322,7 @@ fn node_config(
         trusted_subnets: config.trusted_subnets.clone(),
         instance_id: machine.instance_id,
         machine: machine.machine,
+        ipam: None,
     })
 }
 

@@ -270,6 +270,8 @@ impl Control {
                 self.members.put(member);
                 Ok(())
             }
+            // Nothing is configured that makes any.
+            Persist::Ring(_) | Persist::Owned(_) => Ok(()),
         }
     }
 
@@ -298,6 +300,7 @@ impl Control {
             Event::Renamed(name) => warn!(%name, "another peer has our name; this is ours from here on"),
             Event::IdentityTaken => self.outcome = Some(Outcome::IdentityTaken),
             Event::Warning(warning) => warn!("{warning}"),
+            Event::Ipam { ticket, answer } => debug!(?ticket, ?answer, "addresses"),
         }
     }
 

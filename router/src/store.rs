@@ -183,7 +183,7 @@ impl Store {
     /// When a file is damaged.
     pub fn restored(&self) -> Result<Restored, FileError> {
         let incarnation = INCARNATION.read(&self.directory)?.unwrap_or(0);
-        Ok(Restored { incarnation, members: members::read(&self.directory.join(MEMBERS))? })
+        Ok(Restored { incarnation, members: members::read(&self.directory.join(MEMBERS))?, ..Restored::default() })
     }
 
     /// # Errors

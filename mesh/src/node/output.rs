@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::persist::Persist;
 use crate::connector::{ConnectionId, Dial};
 use crate::identity::PeerKey;
+use crate::ipam::{self, Answer, Ticket};
 use crate::name::{MacAddr, PeerName};
 use crate::wire::{Message, Refusal};
 
@@ -39,6 +40,11 @@ pub enum Event {
     /// A live daemon that started earlier has our key: this one must start again as a new identity.
     IdentityTaken,
     Warning(Warning),
+    /// The end of an operation on addresses.
+    Ipam {
+        ticket: Ticket,
+        answer: Result<Answer, ipam::Error>,
+    },
 }
 
 /// Something that a person should know.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::PeerKey;
+use crate::ipam::{self, Change};
 use crate::name::PeerName;
 use crate::store::{CardRecord, Content, Part, Record, RecordKey, Set, SetError};
 use crate::verifier::Verifier;
@@ -20,6 +21,10 @@ pub enum Persist {
     Name(PeerName),
     /// A peer, replacing what is stored under its key.
     Member(StoredMember),
+    /// The ring and what else others rely on, replacing what is stored; fsynced.
+    Ring(Vec<u8>),
+    /// A container took or gave back an address: appended, and not fsynced, since it is worth nothing after a loss of power.
+    Owned(Change),
 }
 
 /// A peer as it is remembered: its card, its last set and where its sleeve was last heard. Cheap to keep, encoded only
@@ -40,6 +45,7 @@ pub struct Restored {
     pub incarnation: u64,
     /// Each as [`StoredMember::encode`] made it.
     pub members: Vec<Vec<u8>>,
+    pub ipam: ipam::Restored,
 }
 
 /// The bytes of a stored member.

@@ -32,6 +32,7 @@ fn config_of(owner: &Owner) -> Config {
         trusted_subnets: Vec::new(),
         instance_id: String::new(),
         machine: card.machine,
+        ipam: None,
     }
 }
 
@@ -151,7 +152,7 @@ fn the_incarnation_is_persisted_before_anything_else() {
 #[test]
 fn an_incarnation_grows_although_the_clock_went_back() {
     let owner = Owner::new(1);
-    let restored = Restored { incarnation: 9_000, members: Vec::new() };
+    let restored = Restored { incarnation: 9_000, ..Restored::default() };
     let config = config_of(&owner);
 
     let node = Node::new(config, owner.identity, restored, 1, START, UnixTime(5)).unwrap();

@@ -126,6 +126,7 @@ impl Node {
         if self.members.has_changes() {
             self.timers.persist.get_or_insert(now + PERSIST_INTERVAL);
         }
+        self.follow_ipam();
         while let Some((connection, message)) = self.exchange.poll_message() {
             self.send(connection, message);
         }

@@ -130,7 +130,10 @@ impl World {
                 self.trace.note(self.now, host, host, format!("{event:?}"));
                 self.restart_as_new(host);
             }
-            node::Event::PeerUp(_) | node::Event::PeerDown(_) | node::Event::NamesChanged => {}
+            node::Event::PeerUp(_)
+            | node::Event::PeerDown(_)
+            | node::Event::NamesChanged
+            | node::Event::Ipam { .. } => {}
             node::Event::Renamed(_) | node::Event::Warning(_) => {
                 self.trace.note(self.now, host, host, format!("{event:?}"));
             }
@@ -182,5 +185,6 @@ fn config_of(host: &Host, identity: &Identity, options: &Options) -> Config {
         trusted_subnets: Vec::new(),
         instance_id: String::new(),
         machine: host.machine,
+        ipam: None,
     }
 }

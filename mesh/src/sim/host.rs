@@ -10,6 +10,7 @@ use super::{HostId, LISTEN_PORT};
 use crate::connection;
 use crate::connector::{ConnectionId, Target};
 use crate::identity::{Hash, Identity, PeerKey, Scheme};
+use crate::ipam;
 use crate::name::{MacAddr, PeerName};
 use crate::node::{Node, Persist, Restored, StoredMember};
 use crate::store::{Endpoint, EndpointId, Version};
@@ -27,6 +28,7 @@ pub(super) struct Disk {
     incarnation: u64,
     pub(super) name: Option<PeerName>,
     members: BTreeMap<PeerKey, StoredMember>,
+    pub(super) ipam: ipam::Restored,
 }
 
 impl Disk {
@@ -36,6 +38,8 @@ impl Disk {
             Persist::Incarnation(incarnation) => self.incarnation = incarnation,
             Persist::Name(name) => self.name = Some(name),
             Persist::Member(member) => drop(self.members.insert(member.key, member)),
+            Persist::Ring(bytes) => self.ipam.ring = Some(bytes),
+            Persist::Owned(change) => self.ipam.owned.push(change),
         }
     }
 
@@ -49,7 +53,8 @@ impl Disk {
     }
 
     pub(super) fn restored(&self) -> Restored {
-        Restored { incarnation: self.incarnation, members: self.members.values().map(StoredMember::encode).collect() }
+        let members = self.members.values().map(StoredMember::encode).collect();
+        Restored { incarnation: self.incarnation, members, ipam: self.ipam.clone() }
     }
 }
 

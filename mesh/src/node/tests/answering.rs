@@ -43,7 +43,7 @@ fn restarted(pair: &Pair) -> Node {
     let last = pair.outputs[1].iter().rev().find_map(stored).expect("a persisted member");
     let owner = Owner::new(2);
     let config = config_of(&owner);
-    let restored = Restored { incarnation: 5_000, members: vec![last] };
+    let restored = Restored { incarnation: 5_000, members: vec![last], ..Restored::default() };
     Node::new(config, owner.identity, restored, 2, pair.now, UnixTime(9_000)).unwrap()
 }
 

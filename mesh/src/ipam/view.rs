@@ -1,0 +1,56 @@
+//! What IPAM knows, as plain values for `status ipam`, the control API and the simulator.
+
+use std::collections::BTreeMap;
+
+use super::{Cidr, Config, Ipam, Owner, Surroundings, Ticket, Wait};
+
+#[derive(Clone, Debug)]
+pub struct IpamView {
+    pub config: Config,
+    /// Whether the ring exists.
+    pub is_ready: bool,
+    /// How many addresses each owns; empty before the ring exists.
+    pub owned: BTreeMap<Owner, u64>,
+    /// How many of ours nobody holds.
+    pub free: u64,
+    /// How many of ours containers hold, here or elsewhere.
+    pub active: u64,
+    pub pending: Vec<PendingView>,
+}
+
+/// An operation that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingView {
+    pub ticket: Ticket,
+    /// For whom an address is wanted, if one is.
+    pub container: Option<String>,
+    pub wait: Wait,
+}
+
+impl Ipam {
+    pub(crate) fn view(&self, near: &Surroundings<'_>) -> IpamView {
+        let mut owned: BTreeMap<Owner, u64> = BTreeMap::new();
+        for (range, owner) in self.ring.iter().flat_map(|ring| ring.pieces()) {
+            *owned.entry(owner).or_default() += range.size();
+        }
+        let ours = owned.get(&Owner::Peer(near.card.key)).copied().unwrap_or_default();
+        let pending = self.pending.iter().map(|(ticket, pending)| PendingView {
+            ticket: *ticket,
+            container: pending.operation.container().map(str::to_owned),
+            wait: pending.wait.clone(),
+        });
+        IpamView {
+            config: self.config.clone(),
+            is_ready: self.ring.is_some(),
+            owned,
+            free: self.space.size(),
+            active: ours.saturating_sub(self.space.size()),
+            pending: pending.collect(),
+        }
+    }
+
+    /// What `container` holds, and all containers when none is named.
+    pub(crate) fn held(&self) -> BTreeMap<String, Vec<Cidr>> {
+        self.containers().map(|(container, addresses)| (container.to_owned(), addresses.to_vec())).collect()
+    }
+}

@@ -1,0 +1,110 @@
+//! The node's side of IPAM: operations in, answers and messages out.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use super::{Event, Node, Output, Persist};
+use crate::identity::PeerKey;
+use crate::ipam::{Action, Answer, Cidr, ClaimMode, Error, Ipam, IpamView, Surroundings, Ticket};
+use crate::time::Instant;
+
+/// The surroundings of IPAM, borrowed from fields that it is none of.
+macro_rules! surroundings {
+    ($node:ident) => {
+        Surroundings { card: $node.own.card(), identity: $node.own.identity(), verifier: &$node.verifier }
+    };
+}
+
+impl Node {
+    /// Tells which running containers were found with which addresses. Nothing is allocated before; call it once after
+    /// every start, also when there is none.
+    pub fn resume_containers(&mut self, found: &[(String, Cidr)], now: Instant) {
+        self.with_ipam(now, |ipam, near| ipam.resume(found, near));
+    }
+
+    /// Gives `container` the lowest free address of `subnet` that we own, or the one that it has there already. The answer
+    /// comes as [`Event::Ipam`], and so do those of all operations with a ticket.
+    pub fn allocate(&mut self, ticket: Ticket, container: &str, subnet: Cidr, now: Instant) {
+        self.operate(ticket, now, |ipam, near| ipam.allocate(ticket, container, subnet, near));
+    }
+
+    /// Gives `container` this very address.
+    pub fn claim(&mut self, ticket: Ticket, container: &str, address: Cidr, mode: ClaimMode, now: Instant) {
+        self.operate(ticket, now, |ipam, near| ipam.claim(ticket, container, address, mode, near));
+    }
+
+    /// Answered once the ring exists.
+    pub fn wait_for_ring(&mut self, ticket: Ticket, now: Instant) {
+        self.operate(ticket, now, |ipam, near| ipam.wait_for_ring(ticket, near));
+    }
+
+    /// `rmpeer`: certifies that `peer` is dead; answered when its addresses have another owner.
+    pub fn take_over(&mut self, ticket: Ticket, peer: PeerKey, now: Instant) {
+        let from = self.key();
+        if peer == from || self.topology.is_reachable(&peer) {
+            self.answer(ticket, Err(Error::Reachable { peer, from }));
+        } else {
+            self.operate(ticket, now, |ipam, near| ipam.take_over(ticket, peer, near));
+        }
+    }
+
+    /// `reset`: gives what we own to a reachable peer. Release what containers hold before.
+    pub fn hand_over(&mut self, ticket: Ticket, now: Instant) {
+        self.operate(ticket, now, |ipam, near| ipam.hand_over(ticket, near));
+    }
+
+    /// The caller of an operation is gone: it is not answered any more.
+    pub fn cancel(&mut self, ticket: Ticket, now: Instant) {
+        self.with_ipam(now, |ipam, _| ipam.cancel(ticket));
+    }
+
+    /// `container` gives back one address, or all.
+    ///
+    /// # Errors
+    /// When it has none, or not that one.
+    pub fn release(&mut self, container: &str, address: Option<Ipv4Addr>, now: Instant) -> Result<(), Error> {
+        self.with_ipam(now, |ipam, near| ipam.release(container, address, near)).unwrap_or(Err(Error::Off))
+    }
+
+    /// The addresses that `container` has, with the prefix length of the subnet each was allocated in.
+    pub fn addresses(&self, container: &str) -> &[Cidr] {
+        self.ipam.as_ref().map_or(&[], |ipam| ipam.addresses(container))
+    }
+
+    /// Every container with its addresses.
+    pub fn all_addresses(&self) -> BTreeMap<String, Vec<Cidr>> {
+        self.ipam.as_ref().map(|ipam| ipam.held()).unwrap_or_default()
+    }
+
+    /// Absent when no addresses are managed.
+    pub fn ipam_view(&self) -> Option<IpamView> {
+        self.ipam.as_ref().map(|ipam| ipam.view(&surroundings!(self)))
+    }
+
+    fn operate(&mut self, ticket: Ticket, now: Instant, operation: impl FnOnce(&mut Ipam, &Surroundings<'_>)) {
+        if self.with_ipam(now, operation).is_none() {
+            self.answer(ticket, Err(Error::Off));
+        }
+    }
+
+    fn with_ipam<T>(&mut self, now: Instant, work: impl FnOnce(&mut Ipam, &Surroundings<'_>) -> T) -> Option<T> {
+        let result = work(self.ipam.as_mut()?, &surroundings!(self));
+        self.finish(now);
+        Some(result)
+    }
+
+    /// Carries out what IPAM has decided.
+    pub(super) fn follow_ipam(&mut self) {
+        while let Some(action) = self.ipam.as_mut().and_then(Ipam::poll_action) {
+            match action {
+                Action::PersistRing(bytes) => self.outputs.push_back(Output::Persist(Persist::Ring(bytes))),
+                Action::PersistOwned(change) => self.outputs.push_back(Output::Persist(Persist::Owned(change))),
+                Action::Answer(ticket, answer) => self.answer(ticket, answer),
+            }
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Result<Answer, Error>) {
+        self.event(Event::Ipam { ticket, answer });
+    }
+}
