@@ -14,6 +14,7 @@ use weave_datapath::batch::{DatagramBatch, FrameBatch, Outbox};
 use weave_datapath::engine::{Config, Engine};
 use weave_datapath::ethernet::{Arp, Ethernet, Ipv4, Ipv6};
 use weave_datapath::heartbeat::Heartbeat;
+use weave_datapath::oversize::{fragment, remedy, too_big};
 use weave_datapath::sleeve::cookie::ResponderKeys;
 use weave_datapath::sleeve::handshake::{Asked, Initiator, Local as Hands};
 use weave_datapath::sleeve::packet::{Index, Packet, Payload, decode, encode_cookie, encode_initiation};
@@ -78,8 +79,11 @@ fn heartbeat(bytes: &[u8]) {
     }
 }
 
-/// A frame from a container or another host, and the packets in it.
+/// A frame from a container or another host, the packets in it, and what is made of them when they are too long.
 fn ethernet(bytes: &[u8]) {
+    let limit = bytes.len() / 2 + 30;
+    let _ = (remedy(bytes), too_big(bytes, limit));
+    let _ = fragment(bytes, limit, 1, |piece| assert!(piece.len() <= limit));
     let payload = Ethernet::parse(bytes).map_or(bytes, |frame| frame.payload);
     let _ = (Arp::parse(payload), Ipv4::parse(payload), Ipv6::parse(payload));
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   handle_frames ───► outbound.rs  which peer? ─► send: seal, straight or in an envelope ─────────────► Outbox
+//!                                   └► fitting.rs   longer than the path takes ──────────────────────► Outbox
 //!   handle_datagrams ► inbound.rs   which session? open ─┬► deliver to the TAP ────────────────────────► Outbox
 //!                                                        ├► relaying.rs   pass an envelope on ─────────► Outbox
 //!                                                        ├► probing.rs    answer, or count an answer
@@ -18,6 +19,7 @@
 //! - no packet from outside makes memory grow beyond what the members in the tables account for.
 
 mod clock;
+mod fitting;
 mod handshakes;
 mod inbound;
 mod membership;

@@ -35,7 +35,9 @@ pub mod guard;
 pub mod heartbeat;
 #[cfg(feature = "linux")]
 pub mod linux;
+pub mod offload;
 pub mod overlay;
+pub mod oversize;
 pub mod plan;
 pub mod sleeve;
 pub mod tables;

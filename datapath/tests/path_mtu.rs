@@ -10,7 +10,7 @@ mod net;
 
 use std::time::Duration;
 
-use net::{MTU, Net, key};
+use net::{MTU, Net, container_mac, key};
 use weave_datapath::drops::Drop;
 use weave_datapath::engine::Via;
 use weave_datapath::ethernet;
@@ -145,4 +145,85 @@ fn a_handshake_passes_the_least_link_of_ipv4() {
     net.run_for(seconds(2));
 
     assert_eq!((mtu(&net, A, B), mtu(&net, B, A)), (SMALL_MTU - 124, SMALL_MTU - 124));
+}
+
+/// An IPv4 packet from A's container to B's, with a UDP header in front of its data.
+fn packet(dont_fragment: bool, bytes: usize) -> Vec<u8> {
+    let mut packet = vec![0x11; bytes];
+    packet[..20].copy_from_slice(&[0x45, 0, 0, 0, 0, 9, 0, 0, 64, 17, 0, 0, 10, 32, 0, 1, 10, 32, 0, 2]);
+    packet[2..4].copy_from_slice(&(bytes as u16).to_be_bytes());
+    packet[6] = if dont_fragment { 0x40 } else { 0 };
+    [&container_mac(B).0[..], &container_mac(A).0, &[0x08, 0x00], &packet].concat()
+}
+
+/// A session over a small path that is known to the octet.
+fn small(seed: u64) -> Net {
+    let mut net = hosts(2, seed, |net| {
+        net.wire.capacity.insert((A, B), SMALL);
+    });
+    net.run_for(seconds(1));
+    assert_eq!(mtu(&net, A, B), SMALL_MTU);
+    net
+}
+
+#[test]
+fn a_packet_that_may_be_fragmented_arrives_in_pieces_that_fit() {
+    let mut net = small(7);
+
+    net.send(A, &[packet(false, 1_376)]);
+    net.run_for(millis(50));
+
+    let lengths: Vec<_> = net.hosts[B].delivered.iter().map(Vec::len).collect();
+    assert_eq!(lengths, [14 + 620, 14 + 620, 14 + 20 + 1_376 - 20 - 1_200]);
+    assert!(net.hosts[A].delivered.is_empty());
+}
+
+#[test]
+fn a_packet_that_may_not_be_fragmented_tells_its_sender_what_fits() {
+    let mut net = small(8);
+
+    net.send(A, &[packet(true, usize::from(SMALL_MTU)), packet(true, usize::from(SMALL_MTU) + 1)]);
+    net.run_for(millis(50));
+
+    assert_eq!(net.hosts[B].delivered.len(), 1, "what fits arrives");
+    let [answer] = &net.hosts[A].delivered[..] else { panic!("one answer") };
+    assert_eq!((&answer[..6], &answer[6..12]), (&container_mac(A).0[..], &container_mac(B).0[..]));
+    assert_eq!((&answer[34..36], &answer[40..42]), (&[3, 4][..], &SMALL_MTU.to_be_bytes()[..]));
+    assert_eq!(net.hosts[A].dropped(Drop::TooBigTold), 1);
+}
+
+#[test]
+fn senders_are_told_at_a_limited_rate() {
+    let mut net = small(9);
+
+    net.send(A, &vec![packet(true, 1_000); 250]);
+
+    assert_eq!(net.hosts[A].dropped(Drop::TooBigTold), 100);
+    assert_eq!(net.hosts[A].dropped(Drop::TooBigToldOften), 150);
+}
+
+#[test]
+fn nobody_is_told_a_size_that_is_still_being_searched_for() {
+    let mut net = hosts(2, 10, |net| {
+        net.wire.capacity.insert((A, B), SMALL - 100);
+    });
+    net.run_until(seconds(1), |net| mtu(net, A, B) < MTU).expect("noticed");
+    assert!(mtu(&net, A, B) < SMALL_MTU - 100, "not yet the exact size");
+
+    net.send(A, &[packet(true, 1_376), packet(false, 1_376)]);
+    net.run_for(millis(10));
+
+    assert!(net.hosts[A].delivered.is_empty(), "told too early");
+    assert!(net.hosts[B].delivered.len() >= 3, "what may be cut is cut to what surely fits");
+}
+
+#[test]
+fn what_is_no_packet_is_dropped_and_counted() {
+    let mut net = small(11);
+    let mut frame = packet(true, 1_000);
+    frame[12..14].copy_from_slice(&[0x08, 0x06]);
+
+    net.send(A, &[frame]);
+
+    assert_eq!(net.hosts[A].dropped(Drop::TooBigUntold), 1);
 }

@@ -85,6 +85,18 @@ impl Engine {
     }
 
     fn send_frame(&mut self, slot: Slot, frame: &[u8], via: Via, now: Instant, out: &mut Outbox) -> Result<(), Drop> {
+        let fits = self.peers.get(slot).is_some_and(|peer| frame.len() <= peer.frame_bytes_max());
+        if fits { self.send_whole(slot, frame, via, now, out) } else { self.fit(slot, frame, via, now, out) }
+    }
+
+    pub(super) fn send_whole(
+        &mut self,
+        slot: Slot,
+        frame: &[u8],
+        via: Via,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Result<(), Drop> {
         self.send(slot, Payload::Frame, [frame, &[]], via, now, out)?;
         if let Some(peer) = self.peers.get_mut(slot) {
             peer.counters.frames_out += 1;

@@ -8,6 +8,7 @@ use weave_mesh::identity::{Hash, NoiseKey, PeerKey};
 use weave_mesh::time::Instant;
 
 use crate::batch::{Refusal, SendMode};
+use crate::engine::fitting::TOLD_PER_SECOND;
 use crate::engine::status::{PathCounters, PathStatus, SessionStatus};
 use crate::ethernet;
 use crate::heartbeat;
@@ -16,6 +17,7 @@ use crate::sleeve::attempt::Attempts;
 use crate::sleeve::cookie::ResponderKeys;
 use crate::sleeve::memory::Memory;
 use crate::sleeve::path_mtu::PathMtu;
+use crate::sleeve::rate::Bucket;
 use crate::sleeve::relay::{Allowance, RelayId};
 use crate::sleeve::route::{Route, Via};
 use crate::sleeve::session::{Session, Sessions};
@@ -70,6 +72,8 @@ pub(super) struct Peer {
     pub(super) counters: PathCounters,
     /// How long frames to it may be.
     pub(super) path_mtu: PathMtu,
+    /// What ICMP about that may still be sent.
+    pub(super) told: Bucket,
     /// The kernel refused a segmented send to it: until then none is tried.
     plain_until: Option<Instant>,
     /// When a frame for it alone was last sent, by either carrier, or through it.
@@ -105,6 +109,7 @@ impl Peer {
             allowance: Allowance::new(now),
             counters: PathCounters::default(),
             path_mtu: PathMtu::new(heartbeat::frame_bytes(mtu)),
+            told: Bucket::full(TOLD_PER_SECOND, now),
             plain_until: None,
             used: None,
             flooded: None,

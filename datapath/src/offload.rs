@@ -1,0 +1,3 @@
+//! What the kernel leaves to whoever carries a frame.
+
+pub mod checksum;
