@@ -124,8 +124,16 @@ fn member(bytes: &[u8]) {
     });
 }
 
-const PAYLOADS: [Payload; 6] =
-    [Payload::Frame, Payload::Envelope, Payload::Probe, Payload::Answer, Payload::SizeProbe, Payload::SizeAnswer];
+const PAYLOADS: [Payload; 8] = [
+    Payload::Frame,
+    Payload::Envelope,
+    Payload::Probe,
+    Payload::Answer,
+    Payload::SizeProbe,
+    Payload::SizeAnswer,
+    Payload::Canary,
+    Payload::Report,
+];
 
 /// A peer's keys and card.
 pub(crate) struct Host {

@@ -10,6 +10,7 @@
 //!                                                        └► handshakes.rs agree on a session
 //!   handle_heartbeat ► probing.rs
 //!   handle_timeout ──► timing.rs    what each peer needs by now
+//!   each Outbox ─────► proving.rs   which trains leave as one segmented send
 //!   set_tables ──────► membership.rs
 //! ```
 //!
@@ -26,6 +27,7 @@ mod membership;
 mod outbound;
 mod peer;
 mod probing;
+mod proving;
 mod relaying;
 mod sizing;
 mod stations;
@@ -143,6 +145,7 @@ impl Engine {
         for at in 0..frames.len() {
             self.handle_frame(frames.get(at), now, out);
         }
+        self.sample_trains(now, out);
     }
 
     /// Datagrams read from the UDP socket; they are opened in place.
@@ -154,6 +157,7 @@ impl Engine {
                 self.handle_datagram(datagram, origin.source, now, out);
             }
         }
+        self.sample_trains(now, out);
     }
 
     /// A frame of ethertype [`ETHERTYPE`](crate::heartbeat::ETHERTYPE) read from the bridge's packet socket.
@@ -180,9 +184,8 @@ impl Engine {
     /// for a while.
     pub fn handle_refusal(&mut self, destination: SocketAddr, refusal: Refusal, now: Instant) {
         let Some(slot) = self.peers.by_address(destination) else { return };
-        if let Some(peer) = self.peers.get_mut(slot) {
-            peer.segmented_send_refused(refusal, now);
-        }
+        let change = self.peers.get_mut(slot).and_then(|peer| peer.segmented_send_refused(refusal, now));
+        self.announce_sends(slot, change);
         self.arm(slot, now);
     }
 
@@ -190,6 +193,7 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
         self.notice_stall(now);
         self.fire_timers(now, out);
+        self.sample_trains(now, out);
     }
 
     /// The earliest deadline.

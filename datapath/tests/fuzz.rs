@@ -10,6 +10,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use targets::Host;
 use weave_datapath::heartbeat::{HEARTBEAT_BYTES, Heartbeat, Kind};
+use weave_datapath::sleeve::canary::Stretch;
+use weave_datapath::sleeve::canary::question::{Fate, Question, Report};
 use weave_datapath::sleeve::handshake::Asked;
 use weave_datapath::sleeve::packet::{DataHeader, Index, Payload, encode_cookie};
 use weave_datapath::sleeve::relay::{Envelope, RelayId};
@@ -56,7 +58,11 @@ fn samples(target: &str) -> Vec<Vec<u8>> {
             vec![asked_by.answer(asked.hands(), &[0; 32]).expect("a common cipher").0]
         }
         "member" => {
-            let kinds = [frame(2, 1), envelope(&initiation), vec![0; 8], vec![0; 8], vec![0; 600], vec![0; 10]];
+            let stretches = vec![Stretch { first: 0, count: 8, has_equal_tail: false }; 3];
+            let question = Question { id: 1, stretches }.encode();
+            let report = Report { id: 1, fates: vec![Fate { arrived: 0xff, late: 1 }; 3] }.encode();
+            let probes = [vec![0; 8], vec![0; 8], vec![0; 600], vec![0; 10]];
+            let kinds = [&[frame(2, 1), envelope(&initiation)][..], &probes, &[question, report]].concat();
             kinds.iter().enumerate().map(|(kind, payload)| [&[kind as u8][..], payload].concat()).collect()
         }
         _ => vec![initiation, data, encode_cookie(Index(7), &[1; 24], &[2; 32]).to_vec(), heartbeat(), frame(1, 2)],

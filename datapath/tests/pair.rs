@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use net::{Net, bridge_mac, container_mac, frame, key, underlay};
-use weave_datapath::batch::{FrameBatch, Outbox, Refusal, SendMode};
 use weave_datapath::drops::Drop;
 use weave_datapath::engine::{Event, Via, Warning};
 use weave_datapath::overlay::Reason;
@@ -65,34 +64,6 @@ fn members_that_are_no_neighbours_get_a_session_at_first_traffic() {
     net.run_for(millis(20));
 
     assert_eq!(net.hosts[B].texts(), ["first"]);
-}
-
-#[test]
-fn a_refused_segmented_send_has_datagrams_to_that_peer_alone_go_one_by_one_for_a_while() {
-    let mut net = connected(3, 1);
-    let modes = |net: &mut Net| {
-        let mut frames = FrameBatch::new(4, 200);
-        for to in [B, B, C, C] {
-            let bytes = frame(container_mac(A), container_mac(to), "text");
-            frames.room().expect("room for four")[..bytes.len()].copy_from_slice(&bytes);
-            frames.push(bytes.len());
-        }
-        let mut out = Outbox::new();
-        net.hosts[A].engine.handle_frames(&frames, net.now, &mut out);
-        out.trains().map(|train| train.mode).collect::<Vec<_>>()
-    };
-    assert_eq!(modes(&mut net), [SendMode::Segmented; 2]);
-
-    net.hosts[A].engine.handle_refusal(underlay(B), Refusal::Unsupported, net.now);
-    assert_eq!(modes(&mut net), [SendMode::Plain, SendMode::Segmented]);
-    net.run_for(seconds(61));
-    assert_eq!(modes(&mut net), [SendMode::Segmented; 2]);
-
-    net.hosts[A].engine.handle_refusal(underlay(C), Refusal::TooLong, net.now);
-    assert_eq!(modes(&mut net), [SendMode::Segmented, SendMode::Plain]);
-    net.run_for(seconds(2));
-    assert_eq!(modes(&mut net), [SendMode::Segmented; 2]);
-    assert_eq!(net.hosts[A].path(C, net.now).counters.sends_refused, 1);
 }
 
 #[test]

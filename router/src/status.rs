@@ -171,6 +171,7 @@ pub struct Path {
     pub carrier: Carrier,
     pub encrypted: bool,
     pub mtu: u32,
+    pub sends: Sends,
     /// When this carrier was chosen, in seconds since 1970.
     pub since: u64,
     pub reason: String,
@@ -180,6 +181,25 @@ pub struct Path {
     pub remote: Option<String>,
     pub relay: Option<PeerLabel>,
     pub session_age_seconds: Option<u64>,
+}
+
+/// How sleeve's datagrams leave.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sends {
+    /// Many in one call that kernel or device cuts, else one by one.
+    pub segmented: bool,
+    /// Segmented sends were in use, or tried, and did harm.
+    pub fallen_back: bool,
+    /// Seconds since 1970.
+    pub since: u64,
+    pub reason: String,
+}
+
+impl fmt::Display for Sends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.segmented { "segmented" } else { "plain" };
+        write!(f, "{kind} sends since {}: {}", time::rfc3339(self.since), self.reason)
+    }
 }
 
 /// A station on the overlay.

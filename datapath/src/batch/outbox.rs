@@ -11,6 +11,7 @@
 //! - datagrams for one destination keep their order, those for different ones need not;
 //! - an outbox never grows beyond [`OUTBOX_BYTES_MAX`]; the caller hears of it and counts a drop.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
 
@@ -28,6 +29,8 @@ const OPEN_TRAINS_MAX: usize = 16;
 pub struct Outbox {
     datagrams: Arena,
     trains: Vec<TrainSpan>,
+    /// Trains before this one take no more datagrams.
+    open_from: usize,
     pieces: Vec<Piece>,
     frames: Spans,
     heartbeats: Spans,
@@ -40,6 +43,15 @@ pub enum SendMode {
     Segmented,
     /// One by one.
     Plain,
+}
+
+impl fmt::Display for SendMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Segmented => "segmented",
+            Self::Plain => "plain",
+        })
+    }
 }
 
 /// Why the kernel refused a segmented send; the datagrams were sent one by one instead.
@@ -106,15 +118,14 @@ impl Outbox {
     }
 
     /// What is to be sent from the UDP socket, in order.
-    pub fn trains(&self) -> impl Iterator<Item = Train<'_>> {
-        self.trains.iter().map(|&TrainSpan { destination, mode, segment_bytes, bytes, first, .. }| Train {
-            destination,
-            mode,
-            segment_bytes,
-            bytes,
-            first,
-            outbox: self,
-        })
+    pub fn trains(&self) -> impl ExactSizeIterator<Item = Train<'_>> {
+        (0..self.trains.len()).map(|at| self.train(at))
+    }
+
+    /// The train at this place of [`Self::trains`].
+    pub(crate) fn train(&self, at: usize) -> Train<'_> {
+        let TrainSpan { destination, mode, segment_bytes, bytes, first, .. } = self.trains[at];
+        Train { destination, mode, segment_bytes, bytes, first, outbox: self }
     }
 
     /// Ethernet frames for the TAP, in order.
@@ -131,6 +142,7 @@ impl Outbox {
     pub fn clear(&mut self) {
         self.datagrams.filled = 0;
         self.trains.clear();
+        self.open_from = 0;
         self.pieces.clear();
         self.frames.clear();
         self.heartbeats.clear();
@@ -157,9 +169,19 @@ impl Outbox {
 
     /// The newest train to `destination`, if it takes one more.
     fn open_train(&self, destination: SocketAddr, mode: SendMode, len: usize) -> Option<usize> {
-        let recent = self.trains.len().saturating_sub(OPEN_TRAINS_MAX)..self.trains.len();
+        let recent = self.open_from.max(self.trains.len().saturating_sub(OPEN_TRAINS_MAX))..self.trains.len();
         let newest = recent.rev().find(|&at| self.trains[at].destination == destination)?;
         self.trains[newest].takes(mode, len).then_some(newest)
+    }
+
+    /// Lets no datagram join a train that was begun before.
+    pub(crate) fn close_trains(&mut self) {
+        self.open_from = self.trains.len();
+    }
+
+    /// Has the train at this place of [`Self::trains`] leave one by one.
+    pub(crate) fn send_plainly(&mut self, at: usize) {
+        self.trains[at].mode = SendMode::Plain;
     }
 
     fn begin(&mut self, destination: SocketAddr, mode: SendMode, span: Range<usize>) {

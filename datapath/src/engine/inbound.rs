@@ -107,6 +107,8 @@ impl Engine {
             Payload::Answer => self.take_answer(slot, opened.payload, arrival, now),
             Payload::SizeProbe => self.answer_size_probe(slot, opened.payload, arrival, now, out),
             Payload::SizeAnswer => self.take_size_answer(slot, opened.payload, now),
+            Payload::Canary => self.take_canary(slot, header.receiver, opened.payload, arrival, now, out),
+            Payload::Report => self.take_report(slot, opened.payload, now),
         }
     }
 

@@ -145,7 +145,7 @@ impl Engine {
         match via {
             Via::Direct(address) => {
                 let peer = self.peers.get_mut(slot).ok_or(Drop::NoWay)?;
-                let mode = mode_of(payload, peer, now);
+                let mode = mode_of(payload, peer);
                 let session = usable(peer, now)?;
                 let room = out.datagram(address, mode, sealed_bytes).map_err(|_| Drop::OutboxFull)?;
                 seal_parts(session, payload, parts, room);
@@ -155,7 +155,7 @@ impl Engine {
                 let (peer, relay) = self.peers.pair_mut(slot, relay).ok_or(Drop::NoWay)?;
                 let address = relay.straight(now).ok_or(Drop::NoWay)?;
                 let envelope = Envelope { hops_left: HOPS_MAX, source: self.relay_id, destination: peer.relay_id };
-                let mode = mode_of(payload, relay, now);
+                let mode = mode_of(payload, relay);
                 let (session, outer) = (usable(peer, now)?, usable(relay, now)?);
                 let room =
                     out.datagram(address, mode, sealed_bytes + RELAY_OVERHEAD_BYTES).map_err(|_| Drop::OutboxFull)?;
@@ -206,9 +206,10 @@ impl Engine {
     }
 }
 
-/// How a packet leaves whose next hop is `peer`. A size probe goes alone, since it may be longer than anything that fits.
-fn mode_of(payload: Payload, peer: &Peer, now: Instant) -> SendMode {
-    if payload == Payload::SizeProbe { SendMode::Plain } else { peer.send_mode(now) }
+/// How a packet leaves whose next hop is `peer`. Only what comes in numbers is worth a segmented send; a size probe may be
+/// longer than anything that fits, and whatever judges the path must not share the fate of what it judges.
+fn mode_of(payload: Payload, peer: &Peer) -> SendMode {
+    if payload.is_traffic() { peer.send_mode() } else { SendMode::Plain }
 }
 
 fn usable(peer: &mut Peer, now: Instant) -> Result<&mut Session, Drop> {

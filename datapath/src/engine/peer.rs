@@ -14,6 +14,7 @@ use crate::ethernet;
 use crate::heartbeat;
 use crate::overlay::Choice;
 use crate::sleeve::attempt::Attempts;
+use crate::sleeve::canary::{self, Canary};
 use crate::sleeve::cookie::ResponderKeys;
 use crate::sleeve::memory::Memory;
 use crate::sleeve::path_mtu::PathMtu;
@@ -28,10 +29,6 @@ use crate::tables::{Carrier, FastPath, PeerEntry, Standing};
 const WANTED_FOR: Duration = Duration::from_secs(60);
 /// How long after its last frame a path counts as carrying traffic.
 pub(super) const ACTIVE_FOR: Duration = Duration::from_secs(10);
-/// How long datagrams go one by one after a segmented send was refused as too long: the path has just become smaller.
-const PLAIN_AFTER_TOO_LONG: Duration = Duration::from_secs(1);
-/// The same after one that the device or the path cannot do.
-const PLAIN_AFTER_UNSUPPORTED: Duration = Duration::from_secs(60);
 /// Between ticks of a path that carries traffic fast, or of which something is in doubt.
 const TICK_ALERT: Duration = Duration::from_millis(200);
 /// Between ticks of a path that carries traffic by sleeve.
@@ -74,8 +71,8 @@ pub(super) struct Peer {
     pub(super) path_mtu: PathMtu,
     /// What ICMP about that may still be sent.
     pub(super) told: Bucket,
-    /// The kernel refused a segmented send to it: until then none is tried.
-    plain_until: Option<Instant>,
+    /// Whether segmented sends straight to it arrive.
+    pub(super) canary: Canary,
     /// When a frame for it alone was last sent, by either carrier, or through it.
     used: Option<Instant>,
     /// When a copy of a broadcast was last sent to it.
@@ -110,7 +107,7 @@ impl Peer {
             counters: PathCounters::default(),
             path_mtu: PathMtu::new(heartbeat::frame_bytes(mtu)),
             told: Bucket::full(TOLD_PER_SECOND, now),
-            plain_until: None,
+            canary: Canary::new(now),
             used: None,
             flooded: None,
             tick_at: now,
@@ -160,20 +157,16 @@ impl Peer {
     }
 
     /// How datagrams sent straight to it may leave.
-    pub(super) fn send_mode(&self, now: Instant) -> SendMode {
-        if self.plain_until.is_some_and(|until| now < until) { SendMode::Plain } else { SendMode::Segmented }
+    pub(super) fn send_mode(&self) -> SendMode {
+        self.canary.mode()
     }
 
-    pub(super) fn segmented_send_refused(&mut self, refusal: Refusal, now: Instant) {
-        let pause = match refusal {
-            Refusal::TooLong => {
-                self.path_mtu.suspect(now);
-                PLAIN_AFTER_TOO_LONG
-            }
-            Refusal::Unsupported => PLAIN_AFTER_UNSUPPORTED,
-        };
-        self.plain_until = Some(now + pause);
+    pub(super) fn segmented_send_refused(&mut self, refusal: Refusal, now: Instant) -> Option<canary::Change> {
+        if refusal == Refusal::TooLong {
+            self.path_mtu.suspect(now);
+        }
         self.counters.sends_refused += 1;
+        self.canary.refused(refusal, now)
     }
 
     /// The way that packets to it take, while there is a session.
@@ -229,6 +222,7 @@ impl Peer {
             self.route.poll_timeout(),
             current.map(|_| self.tick_at),
             self.choice.poll_timeout(),
+            current.and_then(|_| self.canary.poll_timeout()),
             self.size_up_at(now).filter(|_| wanted),
         ]
         .into_iter()
@@ -258,6 +252,7 @@ impl Peer {
             since: self.choice.since(),
             reason: self.choice.reason(),
             mtu: self.mtu(),
+            sends: self.canary.status(),
             session: self.sessions.current().map(|session| SessionStatus {
                 cipher: session.cipher(),
                 age: now.since(session.born()),

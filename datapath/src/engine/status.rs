@@ -6,7 +6,9 @@ use weave_mesh::identity::PeerKey;
 use weave_mesh::name::PeerName;
 use weave_mesh::time::Instant;
 
+use crate::batch::SendMode;
 use crate::overlay::Reason;
+use crate::sleeve::canary;
 use crate::sleeve::route::Via;
 use crate::sleeve::seal::Cipher;
 use crate::tables::Carrier;
@@ -28,6 +30,12 @@ pub enum Event {
     },
     SessionDown {
         peer: PeerKey,
+    },
+    /// Datagrams to the peer leave in another way than before. Nothing is to be done.
+    SendsChanged {
+        peer: PeerKey,
+        mode: SendMode,
+        reason: canary::Reason,
     },
     /// Store this number; after a restart it is [`Config::timestamp_floor`](crate::engine::Config::timestamp_floor).
     ReserveTimestamp(u64),
@@ -60,6 +68,8 @@ pub struct PathStatus {
     pub reason: Reason,
     /// The longest IP packet that fits, octets.
     pub mtu: u16,
+    /// How datagrams to it leave, since when, and why.
+    pub sends: canary::Status,
     pub session: Option<SessionStatus>,
     pub counters: PathCounters,
 }

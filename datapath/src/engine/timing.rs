@@ -31,6 +31,7 @@ impl Engine {
             let Some(peer) = self.peers.get_mut(slot) else { continue };
             peer.choice.distrust();
             peer.route.distrust();
+            peer.canary.distrust_evidence();
             peer.path_mtu.distrust(now);
             self.rearm(slot, now);
         }
@@ -88,6 +89,7 @@ impl Engine {
         if peer.sessions.current().is_none() {
             peer.route.close();
             peer.choice.distrust();
+            peer.canary.distrust_evidence();
         }
         let wanted = peer.is_wanted(now);
         if !wanted {
@@ -104,6 +106,7 @@ impl Engine {
             self.tick(slot, now, out);
         }
         self.size_up(slot, now, out);
+        self.try_segmented(slot, now, out);
         self.release_retired(slot);
         self.report_session(slot);
     }

@@ -62,6 +62,8 @@ const OPEN_MAX: usize = 64;
 const PROOF_RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 /// Between retrials of a distrusted path: the first time, and at most.
 const RETRIAL: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
+/// After a send that was too long: the path has just become smaller, and its new size is soon known.
+const RETRIAL_TOO_LONG: Duration = Duration::from_secs(1);
 /// Sound trials in a row that acquit, and the time between them.
 const SOUND_TO_HEAL: u32 = 3;
 const HEAL_INTERVAL: Duration = Duration::from_millis(200);
@@ -230,7 +232,7 @@ impl Canary {
     }
 
     /// Starts over when the peer is somewhere else; forgets samples of another session.
-    fn follow(&mut self, destination: SocketAddr, session: Index, now: Instant) {
+    pub fn follow(&mut self, destination: SocketAddr, session: Index, now: Instant) {
         if self.destination.is_some_and(|proven| proven != destination) {
             *self = Self { reason: Reason::Moved, next_id: self.next_id, ..Self::new(now) };
         }
@@ -242,28 +244,23 @@ impl Canary {
         }
     }
 
-    /// When [`Self::made_up`] and [`Self::question`] are to be called.
+    /// When to [`Self::follow`] the peer, and then, if one [`Self::is_due`], hold a trial: send what [`Self::made_up`]
+    /// says and the [`Self::question`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.ask_at
     }
 
-    /// Whether a trial is due, and the path must have been the one of the last train.
     pub fn is_due(&self, now: Instant) -> bool {
         self.ask_at.is_some_and(|at| at <= now)
     }
 
-    /// Where the trial that is due has to go.
-    pub fn destination(&self) -> Option<SocketAddr> {
-        self.destination
-    }
-
-    /// The trial that is due cannot be held: the peer is not where it was.
+    /// The trial that is due cannot be held: nothing goes straight to the peer now.
     pub fn postpone(&mut self, now: Instant) {
         self.ask_at = match self.state {
             State::Distrusted => Some(now + RETRIAL[0]),
             State::Unproven | State::Proven => None,
         };
-        (self.samples, self.suspects, self.evidence) = (Samples::default(), false, Evidence::default());
+        self.distrust_evidence();
     }
 
     /// The trains of one kind to make up for the trial that is due, because traffic gave too few: datagrams in each.
@@ -396,7 +393,11 @@ impl Canary {
         self.open.clear();
         self.sound_in_a_row = 0;
         let known = self.state == State::Distrusted && self.reason == Reason::Refused(refusal);
-        (!known).then(|| self.change(State::Distrusted, Reason::Refused(refusal), now))
+        let change = (!known).then(|| self.change(State::Distrusted, Reason::Refused(refusal), now));
+        if refusal == Refusal::TooLong {
+            self.ask_at = Some(now + RETRIAL_TOO_LONG);
+        }
+        change
     }
 
     /// This host was away, or the session is gone: what is open says nothing.
@@ -426,6 +427,13 @@ impl Canary {
         self.sound_in_a_row = 0;
         (self.state, self.since, self.reason) = (state, now, reason);
         Change { mode: self.mode(), reason }
+    }
+}
+
+impl Reason {
+    /// Segmented sends did harm.
+    pub const fn is_fault(&self) -> bool {
+        matches!(self, Self::Silent | Self::Refused(_) | Self::Bad { .. })
     }
 }
 

@@ -9,6 +9,7 @@
 //!
 //!  payload of data:  0 Ethernet frame    1 envelope (relay.rs)    2 probe: nonce (8)    3 answer: nonce (8)
 //!                    5 size probe: nonce (8), padding …           6 size answer: nonce (8), octets of the probe (2)
+//!                    7 canary, 8 report (canary/question.rs)
 //! ```
 //!
 //! `sender` is an index its owner chose for the session to come, `receiver` the one that the addressee chose: nobody
@@ -45,6 +46,8 @@ pub enum Payload {
     Answer,
     SizeProbe,
     SizeAnswer,
+    Canary,
+    Report,
 }
 
 /// A decoded datagram; nothing in it is authenticated yet.
@@ -129,8 +132,15 @@ impl Payload {
             3 => Some(Self::Answer),
             5 => Some(Self::SizeProbe),
             6 => Some(Self::SizeAnswer),
+            7 => Some(Self::Canary),
+            8 => Some(Self::Report),
             _ => None,
         }
+    }
+
+    /// Carries what containers send, and comes in numbers.
+    pub const fn is_traffic(self) -> bool {
+        matches!(self, Self::Frame | Self::Envelope)
     }
 
     const fn code(self) -> u8 {
@@ -141,6 +151,8 @@ impl Payload {
             Self::Answer => 3,
             Self::SizeProbe => 5,
             Self::SizeAnswer => 6,
+            Self::Canary => 7,
+            Self::Report => 8,
         }
     }
 }

@@ -100,6 +100,16 @@ impl Session {
         self.cipher
     }
 
+    /// The counter under which the next packet will be sealed.
+    pub const fn next_counter(&self) -> u64 {
+        self.next_counter
+    }
+
+    /// Which packets of the other end were received.
+    pub const fn window(&self) -> &ReplayWindow {
+        &self.replay
+    }
+
     pub const fn born(&self) -> Instant {
         self.born
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
-use weave_datapath::batch::{DatagramBatch, FrameBatch, Outbox};
+use weave_datapath::batch::{DatagramBatch, FrameBatch, Outbox, SendMode};
 use weave_datapath::drops::Drop;
 use weave_datapath::engine::{Config, Engine, Event, PathStatus, Via};
 use weave_datapath::sleeve::seal::Cipher;
@@ -40,6 +40,8 @@ pub(crate) struct Wire {
     pub(crate) blocked: BTreeSet<(usize, usize)>,
     /// Longer datagrams from the first to the second host are lost without a word.
     pub(crate) capacity: BTreeMap<(usize, usize), usize>,
+    /// Trains of several that leave as one segmented send from the first to the second host are lost.
+    pub(crate) segmented_blocked: BTreeSet<(usize, usize)>,
     /// The same for the fast path.
     pub(crate) fast_blocked: BTreeSet<(usize, usize)>,
 }
@@ -70,6 +72,8 @@ pub(crate) struct Net {
     pub(crate) hosts: Vec<Host>,
     /// Every datagram that a host sent, with the sender.
     pub(crate) capture: Vec<(usize, Vec<u8>)>,
+    /// Trains of several datagrams that left in one call.
+    pub(crate) segmented_sends: u64,
     /// Every heartbeat, likewise.
     pub(crate) heartbeats: Vec<(usize, Vec<u8>)>,
     underway: BTreeMap<(Instant, u64), Parcel>,
@@ -218,6 +222,7 @@ impl Net {
             duplicate_percent: 0,
             blocked: BTreeSet::new(),
             capacity: BTreeMap::new(),
+            segmented_blocked: BTreeSet::new(),
             fast_blocked: BTreeSet::new(),
         };
         Self {
@@ -225,6 +230,7 @@ impl Net {
             wire,
             hosts: (0..hosts).map(|host| Host::new(host, hosts, now)).collect(),
             capture: Vec::new(),
+            segmented_sends: 0,
             heartbeats: Vec::new(),
             underway: BTreeMap::new(),
             sequence: 0,
@@ -363,10 +369,13 @@ impl Net {
         let out = std::mem::take(&mut self.out);
         let source = self.hosts[from].address;
         for train in out.trains() {
+            let to = self.hosts.iter().position(|host| host.address == train.destination);
+            let is_segmented = train.mode == SendMode::Segmented && train.bytes > train.segment_bytes;
+            self.segmented_sends += u64::from(is_segmented);
+            let lost = is_segmented && to.is_some_and(|to| self.wire.segmented_blocked.contains(&(from, to)));
             for bytes in train.datagrams() {
                 self.capture.push((from, bytes.to_vec()));
-                let to = self.hosts.iter().position(|host| host.address == train.destination);
-                if to.is_none_or(|to| !self.wire.carries(from, to, bytes.len())) {
+                if lost || to.is_none_or(|to| !self.wire.carries(from, to, bytes.len())) {
                     continue;
                 }
                 let to = train.destination;

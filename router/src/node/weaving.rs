@@ -229,6 +229,9 @@ impl Control {
                 debug!(%peer, "session is down");
                 self.note_session(peer, None);
             }
+            engine::Event::SendsChanged { peer, mode, reason } => {
+                info!(%peer, name = self.label(&peer), sends = %mode, %reason, "way of sending changed");
+            }
             engine::Event::ReserveTimestamp(timestamp) => {
                 if let Err(error) = self.store.write_sleeve_timestamp(timestamp) {
                     error!(%error, "cannot reserve handshake timestamps");

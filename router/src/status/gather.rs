@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use weave_datapath::batch::SendMode;
 use weave_datapath::engine::{PathStatus, Via};
 use weave_datapath::linux::packet;
 use weave_datapath::overlay::Reason;
@@ -17,7 +18,7 @@ use weave_mesh::time::{Instant, UnixTime};
 use super::time::rfc3339;
 use super::{
     Carrier, Connection, ConnectionState, Direction, Endpoint, EndpointState, Path, Peer, PeerConnection, PeerLabel,
-    Router, Snapshot,
+    Router, Sends, Snapshot,
 };
 use crate::config::value::Network;
 
@@ -198,6 +199,12 @@ impl<'a> Gathering<'a> {
             carrier: carrier(path.carrier),
             encrypted: self.is_encrypted(path),
             mtu: path.mtu.into(),
+            sends: Sends {
+                segmented: path.sends.mode == SendMode::Segmented,
+                fallen_back: path.sends.reason.is_fault(),
+                since: self.unix_seconds(path.sends.since),
+                reason: path.sends.reason.to_string(),
+            },
             since: self.unix_seconds(path.since),
             reason: path.reason.to_string(),
             outlook: outlook(path.carrier, path.reason).to_owned(),

@@ -126,7 +126,9 @@ pub fn paths(snapshot: &Snapshot) -> String {
         let via = path.relay.as_ref().map_or_else(String::new, |relay| format!(" via {relay}"));
         let since = rfc3339(path.since);
         let carrier = path.carrier;
-        format!("{:<37} {carrier:<6} {encryption:<11} mtu={} since {since}{via}: {}", path.peer, path.mtu, path.reason)
+        let sends = if path.sends.fallen_back { format!("; {}", path.sends) } else { String::new() };
+        let Path { peer, mtu, reason, .. } = path;
+        format!("{peer:<37} {carrier:<6} {encryption:<11} mtu={mtu} since {since}{via}: {reason}{sends}")
     })
 }
 
@@ -141,7 +143,7 @@ pub fn endpoints(snapshot: &Snapshot) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::{Endpoint, EndpointState, Peer, PeerConnection, PeerLabel, Router};
+    use super::super::{Endpoint, EndpointState, Peer, PeerConnection, PeerLabel, Router, Sends};
     use super::*;
 
     fn label(number: u8) -> PeerLabel {
@@ -212,6 +214,12 @@ pub(super) mod tests {
                 carrier: Carrier::Sleeve,
                 encrypted: true,
                 mtu: 1376,
+                sends: Sends {
+                    segmented: false,
+                    fallen_back: false,
+                    since: 1_795_375_206,
+                    reason: "the peer is sick of trains".to_owned(),
+                },
                 since: 1_795_375_205,
                 reason: "no answer to heartbeats on the fast path".to_owned(),
                 outlook: "an answered heartbeat moves it to fastdp".to_owned(),
@@ -274,5 +282,16 @@ pub(super) mod tests {
             "02:00:00:00:00:02(host2)              sleeve encrypted   mtu=1376 since 2026-11-22T19:20:05Z: \
              no answer to heartbeats on the fast path\n"
         );
+    }
+
+    #[test]
+    fn a_path_that_fell_back_to_plain_sends_says_so() {
+        let mut snapshot = snapshot();
+        snapshot.paths[0].sends.fallen_back = true;
+
+        let text = paths(&snapshot);
+
+        let expected = "fast path; plain sends since 2026-11-22T19:20:06Z: the peer is sick of trains\n";
+        assert!(text.ends_with(expected), "{text}");
     }
 }

@@ -31,6 +31,7 @@ pub fn explain(snapshot: &Snapshot, peer: &Peer) -> String {
         line("since", &rfc3339(path.since));
         line("reason", &path.reason);
         line("outlook", &path.outlook);
+        line("sends", &path.sends.to_string());
         line("remote", path.remote.as_deref().unwrap_or("not known yet"));
         if let Some(relay) = &path.relay {
             line("relay", &relay.to_string());
