@@ -12,7 +12,7 @@ export CARGO_TERM_COLOR ?= auto
 BUILD_PACKAGES := gcc libc6-dev
 DEMO_PACKAGES := $(BUILD_PACKAGES) iproute2 nftables iptables iputils-ping procps
 TEST_PACKAGES := $(DEMO_PACKAGES) docker.io busybox-static
-BENCH_PACKAGES := $(DEMO_PACKAGES) iperf3 ethtool
+BENCH_PACKAGES := $(DEMO_PACKAGES) iperf3 ethtool linux-perf valgrind dnsperf
 RIVAL_PACKAGES := $(BUILD_PACKAGES) tinc fastd wireguard-go wireguard-tools
 RIVAL_CRATES := boringtun-cli@0.7.1 vpncloud@2.3.0
 

@@ -2,6 +2,7 @@
 //! `RESULTS.md` holds. How to repeat it: `README.md` beside this.
 //!
 //! ```text
+//!   weave-bench repeat WORK N                for a profiler around it: micro.rs
 //!   weave-bench [PART…] [OPTION…]            what there is: settings.rs; no part named: all of them
 //!      │
 //!      └─► machine.rs, then each part's section in turn; one that fails says so in its place, and the others go on
@@ -17,6 +18,7 @@ use self::settings::Settings;
 
 mod contender;
 mod control;
+mod crowd;
 mod daemon;
 mod datagrams;
 mod ground;
@@ -24,9 +26,11 @@ mod idle;
 mod iperf;
 mod limits;
 mod machine;
+mod micro;
 mod paths;
 mod ping;
 mod process;
+mod profile;
 mod programs;
 mod restart;
 mod sampling;
@@ -39,7 +43,13 @@ mod statistics;
 const PASSWORD: &str = "correct horse battery staple";
 
 fn main() -> Result<()> {
-    let settings = Settings::parse(std::env::args().skip(1))?;
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    if let [command, work, times] = words.as_slice()
+        && command == "repeat"
+    {
+        return micro::repeat(work, times.parse()?);
+    }
+    let settings = Settings::parse(words.into_iter())?;
     let mut failed = Vec::new();
     print(&machine::describe()?)?;
     for part in &settings.parts {

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::contender::WAYS;
 use crate::paths::Plan;
 use crate::programs::Programs;
-use crate::{idle, paths, restart, sim, start};
+use crate::{crowd, idle, micro, paths, profile, restart, sim, start};
 
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -34,8 +34,11 @@ pub(crate) struct Part {
     measure: fn(&Settings) -> Result<String>,
 }
 
-static PARTS: [Part; 5] = [
+static PARTS: [Part; 8] = [
     Part { name: "paths", measure: |settings| paths::measure(&settings.plan, &settings.programs) },
+    Part { name: "crowd", measure: |_| crowd::measure() },
+    Part { name: "micro", measure: |_| micro::measure() },
+    Part { name: "profile", measure: |settings| profile::measure(&settings.plan.underlays) },
     Part { name: "start", measure: |_| start::measure() },
     Part { name: "restart", measure: |_| restart::measure() },
     Part { name: "idle", measure: |_| idle::measure() },
