@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args as Arguments, Parser, Subcommand, ValueEnum};
 use weave_mesh::connector::Target;
 use weave_mesh::name::PeerName;
-use weave_router::config::{BridgeName, DEFAULT_STATE_DIR, EtherType, MeshName, MtuBytes};
+use weave_router::config::{BridgeName, DEFAULT_STATE_DIR, EtherType, Init, MeshName, MtuBytes};
 
 use crate::client::Format;
 use crate::sim::SimArgs;
@@ -36,7 +36,7 @@ pub(crate) struct Control {
 pub(crate) enum Command {
     /// Run the daemon in the foreground
     Launch(Box<LaunchArgs>),
-    /// Give a container addresses on the network; prints its addresses
+    /// Put a container on the network, with an address of its own unless one is given; prints its addresses
     Attach(AttachArgs),
     /// Take addresses, or all of them, from a container; prints what was taken
     Detach(AttachArgs),
@@ -81,6 +81,16 @@ pub(crate) enum Command {
         #[command(flatten)]
         format: FormatArgs,
     },
+    /// Wait until this host can give addresses
+    Prime(WaitArgs),
+    /// Take over the addresses of peers that are dead for good; never of one that may come back
+    Rmpeer {
+        /// Name or nickname
+        #[arg(required = true, value_name = "PEER")]
+        peers: Vec<String>,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
     /// Make a 256-bit password
     Genkey,
     /// Leave the mesh for good: remove kernel state and state directory, and end the daemon
@@ -98,6 +108,7 @@ pub(crate) enum Table {
     Paths,
     Targets,
     Endpoints,
+    Ipam,
 }
 
 #[derive(Clone, Copy, Debug, Arguments)]
@@ -113,11 +124,22 @@ impl FormatArgs {
     }
 }
 
+/// How long to wait for other peers.
+#[derive(Clone, Copy, Debug, Arguments)]
+pub(crate) struct WaitArgs {
+    /// Give up after so many seconds, and say what was waited for [default: never]
+    #[arg(long, value_name = "SECONDS")]
+    wait: Option<u32>,
+}
+
 #[derive(Debug, Arguments)]
 pub(crate) struct AttachArgs {
-    /// ADDRESS/LENGTH…, then the container: a Docker name or id, pid:N, or netns:/run/netns/NAME
-    #[arg(required = true, value_name = "[ADDRESS/LENGTH]… TARGET")]
+    /// Addresses, then the container: a Docker name or id, pid:N, or netns:/run/netns/NAME. ADDRESS/LENGTH is that
+    /// address, net:SUBNET one of that subnet, net:default (and nothing at all) one of the default subnet
+    #[arg(required = true, value_name = "[ADDRESS]… TARGET")]
     words: Vec<String>,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 impl AttachArgs {
@@ -125,7 +147,8 @@ impl AttachArgs {
     pub(crate) fn form(self) -> Vec<(&'static str, String)> {
         let last = self.words.len().saturating_sub(1);
         let name = |index| if index == last { "target" } else { "address" };
-        self.words.into_iter().enumerate().map(|(index, word)| (name(index), word)).collect()
+        let words = self.words.into_iter().enumerate().map(|(index, word)| (name(index), word));
+        words.chain(self.wait.wait.map(|seconds| ("wait", seconds.to_string()))).collect()
     }
 }
 
@@ -214,9 +237,23 @@ pub(crate) struct LaunchArgs {
     /// Most connections to peers; 0 is any number
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(crate) conn_limit: usize,
+    /// Network from which containers get addresses, the same on all hosts; empty: none are given
+    #[arg(long, alias = "iprange", value_name = "SUBNET")]
+    pub(crate) ipalloc_range: Option<String>,
+    /// Part of it from which addresses come unless a subnet is asked for [default: all of it]
+    #[arg(long, value_name = "SUBNET")]
+    pub(crate) ipalloc_default_subnet: Option<String>,
+    /// How the range is first shared out: consensus[=N], seed=NAME,… or observer
+    #[arg(long, value_name = "HOW", default_value = "consensus")]
+    pub(crate) ipalloc_init: Init,
     /// error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: String,
+}
+
+/// `path`, with how long to wait.
+pub(crate) fn waiting(path: &str, wait: WaitArgs) -> String {
+    wait.wait.map_or_else(|| path.to_owned(), |seconds| format!("{path}?wait={seconds}"))
 }
 
 /// Form fields that name `peers`.
@@ -233,6 +270,7 @@ pub(crate) fn status_path(table: Option<Table>) -> String {
         Some(Table::Paths) => "paths",
         Some(Table::Targets) => "targets",
         Some(Table::Endpoints) => "endpoints",
+        Some(Table::Ipam) => "ipam",
     };
     format!("/status/{name}")
 }
@@ -256,7 +294,8 @@ mod tests {
     fn launch_takes_everything_that_was_promised() {
         let line = "weave-rs launch 192.0.2.1 host2:7000 --name 02:00:00:00:00:01 --nickname n --mesh m --port 7000 --host 192.0.2.2 \
                     --password-file f --trusted-subnets 10.0.0.0/8 --state-dir d --http-addr 127.0.0.1:1 --socket s --bridge b \
-                    --mtu 1400 --allow-ethertype 0x88cc --no-fastdp --no-discovery --conn-limit 9 --log-level debug";
+                    --mtu 1400 --allow-ethertype 0x88cc --no-fastdp --no-discovery --conn-limit 9 --log-level debug \
+                    --ipalloc-range 10.2.0.0/16 --ipalloc-default-subnet 10.2.3.0/24 --ipalloc-init consensus=3";
 
         assert!(parsed(line).is_ok());
     }
@@ -271,6 +310,9 @@ mod tests {
             "weave-rs status nonsense",
             "weave-rs connect",
             "weave-rs attach",
+            "weave-rs attach --wait x web",
+            "weave-rs rmpeer",
+            "weave-rs launch --ipalloc-init seed=host1",
         ] {
             assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -1,6 +1,6 @@
 //! One HTTP request to a daemon, over its unix socket or a loopback address.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +18,9 @@ use crate::args::Control;
 
 /// A daemon that takes longer than this is stuck; attaching waits for the kernel and for Docker.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often a command that has to wait looks for what.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,33 +79,56 @@ impl Client {
 
     /// Sends a form and prints the answer.
     pub(crate) fn show(&self, method: &str, path: &str, form: &[(&str, String)]) -> anyhow::Result<()> {
-        let fields: Vec<_> = form.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Full::new(fields.join("&").into()))?;
-        crate::print(&self.ask(request)?)
+        crate::print(&self.ask(with_form(method, path, form)?)?)
+    }
+
+    /// The same for what may have to wait for other peers: as long as the daemon thinks fit, saying meanwhile on
+    /// standard error what it waits for.
+    pub(crate) fn show_patiently(&self, method: &str, path: &str, form: &[(&str, String)]) -> anyhow::Result<()> {
+        let request = with_form(method, path, form)?;
+        let answer = runtime()?.block_on(async {
+            let answer = self.send(request);
+            tokio::pin!(answer);
+            let mut told = String::new();
+            loop {
+                tokio::select! {
+                    answer = &mut answer => return answer,
+                    () = tokio::time::sleep(PROGRESS_INTERVAL) => self.tell_progress(&mut told).await,
+                }
+            }
+        });
+        crate::print(&answer?)
+    }
+
+    /// Says what the daemon waits for, if that is not what was `told` last. Whether this succeeds is of no matter.
+    async fn tell_progress(&self, told: &mut String) {
+        let Ok(request) = Request::get("/ipinfo/waiting").body(Full::default()) else { return };
+        match tokio::time::timeout(TIMEOUT, self.send(request)).await {
+            Ok(Ok(waiting)) if !waiting.is_empty() && waiting != *told => {
+                let _ = write!(io::stderr(), "{waiting}");
+                *told = waiting;
+            }
+            Ok(_) | Err(_) => {}
+        }
     }
 
     /// The body of a good answer; a refusal's text is the error.
     pub(crate) fn ask(&self, request: Request<Full<Bytes>>) -> anyhow::Result<String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let answer = async {
-            match self {
-                Self::Unix(path) => {
-                    let stopped = |error| self.stopped(&path.display(), error);
-                    exchange(UnixStream::connect(path).await.map_err(stopped)?, "localhost", request).await
-                }
-                Self::Tcp(address) => {
-                    let stopped = |error| self.stopped(address, error);
-                    exchange(TcpStream::connect(address).await.map_err(stopped)?, &address.to_string(), request).await
-                }
+        let answer = runtime()?.block_on(async { tokio::time::timeout(TIMEOUT, self.send(request)).await });
+        answer.map_err(|_| anyhow!("the daemon did not answer within {TIMEOUT:?}; see its log"))?
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<String> {
+        let (status, body) = match self {
+            Self::Unix(path) => {
+                let stopped = |error| self.stopped(&path.display(), error);
+                exchange(UnixStream::connect(path).await.map_err(stopped)?, "localhost", request).await?
+            }
+            Self::Tcp(address) => {
+                let stopped = |error| self.stopped(address, error);
+                exchange(TcpStream::connect(address).await.map_err(stopped)?, &address.to_string(), request).await?
             }
         };
-        let answer = runtime.block_on(async { tokio::time::timeout(TIMEOUT, answer).await });
-        let (status, body) =
-            answer.map_err(|_| anyhow!("the daemon did not answer within {TIMEOUT:?}; see its log"))??;
         // A daemon that is not ready shows its status all the same.
         if status.is_success() || (status == StatusCode::SERVICE_UNAVAILABLE && body.contains("Service: ")) {
             return Ok(body);
@@ -119,6 +145,17 @@ impl Client {
             _ => anyhow!(NotRunning(format!("{error} at {place}"))),
         }
     }
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+fn with_form(method: &str, path: &str, form: &[(&str, String)]) -> anyhow::Result<Request<Full<Bytes>>> {
+    let fields: Vec<_> = form.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
+    let request = Request::builder().method(method).uri(path);
+    let request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    Ok(request.body(Full::new(fields.join("&").into()))?)
 }
 
 async fn exchange<S>(stream: S, host: &str, mut request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, String)>

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use weave_mesh::card::NICKNAME_MAX_BYTES;
 use weave_mesh::connector::Discovery;
 use weave_router::config::value::parse_trusted_subnets;
-use weave_router::config::{Config, DEFAULT_HTTP_ADDR, DEFAULT_SOCKET, FastPath, Passwords};
+use weave_router::config::{Allocation, Config, DEFAULT_HTTP_ADDR, DEFAULT_SOCKET, FastPath, Passwords};
 use weave_router::{app, telemetry};
 use zeroize::Zeroizing;
 
@@ -28,6 +28,8 @@ fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
     };
     let socket = control.socket.clone().or_else(|| variable("WEAVE_SOCKET").map(PathBuf::from));
     let password = std::env::var("WEAVE_PASSWORD").ok().map(Zeroizing::new);
+    let allocation =
+        Allocation::new(args.ipalloc_range.as_deref(), args.ipalloc_default_subnet.as_deref(), args.ipalloc_init)?;
     Ok(Config {
         targets: args.peers,
         name: args.name,
@@ -46,6 +48,7 @@ fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
         fast_path: if args.no_fastdp { FastPath::Off } else { FastPath::On },
         discovery: if args.no_discovery { Discovery::Off } else { Discovery::On },
         connection_limit: args.conn_limit,
+        allocation,
     })
 }
 

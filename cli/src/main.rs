@@ -32,7 +32,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     let Args { control, command } = args;
     match command {
         Command::Launch(options) => launch::launch(*options, &control),
-        Command::Attach(args) => Client::of(&control)?.show("POST", "/attach", &args.form()),
+        Command::Attach(args) => Client::of(&control)?.show_patiently("POST", "/attach", &args.form()),
         Command::Detach(args) => Client::of(&control)?.show("POST", "/detach", &args.form()),
         Command::Expose(args) => Client::of(&control)?.show("POST", "/expose", &args.form()),
         Command::Hide { address } => {
@@ -52,6 +52,11 @@ fn run(args: Args) -> anyhow::Result<()> {
         Command::Why { peer, format } => {
             Client::of(&control)?.get(&format!("/why/{}", client::escaped(&peer)), format.wanted())
         }
+        Command::Prime(wait) => Client::of(&control)?.show_patiently("GET", &args::waiting("/ring", wait), &[]),
+        Command::Rmpeer { peers, wait } => peers.iter().try_for_each(|peer| {
+            let path = format!("/peer/{}", client::escaped(peer));
+            Client::of(&control)?.show_patiently("DELETE", &args::waiting(&path, wait), &[])
+        }),
         Command::Genkey => print(&format!("{}\n", *weave_router::config::password::generate())),
         Command::Reset(options) => reset::reset(&options, &control),
         Command::Sim(options) => sim::sim(options),

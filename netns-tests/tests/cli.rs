@@ -85,7 +85,7 @@ fn a_running_process_is_a_target() -> Result<()> {
 fn an_attachment_that_cannot_be_says_why() -> Result<()> {
     let net = Topology::new()?;
     let host = net.host()?;
-    let weave = Weave::launch(&host, Launch::new())?;
+    let weave = Weave::launch(&host, Launch::new().argument("--ipalloc-range").argument(""))?;
     let target = host.container()?.target();
 
     for (words, named) in [

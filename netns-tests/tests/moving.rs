@@ -35,7 +35,7 @@ fn an_address_that_moves_is_reachable_at_once() -> Result<()> {
 
 #[test]
 fn of_two_claims_to_an_address_the_later_one_wins_everywhere() -> Result<()> {
-    let scene = Scene::new(3, &Launch::new())?;
+    let scene = Scene::new(3, &Launch::new().argument("--ipalloc-range").argument(""))?;
     scene.wait_carrier("fastdp")?;
     let _crashed = scene.weaves[1].container(&scene.hosts[1], MOVING)?;
     ping_eventually(&scene.containers[0], MOVING, SETTLED)?;

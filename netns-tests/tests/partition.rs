@@ -19,7 +19,8 @@ const HEALED: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_healed_partition_carries_traffic_and_what_was_attached_meanwhile() -> Result<()> {
-    let scene = Scene::new(3, &Launch::new())?;
+    // Addresses are given by hand, and nobody is asked whether they are free.
+    let scene = Scene::new(3, &Launch::new().argument("--ipalloc-range").argument(""))?;
     scene.wait_known()?;
     scene.ping_both_ways(0, 2)?;
 

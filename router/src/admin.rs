@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use crate::api::{Context, Listeners};
-use crate::docker::Docker;
+use crate::docker::{Docker, events};
 use crate::request::Requester;
 
 /// Rendering a report needs little.
@@ -30,9 +30,11 @@ impl Admin {
     pub fn spawn(listeners: Listeners, requester: Requester) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let docker = Docker::of_this_host(std::env::var("DOCKER_HOST").ok().as_deref());
+        let watching = events::watch(docker.clone(), requester.clone());
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("admin".to_owned()).stack_size(STACK_BYTES).spawn(move || {
             runtime.block_on(async {
+                tokio::spawn(watching);
                 let (ending, ended) = oneshot::channel();
                 let stop = async move {
                     let _ = stopped.await;

@@ -3,7 +3,7 @@
 //! | method and path | parameters | answer |
 //! |---|---|---|
 //! | GET /status | | summary; 503 until ready |
-//! | GET /status/{connections,peers,targets,paths,endpoints} | | one table |
+//! | GET /status/{connections,peers,targets,paths,endpoints,ipam} | | one table |
 //! | GET /report | | JSON under the original's field names |
 //! | GET /why/{peer} | | prose |
 //! | POST /connect | form `peer`…, `replace=true` | 200, or 400 with one line per unusable peer |
@@ -12,7 +12,16 @@
 //! | POST /expose | form `address`…, `fqdn`, `skipNAT=true` | the addresses on one line |
 //! | POST /expose/{ip}/{len} | `fqdn`, `skipNAT=true` | 204 |
 //! | DELETE /expose, /expose/{ip}/{len} | | the addresses on one line |
+//! | POST /ip/{id} | `check-alive`, `wait` | an address with its prefix length, of the default subnet |
+//! | POST /ip/{id}/{ip}/{len} | the same | one of that subnet |
+//! | PUT /ip/{id}/{ip}/{len} | the same, `noErrorOnUnknown` | 204 when the address is the container's |
+//! | GET /ip/{id}\[/{ip}/{len}\] | | its addresses on one line |
+//! | GET /ip | | all of them, as JSON |
+//! | DELETE /ip/{id}\[/{ip}\] | | 204 when it is free |
+//! | GET /ipinfo/{defaultsubnet,tracker,waiting} | | a line; what is waited for |
+//! | GET /ring | `wait` | 200 once this host can give addresses |
 //! | DELETE /peer | | 204 after everything is removed; the daemon ends |
+//! | DELETE /peer/{peer} | `wait` | `N IPs taken over from …`, once the dead peer owns none |
 //!
 //! Every GET renders JSON when asked by `Accept: application/json`. Errors are text that says what to do. Nobody but
 //! this host's root is meant to ask: the socket's mode sees to that on the unix socket, and `access.rs` keeps browsers
@@ -32,6 +41,7 @@ use crate::request::{Requester, Stopping};
 mod access;
 mod attach;
 mod expose;
+mod ip;
 mod listen;
 mod peers;
 mod status;
@@ -62,7 +72,16 @@ pub fn routes(context: Context, listener: Listener) -> Router {
         .route("/detach", post(attach::detach))
         .route("/expose", post(expose::expose).delete(expose::hide))
         .route("/expose/{address}/{length}", post(expose::expose_one).delete(expose::hide_one))
+        .route("/ip", get(ip::list))
+        .route("/ip/{id}", get(ip::lookup).post(ip::allocate).delete(ip::free_all))
+        .route("/ip/{id}/{ip}", delete(ip::free))
+        .route("/ip/{id}/{ip}/{len}", get(ip::lookup_in).post(ip::allocate_in).put(ip::claim))
+        .route("/ipinfo/defaultsubnet", get(ip::default_subnet))
+        .route("/ipinfo/tracker", get(ip::tracker))
+        .route("/ipinfo/waiting", get(ip::waiting))
+        .route("/ring", get(ip::ring))
         .route("/peer", delete(peers::reset))
+        .route("/peer/{peer}", delete(ip::take_over))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(middleware::from_fn_with_state(listener, access::check))
         .with_state(context)

@@ -42,7 +42,7 @@ use zeroize::Zeroizing;
 use crate::admin::Admin;
 use crate::api::{ListenError, Listeners};
 use crate::attach::Ledger;
-use crate::config::{Config, ConfigError, FastPath, PasswordError};
+use crate::config::{AllocationError, Config, ConfigError, FastPath, PasswordError};
 use crate::fabric::{FastSetting, Loom, unspecified_like};
 use crate::node::{Control, Host, NodeError, Outcome, Parts, Remains, Weaving};
 use crate::peers::{self, Peers};
@@ -56,6 +56,8 @@ use crate::watchdog;
 pub enum LaunchError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Allocation(#[from] AllocationError),
     #[error(transparent)]
     Missing(#[from] Missing),
     #[error(transparent)]
@@ -103,6 +105,7 @@ fn start(part: &'static str) -> impl Fn(io::Error) -> LaunchError {
 pub fn launch(config: &Config) -> Result<(), LaunchError> {
     config.check()?;
     capability::check()?;
+    check_range(config)?;
     let psks = config.passwords.derive()?;
     if config.passwords.is_empty() {
         warn!("no password: whoever reaches the port can join, and frames travel in clear; see `weave-rs genkey`");
@@ -137,6 +140,16 @@ pub fn launch(config: &Config) -> Result<(), LaunchError> {
             }
         }
     }
+}
+
+/// Whether containers may have addresses from the range that was chosen, or that nobody chose.
+fn check_range(config: &Config) -> Result<(), LaunchError> {
+    let Some(allocation) = &config.allocation else { return Ok(()) };
+    let bridge = BridgeNames::of(config.bridge.as_ref())?.bridge;
+    if let Some(overlap) = allocation.check_routes(&underlay::destinations(&bridge)?)? {
+        warn!("{overlap}");
+    }
+    Ok(())
 }
 
 fn open_store(directory: &Path, clock: Clock) -> Result<Store, LaunchError> {
@@ -259,6 +272,7 @@ async fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store) -> Resul
         requests,
         about: about(config, mtu),
         connection,
+        allocation: config.allocation.as_ref().map(|allocation| allocation.config.clone()),
     };
     let (outcome, remains) = Control::new(parts)?.run(stopped()?).await?;
     Ok(Ended { outcome, remains, admin })
@@ -322,7 +336,7 @@ fn node_config(
         trusted_subnets: config.trusted_subnets.clone(),
         instance_id: machine.instance_id,
         machine: machine.machine,
-        ipam: None,
+        ipam: config.allocation.as_ref().map(|allocation| allocation.config.clone()),
     })
 }
 

@@ -11,8 +11,10 @@ use weave_mesh::store::ENDPOINT_NAME_MAX_BYTES;
 
 use crate::docker::{Docker, DockerError};
 
+pub use self::grace::{GRACE, Grace};
 pub use self::ledger::{Attachment, Ledger};
 
+mod grace;
 mod ledger;
 
 /// The longest target, octets: a path.
@@ -23,7 +25,7 @@ const TARGET_MAX_BYTES: usize = 4_096;
 pub enum AttachError {
     #[error("`{0}` is no target: give a Docker container, pid:N, or netns:/run/netns/NAME")]
     NoTarget(String),
-    #[error("no address given, and automatic addresses are not available; give ADDRESS/LENGTH, such as 10.32.0.1/12")]
+    #[error("no address given, and --ipalloc-range is empty; give ADDRESS/LENGTH, such as 10.32.0.1/12")]
     NoAddress,
     #[error("{address} is held by container {holder} on this host; detach it there first")]
     AddressTaken { address: IpAddr, holder: String },

@@ -9,9 +9,11 @@ use weave_mesh::card::{NICKNAME_MAX_BYTES, Subnet, TRUSTED_SUBNETS_MAX};
 use weave_mesh::connector::{Discovery, TARGETS_MAX, Target};
 use weave_mesh::name::PeerName;
 
+pub use self::allocation::{Allocation, AllocationError, Init};
 pub use self::password::{PasswordError, Passwords};
 pub use self::value::{BridgeName, EtherType, MeshName, MtuBytes};
 
+pub mod allocation;
 pub mod password;
 pub mod value;
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub discovery: Discovery,
     /// How many TCP connections to peers this host keeps at most; 0 is any number.
     pub connection_limit: usize,
+    /// How containers get addresses; they are given none when `None`.
+    pub allocation: Option<Allocation>,
 }
 
 /// Options that do not fit together or with this host.
@@ -147,6 +151,7 @@ mod tests {
             fast_path: FastPath::On,
             discovery: Discovery::On,
             connection_limit: 200,
+            allocation: None,
         }
     }
 

@@ -1,13 +1,17 @@
-//! Docker, as much of it as attaching needs: which process a container runs as, asked over its unix socket.
+//! Docker, as much of it as attaching needs: which process a container runs as, and what becomes of it, asked over its
+//! unix socket.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
+use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::UnixStream;
+
+pub mod events;
 
 /// Where Docker listens unless `DOCKER_HOST` names another unix socket.
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
@@ -26,8 +30,8 @@ pub enum DockerError {
     NotRunning(String),
     #[error("container `{0}` uses the host's own network and cannot be attached; run it without --network=host")]
     HostNetwork(String),
-    #[error("cannot look for container `{name}`: Docker does not answer at {}: {source}; is it running?", socket.display())]
-    Unreachable { name: String, socket: PathBuf, source: std::io::Error },
+    #[error("cannot look for {subject}: Docker does not answer at {}: {source}; is it running?", socket.display())]
+    Unreachable { subject: String, socket: PathBuf, source: std::io::Error },
     #[error("Docker did not answer within {TIMEOUT:?}; is it overloaded?")]
     Timeout,
     #[error("unexpected answer from Docker: {0}; check that it listens at that socket")]
@@ -87,9 +91,8 @@ impl Docker {
     /// # Errors
     /// When there is none, it cannot be attached, or Docker cannot be asked.
     pub async fn inspect(&self, name: &str) -> Result<Inspected, DockerError> {
-        let request = self.get(name);
-        let (status, body) = tokio::time::timeout(TIMEOUT, request).await.map_err(|_| DockerError::Timeout)??;
-        if status == hyper::StatusCode::NOT_FOUND {
+        let (status, body) = self.read(&format!("/containers/{name}/json"), &format!("container `{name}`")).await?;
+        if status == StatusCode::NOT_FOUND {
             return Err(DockerError::NoSuchContainer(name.to_owned()));
         }
         if !status.is_success() {
@@ -98,32 +101,31 @@ impl Docker {
         inspected(name, &body)
     }
 
-    async fn get(&self, name: &str) -> Result<(hyper::StatusCode, Bytes), DockerError> {
+    /// A whole answer; `subject` is what an error says was looked for.
+    async fn read(&self, path: &str, subject: &str) -> Result<(StatusCode, Bytes), DockerError> {
+        let answer = async {
+            let response = self.open(path, subject).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_MAX_BYTES).collect().await;
+            Ok((status, body.map_err(|error| DockerError::Answer(error.to_string()))?.to_bytes()))
+        };
+        tokio::time::timeout(TIMEOUT, answer).await.map_err(|_| DockerError::Timeout)?
+    }
+
+    /// The beginning of an answer; its body may go on for ever.
+    async fn open(&self, path: &str, subject: &str) -> Result<Response<Incoming>, DockerError> {
         let unreachable =
-            |source| DockerError::Unreachable { name: name.to_owned(), socket: self.socket.clone(), source };
+            |source| DockerError::Unreachable { subject: subject.to_owned(), socket: self.socket.clone(), source };
         let unexpected = |error: &dyn std::fmt::Display| DockerError::Answer(error.to_string());
         let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| unexpected(&error))?;
-        let request = hyper::Request::get(format!("/containers/{name}/json"))
-            .header("host", "docker")
-            .body(Empty::<Bytes>::new());
+        // It ends with the answer, or when nobody reads that any more.
+        tokio::spawn(connection);
+        let request = hyper::Request::get(path).header("host", "docker").body(Empty::<Bytes>::new());
         let request = request.map_err(|error| unexpected(&error))?;
-        let exchange = async {
-            let response = sender.send_request(request).await.map_err(|error| unexpected(&error))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_MAX_BYTES).collect().await;
-            Ok((status, body.map_err(|error| unexpected(&error))?.to_bytes()))
-        };
-        tokio::pin!(exchange);
-        tokio::select! {
-            biased;
-            answer = &mut exchange => answer,
-            ended = connection => match ended {
-                Err(error) => Err(unexpected(&error)),
-                Ok(()) => exchange.await,
-            },
-        }
+        let response = tokio::time::timeout(TIMEOUT, sender.send_request(request)).await;
+        response.map_err(|_| DockerError::Timeout)?.map_err(|error| unexpected(&error))
     }
 }
 

@@ -25,20 +25,25 @@ use weave_datapath::linux::clock::Clock;
 use weave_datapath::linux::kernel::{self, Kernel};
 use weave_datapath::linux::packet::PacketThread;
 use weave_mesh::connection;
+use weave_mesh::ipam;
 use weave_mesh::node::{CloseReason, Event, Link, Node, Output, Persist};
 use weave_mesh::time::Instant;
 
+use self::addressing::Addressing;
 use self::attaching::{Done, Job, Waiting};
+use self::burying::Burying;
 use self::showing::Showing;
 use crate::attach::Ledger;
 use crate::expose::Exposure;
 use crate::peers::{Arrival, Caller, Peers, Report};
 use crate::request::{Reply, Request};
 use crate::status::About;
-use crate::store::{FileError, MemberWriter, Store};
+use crate::store::{AddressJournal, FileError, MemberWriter, Store};
 use crate::watchdog::Watchdog;
 
+mod addressing;
 mod attaching;
+mod burying;
 mod exposing;
 mod showing;
 mod weaving;
@@ -100,6 +105,8 @@ pub struct Parts {
     pub about: About,
     /// What every connection brings along, but for the card.
     pub connection: connection::Config,
+    /// How addresses are given, if they are.
+    pub allocation: Option<ipam::Config>,
 }
 
 /// The control task; see the module.
@@ -109,6 +116,11 @@ pub struct Control {
     node: Node,
     store: Store,
     members: MemberWriter,
+    /// Who holds which address; absent when none are given.
+    journal: Option<AddressJournal>,
+    allocation: Option<ipam::Config>,
+    addressing: Addressing,
+    burying: Burying,
     /// Members are being written.
     flushing: Option<JoinHandle<()>>,
     peers: Peers,
@@ -139,7 +151,12 @@ impl Control {
     /// # Errors
     /// When the state directory cannot be written.
     pub fn new(parts: Parts) -> Result<Self, NodeError> {
+        let journal = parts.allocation.as_ref().map(|_| parts.store.address_journal(parts.node.all_addresses()));
         Ok(Self {
+            journal: journal.transpose()?,
+            allocation: parts.allocation,
+            addressing: Addressing::default(),
+            burying: Burying::default(),
             members: parts.store.member_writer()?,
             flushing: None,
             packets: Arc::new(parts.packets),
@@ -173,6 +190,7 @@ impl Control {
     /// When state cannot be kept or a thread has died.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(Outcome, Remains), NodeError> {
         tokio::pin!(stop);
+        self.resume_containers();
         while self.outcome.is_none() {
             self.settle()?;
             tokio::select! {
@@ -208,7 +226,9 @@ impl Control {
     /// The earliest time at which something is due.
     fn deadline(&self) -> Option<Instant> {
         let showing = self.showings.iter().map(|showing| showing.until).min();
-        [self.node.poll_timeout(), self.weaving.due(), showing].into_iter().flatten().min()
+        let burial = self.burying.grace.poll_timeout();
+        let due = [self.node.poll_timeout(), self.weaving.due(), showing, burial, self.addressing.due()];
+        due.into_iter().flatten().min()
     }
 
     fn check_threads(&self) -> Result<(), NodeError> {
@@ -227,6 +247,8 @@ impl Control {
         if self.node.poll_timeout().is_some_and(|at| at <= now) {
             self.node.handle_timeout(now);
         }
+        self.bury_expired();
+        self.leave_if_due(now);
         self.carry_out()?;
         if self.weaving.due().is_some_and(|at| at <= now) {
             self.weave();
@@ -270,9 +292,19 @@ impl Control {
                 self.members.put(member);
                 Ok(())
             }
-            // Nothing is configured that makes any.
-            Persist::Ring(_) | Persist::Owned(_) => Ok(()),
+            Persist::Ring(bytes) => self.store.write_ring(&bytes),
+            Persist::Owned(change) => self.keep_address(&change),
         }
+    }
+
+    fn keep_address(&mut self, change: &ipam::Change) -> Result<(), FileError> {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        journal.append(change)?;
+        if journal.is_overgrown() {
+            // What is already decided and not yet written comes twice, and the second time changes nothing.
+            journal.compact(AddressJournal::changes(self.node.all_addresses()))?;
+        }
+        Ok(())
     }
 
     /// Writes changed members on a thread that may block; the next changes wait for it.
@@ -300,7 +332,7 @@ impl Control {
             Event::Renamed(name) => warn!(%name, "another peer has our name; this is ours from here on"),
             Event::IdentityTaken => self.outcome = Some(Outcome::IdentityTaken),
             Event::Warning(warning) => warn!("{warning}"),
-            Event::Ipam { ticket, answer } => debug!(?ticket, ?answer, "addresses"),
+            Event::Ipam { ticket, answer } => self.handle_answer(ticket, answer),
         }
     }
 
@@ -359,10 +391,29 @@ impl Control {
             Request::Detach { container, addresses, reply } => self.enqueue(Job::detach(container, addresses, reply)),
             Request::Expose { addresses, manner, reply } => self.expose(addresses, &manner, reply),
             Request::Hide { addresses, reply } => self.hide(&addresses, reply),
-            Request::Reset(reply) => {
-                self.node.say_goodbye(now);
-                self.outcome = Some(Outcome::Reset(reply));
+            Request::Pose { ticket, question, reply } => self.pose(ticket, question, reply),
+            Request::Cancel { ticket, reply } => self.cancel(ticket, reply),
+            Request::Release { container, address, reply } => {
+                let _ = reply.send(self.release(&container, address));
             }
+            Request::Holdings { container, reply } => {
+                let _ = reply.send(self.holdings(container));
+            }
+            Request::Allocation(reply) => {
+                let _ = reply.send(self.allocation.clone());
+            }
+            Request::WaitedFor(reply) => {
+                let _ = reply.send(self.waited_for(None));
+            }
+            Request::Containers { census, reply } => {
+                self.handle_census(&census);
+                let _ = reply.send(());
+            }
+            Request::Container { id, fate, reply } => {
+                self.handle_fate(&id, fate);
+                let _ = reply.send(());
+            }
+            Request::Reset(reply) => self.begin_leaving(reply),
         }
     }
 

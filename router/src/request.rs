@@ -1,10 +1,18 @@
 //! What admin work asks of the control task: one value per question, each with the channel for its answer.
 
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
 use weave_mesh::card::Subnet;
 use weave_mesh::connector::{Earlier, Target, TooManyTargets};
+use weave_mesh::ipam::{self, Answer, Cidr, Ticket};
 
 use crate::attach::{AttachError, Container};
+use crate::docker::events::{Census, Fate};
 use crate::node::Manner;
 use crate::status::Material;
 
@@ -48,8 +56,82 @@ pub enum Request {
         addresses: Vec<Subnet>,
         reply: Reply<Result<Vec<Subnet>, AttachError>>,
     },
-    /// Says goodbye, removes kernel state and state directory, and ends the daemon; answers before it ends.
+    /// A question about addresses; the answer may have to wait for other peers.
+    Pose {
+        ticket: Ticket,
+        question: Question,
+        reply: Reply<Result<Answer, AddressError>>,
+    },
+    /// The asker of a question has gone, or waits no longer; what it waited for.
+    Cancel {
+        ticket: Ticket,
+        reply: Reply<String>,
+    },
+    /// Frees an address of a container, or all of them.
+    Release {
+        container: String,
+        address: Option<Ipv4Addr>,
+        reply: Reply<Result<(), AddressError>>,
+    },
+    /// The addresses of one container, or of every one.
+    Holdings {
+        container: Option<String>,
+        reply: Reply<BTreeMap<String, Vec<Cidr>>>,
+    },
+    /// How addresses are given; nothing when they are not.
+    Allocation(Reply<Option<ipam::Config>>),
+    /// What questions wait for, each thing once.
+    WaitedFor(Reply<Vec<String>>),
+    /// All of Docker's containers, after a time in which we heard nothing of them.
+    Containers {
+        census: Census,
+        reply: Reply<()>,
+    },
+    /// Something happened to one of Docker's containers.
+    Container {
+        id: String,
+        fate: Fate,
+        reply: Reply<()>,
+    },
+    /// Hands our address ranges over, says goodbye, removes kernel state and state directory, and ends the daemon; answers before it ends.
     Reset(Reply<Result<(), String>>),
+}
+
+/// What may have to wait for other peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// An address of `subnet`, else of the default one.
+    Allocate { container: String, subnet: Option<Cidr> },
+    /// This very address.
+    Claim { container: String, address: Cidr, unknown: Unknown },
+    /// That this host can give addresses.
+    Ring,
+    /// The ranges of the dead peer of this name or nickname.
+    TakeOver(String),
+}
+
+/// What is done with a claim while nobody knows who owns the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    Awaited,
+    /// The address is the container's, as in the original's `noErrorOnUnknown`.
+    Taken,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    #[error("this host gives no addresses: it was launched with an empty --ipalloc-range")]
+    SwitchedOff,
+    /// As the mesh machine says it, with peers called by their names.
+    #[error("{0}")]
+    Refused(String),
+    #[error("several unreachable peers are called {name}: give the key of one, {keys}")]
+    Ambiguous { name: String, keys: String },
+    #[error("given up after {waited:?} of waiting for {reason}")]
+    GivenUp { waited: Duration, reason: String },
+    #[error(transparent)]
+    Stopping(#[from] Stopping),
 }
 
 /// The control task is gone: the daemon is stopping.
@@ -59,12 +141,15 @@ pub struct Stopping;
 
 /// The asking side.
 #[derive(Clone, Debug)]
-pub struct Requester(mpsc::Sender<Request>);
+pub struct Requester {
+    requests: mpsc::Sender<Request>,
+    tickets: Arc<AtomicU64>,
+}
 
 /// A channel for requests: the asking side and the control task's.
 pub fn channel() -> (Requester, mpsc::Receiver<Request>) {
-    let (sender, receiver) = mpsc::channel(REQUESTS_MAX);
-    (Requester(sender), receiver)
+    let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
+    (Requester { requests, tickets: Arc::default() }, receiver)
 }
 
 impl Requester {
@@ -74,7 +159,44 @@ impl Requester {
     /// When the control task ends before it answers.
     pub async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Stopping> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(request(reply)).await.map_err(|_| Stopping)?;
+        self.requests.send(request(reply)).await.map_err(|_| Stopping)?;
         answer.await.map_err(|_| Stopping)
+    }
+
+    /// Poses a question and waits for its answer, no longer than `patience` if there is one. An asker that is dropped
+    /// takes its question back.
+    ///
+    /// # Errors
+    /// When the answer is a refusal, or comes too late.
+    pub async fn pose(&self, question: Question, patience: Option<Duration>) -> Result<Answer, AddressError> {
+        let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
+        let mut open = Open { requester: self.clone(), ticket: Some(ticket) };
+        let answer = self.ask(|reply| Request::Pose { ticket, question, reply });
+        let answer = match patience {
+            None => Some(answer.await),
+            Some(patience) => tokio::time::timeout(patience, answer).await.ok(),
+        };
+        open.ticket = None;
+        match answer {
+            Some(answer) => answer?,
+            None => {
+                let reason = self.ask(|reply| Request::Cancel { ticket, reply }).await?;
+                Err(AddressError::GivenUp { waited: patience.unwrap_or_default(), reason })
+            }
+        }
+    }
+}
+
+/// A question without an answer yet; dropping it takes the question back.
+struct Open {
+    requester: Requester,
+    ticket: Option<Ticket>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket else { return };
+        let requester = self.requester.clone();
+        tokio::spawn(async move { requester.ask(|reply| Request::Cancel { ticket, reply }).await });
     }
 }

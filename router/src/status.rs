@@ -13,11 +13,14 @@ use std::fmt;
 use serde::Serialize;
 
 pub use self::gather::{About, Material};
+pub use self::ipam::{Ipam, IpamOwner, IpamWaiting};
 
 mod gather;
+mod ipam;
 pub mod report;
 pub mod text;
 pub mod time;
+pub mod waits;
 pub mod why;
 
 /// A peer as it is printed: `name(nickname)`.
@@ -44,6 +47,8 @@ pub struct Snapshot {
     pub peers: Vec<Peer>,
     pub paths: Vec<Path>,
     pub endpoints: Vec<Endpoint>,
+    /// Absent when no addresses are given.
+    pub ipam: Option<Ipam>,
     /// Conditions that a human should know of, such as a mesh without a password.
     pub warnings: Vec<String>,
     /// Dropped frames and datagrams by reason, over the life of the daemon.

@@ -9,13 +9,16 @@
 //!   targets           what `connect` and `forget` left
 //!   attachments       containers on this host
 //!   exposure          addresses of this host on the overlay
+//!   ring              which peer owns which addresses, and what this one has promised about that
+//!   addresses         which container holds which address, as a journal
 //!   members/KEY       last signed set and address of each peer
 //!   set-aside-N/      all of the above, found to belong to another machine at Unix time N
 //! ```
 //!
-//! A file that is damaged or foreign is an error naming it, never a fresh start. Only identity and incarnation wait for
-//! the disk: after a power loss no container holds an address, and the clock has passed every handshake timestamp.
+//! A file that is damaged or foreign is an error naming it, never a fresh start. Only identity, incarnation and ring wait
+//! for the disk: after a power loss no container holds an address, and the clock has passed every handshake timestamp.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -26,18 +29,21 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use weave_mesh::connector::Target;
 use weave_mesh::identity::{Identity, Scheme};
+use weave_mesh::ipam::{self, Change, Cidr};
 use weave_mesh::name::PeerName;
 use weave_mesh::node::Restored;
 use weave_mesh::time::UnixTime;
 use zeroize::{Zeroize, Zeroizing};
 
 pub use self::file::{Durability, FileError, Kind};
+pub use self::journal::Journal;
 pub use self::machine::Machine;
 pub use self::members::MemberWriter;
 use crate::attach::Ledger;
 use crate::expose::Exposure;
 
 mod file;
+mod journal;
 mod machine;
 mod members;
 
@@ -49,12 +55,23 @@ const SLEEVE_TIMESTAMP: Kind =
     Kind { name: "sleeve-timestamp", version: 1, without: "trust this host's clock instead" };
 const TARGETS: Kind = Kind { name: "targets", version: 1, without: "start with the peers given to launch only" };
 const ATTACHMENTS: Kind = Kind { name: "attachments", version: 1, without: "attach every container again" };
-
 const EXPOSURE: Kind = Kind { name: "exposure", version: 1, without: "expose the host again" };
+const RING: Kind = Kind { name: "ring", version: 1, without: "join without addresses of its own" };
+const ADDRESSES: Kind = Kind { name: "addresses", version: 1, without: "forget which stopped container had which" };
+
 /// Everything but the lock. The identity is moved last: until it is gone, the next start finds the mismatch again and
 /// finishes the move.
-const STATE: [&str; 7] =
-    [MEMBERS, ATTACHMENTS.name, EXPOSURE.name, TARGETS.name, SLEEVE_TIMESTAMP.name, INCARNATION.name, IDENTITY.name];
+const STATE: [&str; 9] = [
+    MEMBERS,
+    ATTACHMENTS.name,
+    EXPOSURE.name,
+    ADDRESSES.name,
+    RING.name,
+    TARGETS.name,
+    SLEEVE_TIMESTAMP.name,
+    INCARNATION.name,
+    IDENTITY.name,
+];
 const SET_ASIDE_PREFIX: &str = "set-aside-";
 
 /// Why the state directory is unusable.
@@ -183,7 +200,10 @@ impl Store {
     /// When a file is damaged.
     pub fn restored(&self) -> Result<Restored, FileError> {
         let incarnation = INCARNATION.read(&self.directory)?.unwrap_or(0);
-        Ok(Restored { incarnation, members: members::read(&self.directory.join(MEMBERS))?, ..Restored::default() })
+        let ring = RING.read(&self.directory)?;
+        let owned = Journal::read(&ADDRESSES, &self.directory, &machine::boot())?;
+        let members = members::read(&self.directory.join(MEMBERS))?;
+        Ok(Restored { incarnation, members, ipam: ipam::Restored { ring, owned } })
     }
 
     /// # Errors
@@ -243,9 +263,35 @@ impl Store {
     }
 
     /// # Errors
+    /// When the disk refuses.
+    pub fn write_ring(&self, ring: &[u8]) -> Result<(), FileError> {
+        RING.write(&self.directory, &ring, Durability::PowerLoss)
+    }
+
+    /// The journal of addresses, begun anew with those that are `held`.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn address_journal(&self, held: BTreeMap<String, Vec<Cidr>>) -> Result<AddressJournal, FileError> {
+        Journal::begin(&ADDRESSES, &self.directory, machine::boot(), AddressJournal::changes(held))
+    }
+
+    /// # Errors
     /// When the directory cannot be made.
     pub fn member_writer(&self) -> Result<MemberWriter, FileError> {
         MemberWriter::open(self.directory.join(MEMBERS))
+    }
+}
+
+/// Which container holds which address.
+pub type AddressJournal = Journal<Change>;
+
+impl AddressJournal {
+    /// What makes `held` of nothing.
+    pub fn changes(held: BTreeMap<String, Vec<Cidr>>) -> impl Iterator<Item = Change> {
+        held.into_iter().flat_map(|(container, addresses)| {
+            addresses.into_iter().map(move |address| Change::Take { container: container.clone(), address })
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The addresses under which other hosts may reach this one, best first.
+//! The addresses under which other hosts may reach this one, best first; and where it sends packets.
 //!
 //! Those of the devices with a default route come first; then those of other devices, except bridges: their addresses
 //! are mostly the same on every host (`docker0`) and lead nowhere from outside.
@@ -9,12 +9,15 @@ use std::net::IpAddr;
 
 use netlink_packet_route::address::AddressScope;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use weave_mesh::card::Subnet;
 
 use super::mtu::of_routes;
 use super::netlink::address::subnet_of;
 use super::netlink::{Netlink, NetlinkError};
+use crate::plan::LinkName;
 
-/// Why this host's addresses cannot be listed.
+/// Why this host's addresses or routes cannot be listed.
 #[derive(Debug, thiserror::Error)]
 pub enum UnderlayError {
     #[error("cannot open netlink: {0}")]
@@ -44,6 +47,36 @@ pub fn addresses() -> Result<Vec<IpAddr>, UnderlayError> {
         .collect();
     ranked.sort();
     Ok(ranked.into_iter().map(|(_, _, _, address)| address).collect())
+}
+
+/// Where this host sends packets already: the destinations of its IPv4 routes but the default ones and those by
+/// `bridge`.
+///
+/// # Errors
+/// When the kernel refuses to list routes.
+pub fn destinations(bridge: &LinkName) -> Result<Vec<Subnet>, UnderlayError> {
+    let mut netlink = Netlink::open().map_err(UnderlayError::Open)?;
+    let bridge = netlink.link_index(bridge.as_str())?;
+    let routes = netlink.main_routes()?;
+    let others = routes.iter().filter(|route| bridge.is_none() || output_device(route) != bridge);
+    Ok(others.filter_map(destination).collect())
+}
+
+fn output_device(route: &RouteMessage) -> Option<u32> {
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    })
+}
+
+fn destination(route: &RouteMessage) -> Option<Subnet> {
+    let prefix_len = route.header.destination_prefix_length;
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) if prefix_len > 0 => {
+            Some(Subnet { address: (*address).into(), prefix_len })
+        }
+        _ => None,
+    })
 }
 
 fn is_usable(link: &LinkMessage, routed: &BTreeSet<u32>) -> bool {

@@ -65,9 +65,11 @@ pub(super) async fn table(
         "targets" => format.render(|| text::targets(&snapshot), &snapshot.targets),
         "paths" => format.render(|| text::paths(&snapshot), &snapshot.paths),
         "endpoints" => format.render(|| text::endpoints(&snapshot), &snapshot.endpoints),
+        "ipam" => format.render(|| text::ipam(&snapshot), &snapshot.ipam),
         _ => {
-            let why =
-                format!("there is no status of `{table}`; ask for connections, peers, targets, paths or endpoints");
+            let why = format!(
+                "there is no status of `{table}`; ask for connections, peers, targets, paths, endpoints or ipam"
+            );
             Err(Refusal(StatusCode::NOT_FOUND, why))
         }
     }

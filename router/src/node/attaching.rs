@@ -7,7 +7,7 @@
 use std::future::pending;
 
 use tokio::task::JoinHandle;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use weave_datapath::linux::kernel::Generation;
 use weave_datapath::linux::veth::{self, AttachSpec, Attached};
 use weave_mesh::card::Subnet;
@@ -147,10 +147,12 @@ impl Control {
         }
         self.store.write_ledger(&self.ledger)?;
         let after = self.ledger.addresses(&job.container);
-        Ok(match job.errand {
-            Errand::Attach => job.addresses.clone(),
-            Errand::Detach => job.before.iter().filter(|subnet| !after.contains(subnet)).copied().collect(),
-        })
+        if job.errand == Errand::Attach {
+            return Ok(job.addresses.clone());
+        }
+        let lost: Vec<_> = job.before.iter().filter(|subnet| !after.contains(subnet)).copied().collect();
+        self.release_all(&job.container.label, &lost);
+        Ok(lost)
     }
 
     /// Answers everybody whose plan the kernel has.
@@ -159,17 +161,5 @@ impl Control {
         for waiting in self.waiting.extract_if(.., |waiting| waiting.generation <= applied) {
             let _ = waiting.reply.send(Ok(waiting.addresses));
         }
-    }
-
-    /// A container's device is gone, and the container with it.
-    pub(super) fn handle_port_gone(&mut self, host_link: &str) {
-        if self.ledger.remove(host_link).is_none() {
-            return;
-        }
-        info!(port = host_link, "container is gone");
-        if let Err(error) = self.store.write_ledger(&self.ledger) {
-            error!(%error, "cannot write down that a container is gone");
-        }
-        self.weaving.touch(self.clock.now());
     }
 }

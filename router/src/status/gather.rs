@@ -11,14 +11,15 @@ use weave_datapath::tables::{self, Why};
 use weave_mesh::card::Card;
 use weave_mesh::connector::{AttemptState, Discovery};
 use weave_mesh::identity::PeerKey;
+use weave_mesh::ipam::IpamView;
 use weave_mesh::node::{self, ConnectionView, View};
 use weave_mesh::store::{self, Set};
 use weave_mesh::time::{Instant, UnixTime};
 
 use super::time::rfc3339;
 use super::{
-    Carrier, Connection, ConnectionState, Direction, Endpoint, EndpointState, Path, Peer, PeerConnection, PeerLabel,
-    Router, Sends, Snapshot,
+    Carrier, Connection, ConnectionState, Direction, Endpoint, EndpointState, Ipam, Path, Peer, PeerConnection,
+    PeerLabel, Router, Sends, Snapshot,
 };
 use crate::config::value::Network;
 
@@ -41,6 +42,7 @@ pub struct Material {
     pub about: About,
     pub ready: bool,
     pub view: View,
+    pub ipam: Option<IpamView>,
     pub packets: packet::Status,
     pub warnings: Vec<String>,
     pub now: Instant,
@@ -62,6 +64,7 @@ impl From<Material> for Snapshot {
             peers: gathering.peers(),
             paths: material.packets.paths.iter().map(|path| gathering.path(path)).collect(),
             endpoints: gathering.endpoints(),
+            ipam: material.ipam.as_ref().map(|ipam| Ipam::of(ipam, &material.view)),
             warnings: material.warnings.clone(),
             counters,
         }

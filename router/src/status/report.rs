@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Carrier, Connection, Direction, Peer, Snapshot};
+use super::{Carrier, Connection, Direction, Ipam, Peer, Snapshot};
 
 /// The whole report.
 pub fn report(snapshot: &Snapshot) -> Value {
@@ -12,6 +12,7 @@ pub fn report(snapshot: &Snapshot) -> Value {
         "Version": snapshot.version,
         "VersionCheck": { "Enabled": false },
         "Router": router(snapshot),
+        "IPAM": snapshot.ipam.as_ref().map(Ipam::report),
         "Paths": snapshot.paths,
         "Endpoints": snapshot.endpoints,
         "Warnings": snapshot.warnings,

@@ -28,6 +28,10 @@ pub fn summary(snapshot: &Snapshot) -> String {
     lines.push(("FastPath", if router.fast_path { "enabled" } else { "disabled" }.to_owned()));
     lines.push(("Paths", count_paths(&snapshot.paths)));
     lines.push(("Endpoints", snapshot.endpoints.len().to_string()));
+    if let Some(ipam) = &snapshot.ipam {
+        lines.push(("", String::new()));
+        lines.extend(ipam.summary());
+    }
     lines.extend(snapshot.warnings.iter().map(|warning| ("Warning", warning.clone())));
     lines.iter().fold(String::new(), |mut text, (label, value)| {
         let colon = if label.is_empty() { "" } else { ": " };
@@ -141,6 +145,14 @@ pub fn endpoints(snapshot: &Snapshot) -> String {
     })
 }
 
+/// `status ipam`: owners with what they own, and what is waited for.
+pub fn ipam(snapshot: &Snapshot) -> String {
+    match &snapshot.ipam {
+        Some(ipam) => ipam.table(),
+        None => "this host gives no addresses: it was launched with an empty --ipalloc-range\n".to_owned(),
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::{Endpoint, EndpointState, Peer, PeerConnection, PeerLabel, Router, Sends};
@@ -234,6 +246,7 @@ pub(super) mod tests {
                 peer: label(1),
                 state: EndpointState::Local,
             }],
+            ipam: Some(super::super::ipam::tests::ipam()),
             warnings: Vec::new(),
             counters: Default::default(),
         }

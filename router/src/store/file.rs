@@ -23,7 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use weave_mesh::identity::{Hash, digest};
 
-const MAGIC: &[u8; 8] = b"weave-rs";
+pub(super) const MAGIC: &[u8; 8] = b"weave-rs";
 const HEADER_BYTES: usize = 48;
 /// A state file larger than this was not written by us: the largest holds the signed sets of every member.
 const FILE_MAX_BYTES: u64 = 1 << 30;

@@ -36,6 +36,12 @@ impl Machine {
     }
 }
 
+/// Tells this run of the machine from those before and after it; the same for all daemons in between.
+pub(super) fn boot() -> Hash {
+    let boot_id = read_line("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    digest("weave-rs boot", &[boot_id.as_bytes()])
+}
+
 fn is_instance_id(text: &str) -> bool {
     text.len() <= INSTANCE_ID_MAX_BYTES
         && text.strip_prefix("i-").is_some_and(|digits| digits.chars().all(|digit| digit.is_ascii_hexdigit()))

@@ -26,22 +26,25 @@ impl Netlink {
             .collect())
     }
 
-    /// The main table's default routes of both families.
-    pub(in crate::linux) fn default_routes(&mut self) -> Result<Vec<RouteMessage>, NetlinkError> {
+    /// The main table's routes of both families.
+    pub(in crate::linux) fn main_routes(&mut self) -> Result<Vec<RouteMessage>, NetlinkError> {
         let replies = self.dump("list routes", &RouteNetlinkMessage::GetRoute(RouteMessage::default()))?;
         Ok(replies
             .into_iter()
             .filter_map(|reply| match reply {
                 RouteNetlinkMessage::NewRoute(route)
-                    if route.header.destination_prefix_length == 0
-                        && route.header.table == RouteHeader::RT_TABLE_MAIN
-                        && route.header.kind == RouteType::Unicast =>
+                    if route.header.table == RouteHeader::RT_TABLE_MAIN && route.header.kind == RouteType::Unicast =>
                 {
                     Some(route)
                 }
                 _ => None,
             })
             .collect())
+    }
+
+    /// Those of them that lead everywhere.
+    pub(in crate::linux) fn default_routes(&mut self) -> Result<Vec<RouteMessage>, NetlinkError> {
+        Ok(self.main_routes()?.into_iter().filter(|route| route.header.destination_prefix_length == 0).collect())
     }
 
     pub(in crate::linux) fn add_address(&mut self, link: u32, subnet: Subnet) -> Result<(), NetlinkError> {

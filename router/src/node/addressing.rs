@@ -1,0 +1,219 @@
+//! Addresses, as control sees them: questions go to the mesh machine under a ticket, and its answers come when they can.
+//!
+//! ```text
+//!   request ─► ticket ─► mesh machine ─► changes on disk ─► answer ─► reply
+//!                              ▲ cancelled when the asker goes
+//! ```
+//!
+//! Invariant: no work here grows with the number of addresses given, but for lists that somebody asks for.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+use weave_mesh::card::Subnet;
+use weave_mesh::identity::PeerKey;
+use weave_mesh::ipam::{Answer, Cidr, ClaimMode, Ticket};
+use weave_mesh::time::Instant;
+
+use super::{Control, Outcome, burying};
+use crate::attach::Attachment;
+use crate::expose::HOST_LABEL;
+use crate::request::{AddressError, Question, Reply, Unknown};
+use crate::status::waits;
+
+/// How long a parting peer tries to hand its ranges over.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// The ticket of our own question, whether our ranges are handed over; those of requests count up from zero.
+const HAND_OVER: Ticket = Ticket(u64::MAX);
+
+type Answered = Result<Answer, AddressError>;
+
+/// Who asked what. The mesh machine limits how many wait.
+#[derive(Debug, Default)]
+pub(super) struct Addressing {
+    asking: BTreeMap<Ticket, Reply<Answered>>,
+    /// Who waits until our ranges are handed over, and until when at most.
+    leaving: Option<(Instant, Reply<Result<(), String>>)>,
+}
+
+impl Addressing {
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.leaving.as_ref().map(|(until, _)| *until)
+    }
+}
+
+impl Control {
+    pub(super) fn pose(&mut self, ticket: Ticket, question: Question, reply: Reply<Answered>) {
+        let Some(config) = &self.allocation else {
+            let _ = reply.send(Err(AddressError::SwitchedOff));
+            return;
+        };
+        let (default_subnet, now) = (config.default_subnet, self.clock.now());
+        self.addressing.asking.insert(ticket, reply);
+        match question {
+            Question::Allocate { container, subnet } => {
+                self.revive(&container);
+                self.node.allocate(ticket, &container, subnet.unwrap_or(default_subnet), now);
+            }
+            Question::Claim { container, address, unknown } => {
+                self.revive(&container);
+                self.node.claim(ticket, &container, address, self.claim_mode(unknown), now);
+            }
+            Question::Ring => self.node.wait_for_ring(ticket, now),
+            Question::TakeOver(name) => match self.dead_peer(&name) {
+                Ok(Some(peer)) => self.node.take_over(ticket, peer, now),
+                Ok(None) => self.answer_asker(ticket, Ok(Answer::TakenOver { addresses: 0 })),
+                Err(error) => self.answer_asker(ticket, Err(error)),
+            },
+        }
+    }
+
+    /// A container that takes what nobody can vouch for yet is taken at its word.
+    fn claim_mode(&self, unknown: Unknown) -> ClaimMode {
+        let is_known = || self.node.ipam_view().is_some_and(|view| view.is_ready);
+        match unknown {
+            Unknown::Taken if !is_known() => ClaimMode::Found,
+            Unknown::Taken | Unknown::Awaited => ClaimMode::Ask,
+        }
+    }
+
+    pub(super) fn handle_answer(&mut self, ticket: Ticket, answer: Result<Answer, weave_mesh::ipam::Error>) {
+        if ticket == HAND_OVER {
+            debug!(?answer, "address ranges handed over");
+            self.leave();
+            return;
+        }
+        self.answer_asker(
+            ticket,
+            answer.map_err(|error| AddressError::Refused(waits::refusal(&error, &|key| self.title(key)))),
+        );
+    }
+
+    fn answer_asker(&mut self, ticket: Ticket, answer: Answered) {
+        if let Some(reply) = self.addressing.asking.remove(&ticket) {
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// How a peer is called in answers.
+    fn title(&self, peer: &PeerKey) -> String {
+        self.node
+            .set_of(peer)
+            .map_or_else(|| peer.to_string(), |set| format!("{}({})", set.card().name, set.card().nickname))
+    }
+
+    /// Takes a question back; what it waited for is the answer.
+    pub(super) fn cancel(&mut self, ticket: Ticket, reply: Reply<String>) {
+        let _ = reply.send(self.waited_for(Some(ticket)).pop().unwrap_or_default());
+        self.addressing.asking.remove(&ticket);
+        self.node.cancel(ticket, self.clock.now());
+    }
+
+    /// What one question waits for, or all of them, each thing once.
+    pub(super) fn waited_for(&self, ticket: Option<Ticket>) -> Vec<String> {
+        let pending = self.node.ipam_view().map(|view| view.pending).unwrap_or_default();
+        let wanted = pending.iter().filter(|pending| ticket.is_none_or(|ticket| ticket == pending.ticket));
+        let mut texts: Vec<_> = wanted.map(|pending| waits::wait(&pending.wait, &|key| self.title(key))).collect();
+        texts.sort();
+        texts.dedup();
+        texts
+    }
+
+    /// Frees one address of a container, or all of them.
+    pub(super) fn release(&mut self, container: &str, address: Option<Ipv4Addr>) -> Result<(), AddressError> {
+        let freed = self.node.release(container, address, self.clock.now());
+        freed.map_err(|error| AddressError::Refused(error.to_string()))
+    }
+
+    /// The same for what was on a port that is gone or has less than before; what was never filed is no matter.
+    pub(super) fn release_all(&mut self, container: &str, addresses: &[Subnet]) {
+        for address in addresses.iter().filter_map(|subnet| cidr(*subnet)) {
+            if let Err(error) = self.release(container, Some(address.address())) {
+                debug!(container, %error, "nothing to free");
+            }
+        }
+    }
+
+    pub(super) fn holdings(&self, container: Option<String>) -> BTreeMap<String, Vec<Cidr>> {
+        match container {
+            Some(container) => {
+                let addresses = self.node.addresses(&container).to_vec();
+                BTreeMap::from([(container, addresses)])
+            }
+            None => self.node.all_addresses(),
+        }
+    }
+
+    /// Tells the mesh machine which containers are there, and forgets those that cannot come back.
+    pub(super) fn resume_containers(&mut self) {
+        let attached: Vec<Attachment> = self.ledger.entries().map(|(_, attachment)| attachment.clone()).collect();
+        let is_there = |container: &str| attached.iter().any(|attachment| attachment.container == container);
+        for container in self.node.all_addresses().into_keys().filter(|container| burying::is_namespace(container)) {
+            if !is_there(&container) {
+                info!(container, "container is gone since the last start, its addresses are free");
+                let _ = self.release(&container, None);
+            }
+        }
+        let found = attached.iter().flat_map(|attachment| {
+            let addresses = attachment.addresses.iter().filter_map(|subnet| cidr(*subnet));
+            addresses.map(|address| (attachment.container.clone(), address))
+        });
+        let exposed = self.exposure.iter().filter_map(|exposed| Some((HOST_LABEL.to_owned(), cidr(exposed.subnet)?)));
+        let found: Vec<_> = found.chain(exposed).collect();
+        self.node.resume_containers(&found, self.clock.now());
+    }
+
+    /// Begins to leave for good: what our containers hold is free, and our ranges go to a peer that stays.
+    pub(super) fn begin_leaving(&mut self, reply: Reply<Result<(), String>>) {
+        let now = self.clock.now();
+        for container in self.node.all_addresses().into_keys() {
+            let _ = self.release(&container, None);
+        }
+        self.addressing.leaving = Some((now + HAND_OVER_TIMEOUT, reply));
+        self.node.hand_over(HAND_OVER, now);
+    }
+
+    /// Nobody took our ranges in time.
+    pub(super) fn leave_if_due(&mut self, now: Instant) {
+        if self.addressing.due().is_some_and(|until| until <= now) {
+            warn!("nobody has taken our address ranges; `weave-rs rmpeer` elsewhere gets them back");
+            self.leave();
+        }
+    }
+
+    fn leave(&mut self) {
+        let Some((_, reply)) = self.addressing.leaving.take() else { return };
+        self.node.say_goodbye(self.clock.now());
+        self.outcome = Some(Outcome::Reset(reply));
+    }
+
+    /// The peer that an operator calls dead by its name, its nickname or the beginning of its key. Of several the
+    /// unreachable one.
+    fn dead_peer(&self, wanted: &str) -> Result<Option<PeerKey>, AddressError> {
+        let view = self.node.view();
+        let found = view.peers.iter().filter(|(key, peer)| {
+            let is_called = peer.card.name.to_string() == wanted || peer.card.nickname == wanted;
+            is_called || key.to_string() == wanted
+        });
+        let found: Vec<PeerKey> = found.map(|(key, _)| *key).collect();
+        let unreachable: Vec<PeerKey> = found.iter().filter(|key| !self.node.is_reachable(key)).copied().collect();
+        match (unreachable.as_slice(), found.as_slice()) {
+            ([], []) => Ok(None),
+            ([peer], _) | ([], [peer, ..]) => Ok(Some(*peer)),
+            (several, _) => {
+                let keys: Vec<_> = several.iter().map(ToString::to_string).collect();
+                Err(AddressError::Ambiguous { name: wanted.to_owned(), keys: keys.join(" or ") })
+            }
+        }
+    }
+}
+
+/// An IPv4 address as the mesh machine knows it; it manages no others.
+pub(super) fn cidr(subnet: Subnet) -> Option<Cidr> {
+    match subnet.address {
+        IpAddr::V4(address) => Cidr::new(address, subnet.prefix_len).ok(),
+        IpAddr::V6(_) => None,
+    }
+}

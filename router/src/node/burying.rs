@@ -1,0 +1,99 @@
+//! Containers that die: their addresses are free when they cannot come back and no port has them any more.
+//!
+//! ```text
+//!   Docker: died ─── 30 s, not started again ──┐
+//!           destroyed, or unknown to Docker ───┴─► doomed ─── no port left ──► released
+//!   pid:, netns:  port gone ──────────────────────────────────────────────────► released
+//! ```
+
+use std::collections::BTreeSet;
+
+use tracing::{error, info};
+
+use super::Control;
+use crate::attach::Grace;
+use crate::docker::events::{Census, Fate};
+
+/// The letters of a Docker id.
+const DOCKER_ID_BYTES: usize = 64;
+
+/// Containers that are dead, and those whose port is waited for.
+#[derive(Debug, Default)]
+pub(super) struct Burying {
+    pub(super) grace: Grace,
+    doomed: BTreeSet<String>,
+}
+
+/// Whether Docker can tell what becomes of a container. Ids that others made up live until they are freed.
+fn is_docker_id(container: &str) -> bool {
+    container.len() == DOCKER_ID_BYTES && container.bytes().all(|octet| octet.is_ascii_hexdigit())
+}
+
+/// Whether a container is a namespace, and gone for good with it.
+pub(super) fn is_namespace(container: &str) -> bool {
+    container.starts_with("pid:") || container.starts_with("netns:")
+}
+
+impl Control {
+    /// What Docker has now; the containers that it does not know are gone.
+    pub(super) fn handle_census(&mut self, census: &Census) {
+        let held = self.node.all_addresses().into_keys().filter(|container| is_docker_id(container));
+        for container in held.collect::<Vec<_>>() {
+            let fate = match census.get(&container) {
+                Some(true) => Fate::Started,
+                Some(false) => Fate::Died,
+                None => Fate::Destroyed,
+            };
+            self.handle_fate(&container, fate);
+        }
+    }
+
+    pub(super) fn handle_fate(&mut self, container: &str, fate: Fate) {
+        if self.node.addresses(container).is_empty() {
+            return;
+        }
+        match fate {
+            Fate::Started => self.revive(container),
+            Fate::Died => self.burying.grace.handle_death(container, self.clock.now()),
+            Fate::Destroyed => self.bury(container),
+        }
+    }
+
+    /// A container that gets an address lives.
+    pub(super) fn revive(&mut self, container: &str) {
+        self.burying.grace.forget(container);
+        self.burying.doomed.remove(container);
+    }
+
+    pub(super) fn bury_expired(&mut self) {
+        for container in self.burying.grace.expired(self.clock.now()) {
+            self.bury(&container);
+        }
+    }
+
+    /// Frees the addresses of a container that does not come back, now or with its port.
+    fn bury(&mut self, container: &str) {
+        self.burying.grace.forget(container);
+        if self.ledger.entries().any(|(_, attachment)| attachment.container == container) {
+            self.burying.doomed.insert(container.to_owned());
+            return;
+        }
+        self.burying.doomed.remove(container);
+        info!(container, "container is gone for good, its addresses are free");
+        let _ = self.release(container, None);
+    }
+
+    /// A container's device is gone, and its namespace with it.
+    pub(super) fn handle_port_gone(&mut self, host_link: &str) {
+        let Some(attachment) = self.ledger.remove(host_link) else { return };
+        let container = attachment.container;
+        info!(port = host_link, container, "container is gone");
+        if let Err(error) = self.store.write_ledger(&self.ledger) {
+            error!(%error, "cannot write down that a container is gone");
+        }
+        if is_namespace(&container) || self.burying.doomed.contains(&container) {
+            self.bury(&container);
+        }
+        self.weaving.touch(self.clock.now());
+    }
+}

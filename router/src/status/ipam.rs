@@ -1,0 +1,203 @@
+//! `status ipam`: who owns how many addresses, and what is waited for.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use weave_mesh::identity::PeerKey;
+use weave_mesh::ipam::{IpamView, Owner, Wait};
+use weave_mesh::node::View;
+
+use super::{PeerLabel, waits};
+
+/// How addresses are given.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ipam {
+    pub range: String,
+    /// How many addresses it has.
+    pub size: u64,
+    pub default_subnet: String,
+    /// Whether the range is shared out.
+    pub ready: bool,
+    /// In the original's words.
+    pub status: String,
+    /// Empty before the range is shared out.
+    pub owners: Vec<IpamOwner>,
+    pub waiting: Vec<IpamWaiting>,
+}
+
+/// What one peer owns.
+#[derive(Clone, Debug, Serialize)]
+pub struct IpamOwner {
+    pub peer: PeerLabel,
+    pub addresses: u64,
+    /// How many of them containers hold; known of this host alone.
+    pub active: Option<u64>,
+    pub reachable: bool,
+}
+
+/// An operation that cannot end yet.
+#[derive(Clone, Debug, Serialize)]
+pub struct IpamWaiting {
+    /// For whom an address is wanted, if one is.
+    pub container: Option<String>,
+    pub waiting_for: String,
+}
+
+impl Ipam {
+    /// From what the mesh machine knows.
+    pub fn of(ipam: &IpamView, view: &View) -> Self {
+        let label = |key: &PeerKey| label(key, view);
+        let waiting = ipam.pending.iter().map(|pending| IpamWaiting {
+            container: pending.container.clone(),
+            waiting_for: waits::wait(&pending.wait, &|key| label(key).to_string()),
+        });
+        let owners: Vec<_> = ipam.owned.iter().map(|(owner, size)| of_owner(owner, *size, ipam, view)).collect();
+        Self {
+            range: ipam.config.range.to_string(),
+            size: ipam.config.range.range().size(),
+            default_subnet: ipam.config.default_subnet.to_string(),
+            ready: ipam.is_ready,
+            status: status(ipam, &owners),
+            owners,
+            waiting: waiting.collect(),
+        }
+    }
+
+    /// The lines of `status`, beneath those of the router.
+    pub fn summary(&self) -> [(&'static str, String); 4] {
+        [
+            ("Service", "ipam".to_owned()),
+            ("Status", self.status.clone()),
+            ("Range", self.range.clone()),
+            ("DefaultSubnet", self.default_subnet.clone()),
+        ]
+    }
+
+    /// The original's table, and a line for each operation that waits.
+    pub fn table(&self) -> String {
+        let mut text = String::new();
+        for IpamOwner { peer, addresses, active, reachable } in &self.owners {
+            let share = *addresses as f64 * 100.0 / self.size as f64;
+            let tail = match active {
+                Some(active) => format!("({active} active)"),
+                None if *reachable => String::new(),
+                None => "- unreachable!".to_owned(),
+            };
+            let line = format!("{peer:<37} {addresses:>8} IPs ({share:04.1}% of total) {tail}");
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+        for IpamWaiting { container, waiting_for } in &self.waiting {
+            let whose = container.as_ref().map_or_else(String::new, |container| format!("{container}: "));
+            let _ = writeln!(text, "{whose}waiting for {waiting_for}");
+        }
+        text
+    }
+
+    /// Under the original's field names.
+    pub fn report(&self) -> Value {
+        let entry = |owner: &IpamOwner| {
+            json!({
+                "Peer": owner.peer.name,
+                "Nickname": owner.peer.nickname,
+                "Size": owner.addresses,
+                "IsKnownPeer": owner.reachable,
+            })
+        };
+        json!({
+            "Range": self.range,
+            "RangeNumIPs": self.size,
+            "DefaultSubnet": self.default_subnet,
+            "Entries": self.owners.iter().map(entry).collect::<Vec<_>>(),
+            "PendingAllocates": self.waiting.iter().filter_map(|waiting| waiting.container.as_ref()).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn of_owner(owner: &Owner, addresses: u64, ipam: &IpamView, view: &View) -> IpamOwner {
+    let (peer, is_self, reachable) = match owner {
+        Owner::Peer(key) => {
+            let is_self = *key == view.card.key;
+            let is_there = view.peers.get(key).is_some_and(|peer| peer.standing.is_reachable());
+            (label(key, view), is_self, is_self || is_there)
+        }
+        Owner::Named(name) => (PeerLabel { name: name.to_string(), nickname: "not seen yet".to_owned() }, false, false),
+    };
+    IpamOwner { peer, addresses, active: is_self.then_some(ipam.active), reachable }
+}
+
+fn label(key: &PeerKey, view: &View) -> PeerLabel {
+    let card = if *key == view.card.key { Some(&view.card) } else { view.peers.get(key).map(|peer| &*peer.card) };
+    match card {
+        Some(card) => PeerLabel { name: card.name.to_string(), nickname: card.nickname.clone() },
+        None => PeerLabel { name: key.to_string(), nickname: String::new() },
+    }
+}
+
+fn status(ipam: &IpamView, owners: &[IpamOwner]) -> String {
+    let is_waiting = |wanted: fn(&Wait) -> bool| ipam.pending.iter().find(|pending| wanted(&pending.wait));
+    if ipam.is_ready && owners.iter().all(|owner| !owner.reachable) {
+        return "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead".to_owned();
+    }
+    if let Some(Wait::Quorum { have, need }) =
+        is_waiting(|wait| matches!(wait, Wait::Quorum { .. })).map(|pending| &pending.wait)
+    {
+        return format!("awaiting consensus (quorum: {need}, known: {have})");
+    }
+    if is_waiting(|wait| matches!(wait, Wait::Ring)).is_some() {
+        return "priming".to_owned();
+    }
+    if is_waiting(|wait| matches!(wait, Wait::Space | Wait::Peer(_))).is_some() {
+        return "waiting for IP(s) to become available".to_owned();
+    }
+    if ipam.is_ready { "ready".to_owned() } else { "idle".to_owned() }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in super::super) fn ipam() -> Ipam {
+        let owner = |number: u8, addresses, active, reachable| IpamOwner {
+            peer: PeerLabel { name: format!("4a:0f:f6:ec:1c:9{number}"), nickname: format!("host{number}") },
+            addresses,
+            active,
+            reachable,
+        };
+        Ipam {
+            range: "10.32.0.0/12".to_owned(),
+            size: 1 << 20,
+            default_subnet: "10.32.0.0/12".to_owned(),
+            ready: true,
+            status: "ready".to_owned(),
+            owners: vec![
+                owner(1, 393_216, Some(2), true),
+                owner(3, 524_288, None, false),
+                owner(2, 131_072, None, true),
+            ],
+            waiting: vec![IpamWaiting {
+                container: Some("web".to_owned()),
+                waiting_for: "an address to become available".to_owned(),
+            }],
+        }
+    }
+
+    #[test]
+    fn the_table_keeps_the_originals_columns() {
+        assert_eq!(
+            ipam().table(),
+            "4a:0f:f6:ec:1c:91(host1)                393216 IPs (37.5% of total) (2 active)\n\
+             4a:0f:f6:ec:1c:93(host3)                524288 IPs (50.0% of total) - unreachable!\n\
+             4a:0f:f6:ec:1c:92(host2)                131072 IPs (12.5% of total)\n\
+             web: waiting for an address to become available\n"
+        );
+    }
+
+    #[test]
+    fn the_report_counts_what_the_range_has() {
+        let report = ipam().report();
+
+        assert_eq!(report["RangeNumIPs"], 1_048_576);
+        assert_eq!(report["Entries"][0]["Nickname"], "host1");
+    }
+}
