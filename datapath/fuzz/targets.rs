@@ -14,6 +14,9 @@ use weave_datapath::batch::{DatagramBatch, FrameBatch, Outbox};
 use weave_datapath::engine::{Config, Engine};
 use weave_datapath::ethernet::{Arp, Ethernet, Ipv4, Ipv6};
 use weave_datapath::heartbeat::Heartbeat;
+use weave_datapath::offload::coalesce::{Deliveries, Merge};
+use weave_datapath::offload::segment::{Outgoing, Shape};
+use weave_datapath::offload::vnet::Header;
 use weave_datapath::oversize::{fragment, remedy, too_big};
 use weave_datapath::sleeve::cookie::ResponderKeys;
 use weave_datapath::sleeve::handshake::{Asked, Initiator, Local as Hands};
@@ -30,11 +33,12 @@ use weave_mesh::time::{Instant, UnixTime};
 type Decoder = fn(&[u8]);
 
 /// Every target with its name.
-pub(crate) const TARGETS: [(&str, Decoder); 8] = [
+pub(crate) const TARGETS: [(&str, Decoder); 9] = [
     ("packet", packet),
     ("envelope", envelope),
     ("heartbeat", heartbeat),
     ("ethernet", ethernet),
+    ("offload", offload),
     ("initiation", initiation),
     ("response", response),
     ("datagram", datagram),
@@ -88,6 +92,28 @@ fn ethernet(bytes: &[u8]) {
     let _ = (Arp::parse(payload), Ipv4::parse(payload), Ipv6::parse(payload));
 }
 
+/// A header of the TAP and the frame behind it; what it is cut to, as frames of another host.
+fn offload(bytes: &[u8]) {
+    let Some((header, frame)) = bytes.split_first_chunk() else { return };
+    let (mut batch, mut deliveries) = ([frame, frame].concat(), Deliveries::default());
+    deliveries.set_merge(Merge::TcpAndUdp);
+    let has_sum = deliveries.push_unsummed(0, frame) && deliveries.push_unsummed(frame.len(), frame);
+    if let Ok(Outgoing { shape: Shape::Super(cut), .. }) = Outgoing::parse(Header::decode(*header), frame) {
+        for segment in cut.segments(frame, 700) {
+            let at = batch.len();
+            batch.resize(at + segment.bytes(), 0);
+            segment.write(&mut batch[at..]);
+            assert!(
+                has_sum && deliveries.push_unsummed(at, &batch[at..]),
+                "a segment has the headers of its super-frame"
+            );
+        }
+    }
+    deliveries.finish(&mut batch);
+    let bytes: usize = deliveries.iter(&batch).flat_map(|delivery| delivery.pieces()).map(<[u8]>::len).sum();
+    assert!(bytes <= batch.len());
+}
+
 /// The Noise part of a first message.
 fn initiation(bytes: &[u8]) {
     let host = Host::new(1);
@@ -124,7 +150,7 @@ fn member(bytes: &[u8]) {
     });
 }
 
-const PAYLOADS: [Payload; 8] = [
+const PAYLOADS: [Payload; 9] = [
     Payload::Frame,
     Payload::Envelope,
     Payload::Probe,
@@ -133,6 +159,7 @@ const PAYLOADS: [Payload; 8] = [
     Payload::SizeAnswer,
     Payload::Canary,
     Payload::Report,
+    Payload::UnsummedFrame,
 ];
 
 /// A peer's keys and card.

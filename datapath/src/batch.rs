@@ -2,58 +2,92 @@
 //!
 //! ```text
 //!   TAP read ──► FrameBatch ──┐                 ┌──► Outbox::trains      ──► UDP socket
-//!                             ├──► Engine ──────┼──► Outbox::frames      ──► TAP write
+//!                             ├──► Engine ──────┼──► Outbox::deliveries  ──► TAP write
 //!   UDP read ► DatagramBatch ─┘                 └──► Outbox::heartbeats  ──► VXLAN device
 //! ```
 //!
 //! Invariants:
+//! - a frame for this host's bridge stays where it was opened: [`Outbox::deliveries`] point into the batch;
 //! - what one `UDP_GRO` read returns is one entry of a [`DatagramBatch`] with its segment size;
 //! - what leaves waits in an [`Outbox`], which has limits of its own.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 pub use outbox::{
     OUTBOX_BYTES_MAX, Outbox, OutboxFull, Refusal, SendMode, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train,
 };
 
+use crate::offload::vnet::Header;
+
 mod outbox;
 
-/// Frames read from the TAP, each in a slot of its own.
+/// Frames read from the TAP, packed one behind the other: a few of 64 KiB, or many small ones.
 #[derive(Debug)]
 pub struct FrameBatch {
-    slots: Slots,
+    bytes: Vec<u8>,
+    frame_bytes_max: usize,
+    frames_max: usize,
+    frames: Vec<(Header, Range<usize>)>,
 }
 
 impl FrameBatch {
-    /// Room for `slots` frames of at most `slot_bytes` octets.
-    pub fn new(slots: usize, slot_bytes: usize) -> Self {
-        Self { slots: Slots::new(slots, slot_bytes) }
+    /// Room for `frames` frames of at most `frame_bytes` octets each.
+    pub fn new(frames: usize, frame_bytes: usize) -> Self {
+        Self::packed(frames, frames * frame_bytes, frame_bytes)
+    }
+
+    /// Room for `frames` frames of together `bytes` octets, with one of `frame_bytes` as the last.
+    pub fn packed(frames: usize, bytes: usize, frame_bytes: usize) -> Self {
+        Self {
+            bytes: vec![0; bytes],
+            frame_bytes_max: frame_bytes,
+            frames_max: frames,
+            frames: Vec::with_capacity(frames),
+        }
     }
 
     /// Where the next frame is to be read to, or nothing when the batch is full.
     pub fn room(&mut self) -> Option<&mut [u8]> {
-        self.slots.room()
+        let filled = self.filled();
+        if self.frames.len() == self.frames_max {
+            return None;
+        }
+        self.bytes.get_mut(filled..filled + self.frame_bytes_max)
     }
 
-    /// Keeps the first `len` octets of [`Self::room`] as a frame.
+    /// Keeps the first `len` octets of [`Self::room`] as a frame that needs nothing done to it.
     pub fn push(&mut self, len: usize) {
-        self.slots.push(len);
+        self.push_offloaded(Header::default(), len);
+    }
+
+    /// Keeps the first `len` octets of [`Self::room`] as a frame that came with `header`.
+    pub fn push_offloaded(&mut self, header: Header, len: usize) {
+        if let Some(len) = self.room().map(|room| room.len().min(len)) {
+            let filled = self.filled();
+            self.frames.push((header, filled..filled + len));
+        }
     }
 
     pub fn clear(&mut self) {
-        self.slots.lens.clear();
+        self.frames.clear();
     }
 
     pub fn len(&self) -> usize {
-        self.slots.lens.len()
+        self.frames.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.slots.lens.is_empty()
+        self.frames.is_empty()
     }
 
-    pub(crate) fn get(&self, at: usize) -> &[u8] {
-        self.slots.get(at)
+    pub(crate) fn get(&self, at: usize) -> (Header, &[u8]) {
+        let (header, span) = &self.frames[at];
+        (*header, &self.bytes[span.clone()])
+    }
+
+    fn filled(&self) -> usize {
+        self.frames.last().map_or(0, |(_, span)| span.end)
     }
 }
 
@@ -67,6 +101,8 @@ pub struct DatagramBatch {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
     pub(crate) source: SocketAddr,
+    /// Where the slot begins in the batch.
+    pub(crate) at: usize,
     /// Every datagram in the slot has this size but the last, which may be shorter.
     pub(crate) segment_bytes: usize,
 }
@@ -91,7 +127,8 @@ impl DatagramBatch {
     /// (`len` when the kernel coalesced nothing).
     pub fn push(&mut self, len: usize, segment_bytes: usize, source: SocketAddr) {
         self.slots.push(len);
-        self.origins.push(Origin { source, segment_bytes: segment_bytes.max(1) });
+        let at = self.origins.len() * self.slots.slot_bytes;
+        self.origins.push(Origin { source, at, segment_bytes: segment_bytes.max(1) });
     }
 
     pub fn clear(&mut self) {
@@ -109,6 +146,15 @@ impl DatagramBatch {
 
     pub(crate) fn get_mut(&mut self, at: usize) -> (Origin, &mut [u8]) {
         (self.origins[at], self.slots.get_mut(at))
+    }
+
+    /// All slots, used or not.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.slots.bytes
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.slots.bytes
     }
 }
 
@@ -142,11 +188,6 @@ impl Slots {
         }
     }
 
-    fn get(&self, at: usize) -> &[u8] {
-        let start = at * self.slot_bytes;
-        &self.bytes[start..start + self.lens[at]]
-    }
-
     fn get_mut(&mut self, at: usize) -> &mut [u8] {
         let start = at * self.slot_bytes;
         &mut self.bytes[start..start + self.lens[at]]
@@ -165,6 +206,16 @@ mod tests {
         }
 
         assert_eq!((batch.len(), batch.room()), (2, None));
-        assert_eq!((batch.get(0).len(), batch.get(1).len()), (10, 60));
+        assert_eq!((batch.get(0).1.len(), batch.get(1).1.len()), (10, 60));
+    }
+
+    #[test]
+    fn small_frames_share_the_room_of_a_large_one() {
+        let mut batch = FrameBatch::packed(100, 250, 100);
+        while batch.room().is_some() {
+            batch.push(40);
+        }
+
+        assert_eq!(batch.len(), 4);
     }
 }

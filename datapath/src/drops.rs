@@ -23,6 +23,7 @@ macro_rules! reasons {
 
 reasons! {
     MalformedFrame => "frame from a container is too short to be Ethernet",
+    MalformedOffload => "offload header of a frame does not fit it",
     NoSuchStation => "no peer owns the destination address",
     Reflected => "frame from this host carries a remote endpoint's source address",
     ReservedEthertype => "frame carries the ethertype of heartbeats",

@@ -53,8 +53,10 @@ pub use crate::sleeve::route::Via;
 use crate::batch::{DatagramBatch, FrameBatch, Outbox, Refusal};
 use crate::drops::{Drop, Drops};
 use crate::engine::clock::Clock;
+use crate::engine::inbound::Arrival;
 use crate::engine::peer::{Peers, Slot};
 use crate::engine::stations::Stations;
+use crate::offload::segment::Outgoing;
 use crate::sleeve::cookie::Gate;
 use crate::sleeve::index::Indices;
 use crate::sleeve::relay::RelayId;
@@ -143,20 +145,27 @@ impl Engine {
     pub fn handle_frames(&mut self, frames: &FrameBatch, now: Instant, out: &mut Outbox) {
         self.notice_stall(now);
         for at in 0..frames.len() {
-            self.handle_frame(frames.get(at), now, out);
+            let (header, frame) = frames.get(at);
+            match Outgoing::parse(header, frame) {
+                Ok(frame) => self.handle_frame(&frame, now, out),
+                Err(_) => self.drops.count(Drop::MalformedOffload),
+            }
         }
         self.sample_trains(now, out);
     }
 
-    /// Datagrams read from the UDP socket; they are opened in place.
+    /// Datagrams read from the UDP socket; they are opened in place, and [`Outbox::deliveries`] point at what is in
+    /// them. `out` is empty.
     pub fn handle_datagrams(&mut self, datagrams: &mut DatagramBatch, now: Instant, out: &mut Outbox) {
         self.notice_stall(now);
         for at in 0..datagrams.len() {
             let (origin, bytes) = datagrams.get_mut(at);
-            for datagram in bytes.chunks_mut(origin.segment_bytes) {
-                self.handle_datagram(datagram, origin.source, now, out);
+            for (number, datagram) in bytes.chunks_mut(origin.segment_bytes).enumerate() {
+                let at = origin.at + number * origin.segment_bytes;
+                self.handle_datagram(datagram, Arrival::straight(origin.source, at), now, out);
             }
         }
+        out.deliveries.finish(datagrams.bytes_mut());
         self.sample_trains(now, out);
     }
 

@@ -60,13 +60,7 @@ impl Wire {
     /// Makes the device `interface` in both namespaces and starts to carry.
     pub(crate) fn between(a: &Namespace, b: &Namespace, interface: &str, seed: u64) -> Result<Self> {
         let name = interface.parse().map_err(|error| anyhow::anyhow!("{interface}: {error}"))?;
-        let open = |namespace: &Namespace| {
-            namespace.enter(|| {
-                let tap = Tap::open(&name)?;
-                tap.enable_offloads()?;
-                Ok(tap)
-            })
-        };
+        let open = |namespace: &Namespace| namespace.enter(|| Ok(Tap::open(&name)?));
         let taps = [open(a)?, open(b)?];
         for namespace in [a, b] {
             // Room for a burst of plain datagrams, which a card's ring of descriptors has too.

@@ -1,4 +1,5 @@
-//! What leaves: trains of datagrams for the UDP socket, frames for the TAP, heartbeats for the VXLAN device.
+//! What leaves: trains of datagrams for the UDP socket, deliveries and frames of our own for the TAP, heartbeats for the
+//! VXLAN device.
 //!
 //! ```text
 //!   arena     │ d1 → A │ d2 → A │ d3 → B │ d4 → A │        datagrams in the order in which they were made
@@ -14,6 +15,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
+
+use crate::batch::DatagramBatch;
+use crate::offload::coalesce::{Deliveries, Delivery, Merge};
 
 /// Datagrams in one train: the kernel's `UDP_MAX_SEGMENTS` of old.
 pub const TRAIN_DATAGRAMS_MAX: usize = 64;
@@ -32,6 +36,7 @@ pub struct Outbox {
     /// Trains before this one take no more datagrams.
     open_from: usize,
     pieces: Vec<Piece>,
+    pub(crate) deliveries: Deliveries,
     frames: Spans,
     heartbeats: Spans,
 }
@@ -128,7 +133,17 @@ impl Outbox {
         Train { destination, mode, segment_bytes, bytes, first, outbox: self }
     }
 
-    /// Ethernet frames for the TAP, in order.
+    /// What is to be written to the TAP of the frames that arrived in `batch`, the one that was handled last.
+    pub fn deliveries<'a>(&'a self, batch: &'a DatagramBatch) -> impl Iterator<Item = Delivery<'a>> {
+        self.deliveries.iter(batch.bytes())
+    }
+
+    /// Says what the kernel behind the TAP can cut.
+    pub fn set_merge(&mut self, merge: Merge) {
+        self.deliveries.set_merge(merge);
+    }
+
+    /// Ethernet frames of our own for the TAP, in order.
     pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
         self.frames.iter()
     }
@@ -144,12 +159,14 @@ impl Outbox {
         self.trains.clear();
         self.open_from = 0;
         self.pieces.clear();
+        self.deliveries.clear();
         self.frames.clear();
         self.heartbeats.clear();
     }
 
     pub fn is_empty(&self) -> bool {
-        self.trains.is_empty() && self.frames.spans.is_empty() && self.heartbeats.spans.is_empty()
+        let Self { trains, deliveries, frames, heartbeats, .. } = self;
+        trains.is_empty() && deliveries.is_empty() && frames.spans.is_empty() && heartbeats.spans.is_empty()
     }
 
     /// Room for a datagram of `len` octets, where it will be sent from. The caller writes all of it.
@@ -212,7 +229,10 @@ impl Outbox {
     }
 
     /// Room for a frame of `len` octets to the TAP. The caller writes all of it.
-    pub(crate) fn frame(&mut self, len: usize) -> Result<&mut [u8], OutboxFull> {
+    ///
+    /// # Errors
+    /// When it holds its limit of frames.
+    pub fn frame(&mut self, len: usize) -> Result<&mut [u8], OutboxFull> {
         self.frames.take(len)
     }
 

@@ -21,8 +21,8 @@ use crate::engine::stations::Station;
 use crate::ethernet::Ethernet;
 use crate::heartbeat;
 use crate::sleeve::cookie::Source;
-use crate::sleeve::packet::{DataHeader, Packet, Payload, decode};
-use crate::sleeve::relay::{Envelope, RelayId};
+use crate::sleeve::packet::{DATA_HEADER_BYTES, DataHeader, Packet, Payload, decode};
+use crate::sleeve::relay::{ENVELOPE_BYTES, Envelope, RelayId};
 use crate::sleeve::route::Via;
 
 /// A session that is younger is not replaced because of packets under indices that we do not know: these may be late
@@ -34,11 +34,18 @@ const SETTLED_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct Arrival {
     /// The source of the datagram.
     pub(super) address: SocketAddr,
+    /// Where the packet begins in its batch.
+    at: usize,
     /// The peer whose envelope it was in, and the sender that the envelope names.
     pub(super) relayed: Option<(PeerKey, RelayId)>,
 }
 
 impl Arrival {
+    /// As a datagram of its own, from `at` on in its batch.
+    pub(super) const fn straight(address: SocketAddr, at: usize) -> Self {
+        Self { address, at, relayed: None }
+    }
+
     /// The way back.
     pub(super) fn via(&self) -> Via {
         self.relayed.map_or(Via::Direct(self.address), |(relay, _)| Via::Relay(relay))
@@ -51,8 +58,8 @@ impl Arrival {
 }
 
 impl Engine {
-    pub(super) fn handle_datagram(&mut self, bytes: &mut [u8], address: SocketAddr, now: Instant, out: &mut Outbox) {
-        let done = self.handle_packet(bytes, Arrival { address, relayed: None }, now, out);
+    pub(super) fn handle_datagram(&mut self, bytes: &mut [u8], arrival: Arrival, now: Instant, out: &mut Outbox) {
+        let done = self.handle_packet(bytes, arrival, now, out);
         self.count(done);
     }
 
@@ -101,7 +108,9 @@ impl Engine {
             self.session_is_up(slot, arrival.via(), now, out);
         }
         match header.payload {
-            Payload::Frame => self.deliver(slot, opened.payload, out),
+            Payload::Frame | Payload::UnsummedFrame => {
+                self.deliver(slot, header.payload, opened.payload, arrival.at + DATA_HEADER_BYTES, out)
+            }
             Payload::Envelope => self.open_envelope(slot, opened.payload, arrival, now, out),
             Payload::Probe => self.answer_probe(slot, opened.payload, arrival, now, out),
             Payload::Answer => self.take_answer(slot, opened.payload, arrival, now),
@@ -144,7 +153,7 @@ impl Engine {
     }
 
     /// Hands a frame to this host's bridge, unless its addresses belong to somebody else.
-    fn deliver(&mut self, slot: Slot, frame: &[u8], out: &mut Outbox) -> Result<(), Drop> {
+    fn deliver(&mut self, slot: Slot, payload: Payload, frame: &[u8], at: usize, out: &mut Outbox) -> Result<(), Drop> {
         let ethernet = Ethernet::parse(frame).ok_or(Drop::MalformedFrame)?;
         if ethernet.ethertype == heartbeat::ETHERTYPE {
             return Err(Drop::ReservedEthertype);
@@ -155,7 +164,11 @@ impl Engine {
         if let Some(Station::At(_)) = self.stations.find(ethernet.destination) {
             return Err(Drop::NotForUs);
         }
-        out.frame(frame.len()).map_err(|_| Drop::OutboxFull)?.copy_from_slice(frame);
+        if payload == Payload::Frame {
+            out.deliveries.push(at, frame);
+        } else if !out.deliveries.push_unsummed(at, frame) {
+            return Err(Drop::MalformedFrame);
+        }
         if let Some(peer) = self.peers.get_mut(slot) {
             peer.counters.frames_in += 1;
             peer.counters.bytes_in += frame.len() as u64;
@@ -180,7 +193,8 @@ impl Engine {
             return self.pass_on(previous, envelope, packet, now, out);
         }
         let relay = self.peers.get(previous).ok_or(Drop::NoWay)?.key;
-        let arrival = Arrival { relayed: Some((relay, envelope.source)), ..arrival };
+        let at = arrival.at + DATA_HEADER_BYTES + ENVELOPE_BYTES;
+        let arrival = Arrival { at, relayed: Some((relay, envelope.source)), ..arrival };
         self.handle_packet(packet, arrival, now, out)
     }
 }

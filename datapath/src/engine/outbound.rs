@@ -15,6 +15,7 @@ use crate::engine::peer::{Peer, Slot};
 use crate::engine::stations::Station;
 use crate::ethernet::Ethernet;
 use crate::heartbeat;
+use crate::offload::segment::{Cut, Outgoing, Shape, Sum};
 use crate::sleeve::packet::{DATA_HEADER_BYTES, Payload};
 use crate::sleeve::relay::{ENVELOPE_BYTES, Envelope, HOPS_MAX, RELAY_OVERHEAD_BYTES, RelayId};
 use crate::sleeve::route::Via;
@@ -25,8 +26,8 @@ use crate::sleeve::session::{OVERHEAD_BYTES, Session};
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
 impl Engine {
-    pub(super) fn handle_frame(&mut self, frame: &[u8], now: Instant, out: &mut Outbox) {
-        match self.destination_of(frame) {
+    pub(super) fn handle_frame(&mut self, frame: &Outgoing<'_>, now: Instant, out: &mut Outbox) {
+        match self.destination_of(frame.bytes) {
             Err(why) => self.drops.count(why),
             Ok(Some(slot)) => self.forward(slot, frame, now, out),
             Ok(None) => {
@@ -55,7 +56,7 @@ impl Engine {
         }
     }
 
-    fn forward(&mut self, slot: Slot, frame: &[u8], now: Instant, out: &mut Outbox) {
+    fn forward(&mut self, slot: Slot, frame: &Outgoing<'_>, now: Instant, out: &mut Outbox) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let was_active = peer.is_active(now);
         peer.note_use(now, now);
@@ -65,14 +66,14 @@ impl Engine {
         }
     }
 
-    fn flood_to(&mut self, slot: Slot, frame: &[u8], now: Instant, out: &mut Outbox) {
+    fn flood_to(&mut self, slot: Slot, frame: &Outgoing<'_>, now: Instant, out: &mut Outbox) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         peer.note_flood(now);
         self.pass(slot, frame, now, out);
     }
 
     /// Sends a frame, or keeps it until that is possible.
-    fn pass(&mut self, slot: Slot, frame: &[u8], now: Instant, out: &mut Outbox) {
+    fn pass(&mut self, slot: Slot, frame: &Outgoing<'_>, now: Instant, out: &mut Outbox) {
         let Some(peer) = self.peers.get(slot) else { return };
         let way = peer.route.way().filter(|_| peer.sessions.current().is_some_and(|session| session.can_seal(now)));
         match way {
@@ -84,11 +85,51 @@ impl Engine {
         }
     }
 
-    fn send_frame(&mut self, slot: Slot, frame: &[u8], via: Via, now: Instant, out: &mut Outbox) -> Result<(), Drop> {
-        let fits = self.peers.get(slot).is_some_and(|peer| frame.len() <= peer.frame_bytes_max());
-        if fits { self.send_whole(slot, frame, via, now, out) } else { self.fit(slot, frame, via, now, out) }
+    /// Seals a frame whole, or each of its segments.
+    fn send_frame(
+        &mut self,
+        slot: Slot,
+        frame: &Outgoing<'_>,
+        via: Via,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Result<(), Drop> {
+        let limit = self.peers.get(slot).ok_or(Drop::NoWay)?.frame_bytes_max();
+        let bytes = frame.bytes;
+        match frame.shape {
+            Shape::Whole(sum) if bytes.len() <= limit => {
+                let payload = if sum == Sum::Left { Payload::UnsummedFrame } else { Payload::Frame };
+                self.seal_frame(slot, (payload, bytes.len()), |room| sum.write(bytes, room), via, now, out)
+            }
+            Shape::Whole(sum) => match Cut::of_whole(sum, bytes) {
+                Some(cut) => self.send_segments(slot, (cut, bytes, limit), via, now, out),
+                None => self.fit(slot, &sum.finished(bytes), via, now, out),
+            },
+            Shape::Super(cut) => self.send_segments(slot, (cut, bytes, limit), via, now, out),
+        }
     }
 
+    fn send_segments(
+        &mut self,
+        slot: Slot,
+        (cut, bytes, limit): (Cut, &[u8], usize),
+        via: Via,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Result<(), Drop> {
+        for segment in cut.segments(bytes, limit) {
+            if segment.bytes() <= limit {
+                let content = (Payload::UnsummedFrame, segment.bytes());
+                self.seal_frame(slot, content, |room| segment.write(room), via, now, out)?;
+            } else {
+                let done = self.fit(slot, &segment.finished(), via, now, out);
+                self.count(done);
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals a frame whose checksums are finished.
     pub(super) fn send_whole(
         &mut self,
         slot: Slot,
@@ -97,16 +138,28 @@ impl Engine {
         now: Instant,
         out: &mut Outbox,
     ) -> Result<(), Drop> {
-        self.send(slot, Payload::Frame, [frame, &[]], via, now, out)?;
+        self.seal_frame(slot, (Payload::Frame, frame.len()), |room| room.copy_from_slice(frame), via, now, out)
+    }
+
+    fn seal_frame(
+        &mut self,
+        slot: Slot,
+        (payload, bytes): (Payload, usize),
+        write: impl FnOnce(&mut [u8]),
+        via: Via,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Result<(), Drop> {
+        self.send_in_place(slot, (payload, bytes), write, via, now, out)?;
         if let Some(peer) = self.peers.get_mut(slot) {
             peer.counters.frames_out += 1;
-            peer.counters.bytes_out += frame.len() as u64;
+            peer.counters.bytes_out += bytes as u64;
         }
         Ok(())
     }
 
     /// Keeps a frame until there is a session, and sees to it that there will be.
-    fn wait(&mut self, slot: Slot, frame: &[u8], now: Instant, out: &mut Outbox) {
+    fn wait(&mut self, slot: Slot, frame: &Outgoing<'_>, now: Instant, out: &mut Outbox) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         for _ in 0..peer.waiting.push(frame, &mut self.waiting_bytes, now) {
             self.drops.count(Drop::QueueFull);
@@ -123,6 +176,7 @@ impl Engine {
             let Some(peer) = self.peers.get_mut(slot) else { return };
             let Some(via) = peer.route.way() else { return };
             let Some(frame) = peer.waiting.pop(&mut self.waiting_bytes) else { return };
+            let frame = Outgoing { bytes: &frame.bytes, shape: frame.shape };
             let done = self.send_frame(slot, &frame, via, now, out);
             self.count(done);
         }
@@ -138,7 +192,25 @@ impl Engine {
         now: Instant,
         out: &mut Outbox,
     ) -> Result<(), Drop> {
-        let sealed_bytes = OVERHEAD_BYTES + parts[0].len() + parts[1].len();
+        let write = |room: &mut [u8]| {
+            let (head, tail) = room.split_at_mut(parts[0].len());
+            head.copy_from_slice(parts[0]);
+            tail.copy_from_slice(parts[1]);
+        };
+        self.send_in_place(slot, (payload, parts[0].len() + parts[1].len()), write, via, now, out)
+    }
+
+    /// Has `write` fill `bytes` octets where they are sealed in the peer's current session, and sends them by `via`.
+    fn send_in_place(
+        &mut self,
+        slot: Slot,
+        (payload, bytes): (Payload, usize),
+        write: impl FnOnce(&mut [u8]),
+        via: Via,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Result<(), Drop> {
+        let sealed_bytes = OVERHEAD_BYTES + bytes;
         if sealed_bytes + RELAY_OVERHEAD_BYTES > DATAGRAM_BYTES_MAX {
             return Err(Drop::TooLong);
         }
@@ -148,7 +220,8 @@ impl Engine {
                 let mode = mode_of(payload, peer);
                 let session = usable(peer, now)?;
                 let room = out.datagram(address, mode, sealed_bytes).map_err(|_| Drop::OutboxFull)?;
-                seal_parts(session, payload, parts, room);
+                write(&mut room[DATA_HEADER_BYTES..][..bytes]);
+                session.seal(payload, room);
             }
             Via::Relay(key) => {
                 let relay = self.peers.by_key(&key).ok_or(Drop::NoWay)?;
@@ -161,7 +234,9 @@ impl Engine {
                     out.datagram(address, mode, sealed_bytes + RELAY_OVERHEAD_BYTES).map_err(|_| Drop::OutboxFull)?;
                 let inner = DATA_HEADER_BYTES + ENVELOPE_BYTES..room.len() - TAG_BYTES;
                 room[DATA_HEADER_BYTES..inner.start].copy_from_slice(&envelope.encode());
-                seal_parts(session, payload, parts, &mut room[inner]);
+                let inner = &mut room[inner];
+                write(&mut inner[DATA_HEADER_BYTES..][..bytes]);
+                session.seal(payload, inner);
                 outer.seal(Payload::Envelope, room);
             }
         }
@@ -215,12 +290,4 @@ fn mode_of(payload: Payload, peer: &Peer) -> SendMode {
 fn usable(peer: &mut Peer, now: Instant) -> Result<&mut Session, Drop> {
     let session = peer.sessions.current_mut().ok_or(Drop::NoWay)?;
     if session.can_seal(now) { Ok(session) } else { Err(Drop::Exhausted) }
-}
-
-/// Copies the parts to their place in `room` and seals them there.
-fn seal_parts(session: &mut Session, payload: Payload, parts: [&[u8]; 2], room: &mut [u8]) {
-    let (head, tail) = room[DATA_HEADER_BYTES..].split_at_mut(parts[0].len());
-    head.copy_from_slice(parts[0]);
-    tail[..parts[1].len()].copy_from_slice(parts[1]);
-    session.seal(payload, room);
 }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! - The device is persistent: it stays a bridge port while no daemon runs, and attaching to it again is instant.
-//! - Offloads are off unless they are enabled: every frame read is at most one MTU long and carries finished checksums.
+//! - The kernel hands over super-frames of up to 64 KiB and leaves checksums unfinished, and takes the same.
 //! - The descriptor does not block.
 
 use std::ffi::{c_char, c_int};
@@ -14,11 +14,9 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use crate::offload::coalesce::{Delivery, MERGED_MAX, Merge};
+use crate::offload::vnet::{HEADER_BYTES, Header};
 use crate::plan::LinkName;
-
-pub use vnet::{HEADER_BYTES, Header};
-
-mod vnet;
 
 /// Why a TAP device cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +36,7 @@ pub enum Error {
 pub struct Tap {
     file: OwnedFd,
     name: LinkName,
+    merge: Merge,
 }
 
 impl Tap {
@@ -53,26 +52,26 @@ impl Tap {
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open("/dev/net/tun")
             .map_err(Error::Open)?;
-        let tap = Self { file: file.into(), name: name.clone() };
+        let mut tap = Self { file: file.into(), name: name.clone(), merge: Merge::Tcp };
         tap.attach()?;
         let header_bytes = HEADER_BYTES as c_int;
         tap.configure("header size", libc::TUNSETVNETHDRSZ, (&raw const header_bytes).addr())?;
-        // A device that outlived another daemon may still have the offloads of that one.
-        tap.configure("offloads", libc::TUNSETOFFLOAD, NO_OFFLOADS)?;
+        if tap.ioctl(libc::TUNSETOFFLOAD, TCP_OFFLOADS | UDP_OFFLOADS).is_ok() {
+            tap.merge = Merge::TcpAndUdp;
+        } else {
+            tap.configure("offloads", libc::TUNSETOFFLOAD, TCP_OFFLOADS)?;
+        }
         tap.configure("persistence", libc::TUNSETPERSIST, PERSISTENT)?;
         Ok(tap)
     }
 
-    /// Lets the kernel hand over super-frames and unfinished checksums, and take them (USO: Linux 6.2).
-    ///
-    /// # Errors
-    /// When the kernel does not know one of the offloads.
-    pub fn enable_offloads(&self) -> Result<(), Error> {
-        self.configure("offloads", libc::TUNSETOFFLOAD, OFFLOADS)
-    }
-
     pub fn name(&self) -> &LinkName {
         &self.name
+    }
+
+    /// What the kernel takes as one frame.
+    pub const fn merge(&self) -> Merge {
+        self.merge
     }
 
     fn attach(&self) -> Result<(), Error> {
@@ -114,6 +113,23 @@ impl Tap {
         }
     }
 
+    /// Writes one frame that lies in pieces.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn deliver(&self, delivery: &Delivery<'_>) -> io::Result<()> {
+        let header = delivery.header.encode();
+        let mut parts = [IoSlice::new(&[]); 1 + MERGED_MAX];
+        parts[0] = IoSlice::new(&header);
+        let mut count = 1;
+        for (part, piece) in parts[1..].iter_mut().zip(delivery.pieces()) {
+            *part = IoSlice::new(piece);
+            count += 1;
+        }
+        rustix::io::writev(&self.file, &parts[..count])?;
+        Ok(())
+    }
+
     /// Writes one frame.
     ///
     /// # Errors
@@ -131,7 +147,7 @@ impl AsFd for Tap {
     }
 }
 
-const NO_OFFLOADS: usize = 0;
-/// `TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_USO4 | TUN_F_USO6` of `linux/if_tun.h`.
-const OFFLOADS: usize = 0x01 | 0x02 | 0x04 | 0x20 | 0x40;
+const TCP_OFFLOADS: usize = (libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN) as usize;
+/// Linux 6.2.
+const UDP_OFFLOADS: usize = (libc::TUN_F_USO4 | libc::TUN_F_USO6) as usize;
 const PERSISTENT: usize = 1;

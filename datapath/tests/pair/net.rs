@@ -18,6 +18,7 @@ use rand_core::{RngCore, SeedableRng};
 use weave_datapath::batch::{DatagramBatch, FrameBatch, Outbox, SendMode};
 use weave_datapath::drops::Drop;
 use weave_datapath::engine::{Config, Engine, Event, PathStatus, Via};
+use weave_datapath::offload::coalesce::Delivery;
 use weave_datapath::sleeve::seal::Cipher;
 use weave_datapath::tables::{Carrier, FastPath, Local, PeerEntry, Standing, Tables};
 use weave_mesh::card::{Card, SignedCard};
@@ -301,6 +302,8 @@ impl Net {
         batch.room().expect("a slot")[..bytes.len()].copy_from_slice(bytes);
         batch.push(bytes.len(), bytes.len(), from);
         self.hosts[to].engine.handle_datagrams(&mut batch, self.now, &mut self.out);
+        let whole = |delivery: Delivery<'_>| delivery.pieces().collect::<Vec<_>>().concat();
+        self.hosts[to].delivered.extend(self.out.deliveries(&batch).map(whole));
         self.collect(to);
     }
 

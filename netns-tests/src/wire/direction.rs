@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use weave_datapath::linux::tap::{Header, Tap};
+use weave_datapath::linux::tap::Tap;
+use weave_datapath::offload::vnet::Header;
 
 use super::cut::{cut, spoil_checksum, spoil_payload};
 use super::faults::{Bottleneck, Faults, Segmented};

@@ -1,5 +1,7 @@
 //! What went through the descriptors, and what they refused. What the engine drops is counted by the engine.
 
+use std::io;
+
 use crate::linux::udp::SendOutcome;
 
 /// Totals since the thread started.
@@ -11,7 +13,7 @@ pub struct Counters {
     /// Frames written to the TAP.
     pub frames_out: u64,
     pub frame_bytes_out: u64,
-    /// Frames that were longer than the overlay's MTU allows.
+    /// Frames that were longer than any of IP's.
     pub frames_too_long: u64,
     /// Frames that the TAP refused to take: it is down, or the kernel has no memory.
     pub frames_refused: u64,
@@ -39,7 +41,7 @@ impl Counters {
     /// [`Drops`](crate::drops::Drops).
     pub const fn refusals(&self) -> [(&'static str, u64); 8] {
         [
-            ("frame from a container is longer than the overlay's MTU", self.frames_too_long),
+            ("frame from a container is longer than IP allows", self.frames_too_long),
             ("frame for a container was refused by the TAP device", self.frames_refused),
             ("datagram found no room in the socket or the device", self.datagrams_no_room),
             ("datagram has no route or was stopped by this host's firewall", self.datagrams_unreachable),
@@ -48,6 +50,15 @@ impl Counters {
             ("heartbeat was refused by the VXLAN device", self.heartbeats_refused),
             ("descriptor reported an error", self.read_errors),
         ]
+    }
+
+    pub(super) const fn note_written(&mut self, done: &io::Result<()>, frames: usize, bytes: usize) {
+        if done.is_ok() {
+            self.frames_out += frames as u64;
+            self.frame_bytes_out += bytes as u64;
+        } else {
+            self.frames_refused += frames as u64;
+        }
     }
 
     pub(super) fn note_sent(&mut self, outcome: SendOutcome) {

@@ -29,9 +29,49 @@ pub enum Checksum {
 /// A super-frame that is to be cut into segments of `size` payload bytes behind `header_bytes` of headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segmentation {
-    pub kind: u8,
+    pub kind: Gso,
+    /// A hint only.
     pub header_bytes: u16,
     pub size: u16,
+}
+
+/// How a super-frame is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gso {
+    Tcp4,
+    /// CWR belongs to the first segment alone (RFC 3168).
+    Tcp4Ecn,
+    Tcp6,
+    Tcp6Ecn,
+    /// Datagrams of one size over either version of IP (Linux 6.2).
+    Udp,
+    /// What we have not asked for.
+    Other(u8),
+}
+
+impl Gso {
+    const fn of(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => return None,
+            TCP4 => Self::Tcp4,
+            TCP4_ECN => Self::Tcp4Ecn,
+            TCP6 => Self::Tcp6,
+            TCP6_ECN => Self::Tcp6Ecn,
+            UDP => Self::Udp,
+            other => Self::Other(other),
+        })
+    }
+
+    const fn code(self) -> u8 {
+        match self {
+            Self::Tcp4 => TCP4,
+            Self::Tcp4Ecn => TCP4_ECN,
+            Self::Tcp6 => TCP6,
+            Self::Tcp6Ecn => TCP6_ECN,
+            Self::Udp => UDP,
+            Self::Other(code) => code,
+        }
+    }
 }
 
 impl Header {
@@ -42,8 +82,7 @@ impl Header {
             flags if flags & DATA_VALID != 0 => Checksum::Verified,
             _ => Checksum::Present,
         };
-        let segmentation =
-            (bytes[1] != GSO_NONE).then(|| Segmentation { kind: bytes[1], header_bytes: field(2), size: field(4) });
+        let segmentation = Gso::of(bytes[1]).map(|kind| Segmentation { kind, header_bytes: field(2), size: field(4) });
         Self { checksum, segmentation }
     }
 
@@ -63,14 +102,19 @@ impl Header {
             Checksum::Needed { .. } => NEEDS_CHECKSUM,
             Checksum::Verified => DATA_VALID,
         };
-        bytes[1] = self.segmentation.map_or(GSO_NONE, |segmentation| segmentation.kind);
+        bytes[1] = self.segmentation.map_or(0, |segmentation| segmentation.kind.code());
         bytes
     }
 }
 
 const NEEDS_CHECKSUM: u8 = 1;
 const DATA_VALID: u8 = 2;
-const GSO_NONE: u8 = 0;
+const TCP4: u8 = 1;
+const TCP6: u8 = 4;
+const UDP: u8 = 5;
+const ECN: u8 = 0x80;
+const TCP4_ECN: u8 = TCP4 | ECN;
+const TCP6_ECN: u8 = TCP6 | ECN;
 
 #[cfg(test)]
 mod tests {
@@ -83,9 +127,9 @@ mod tests {
 
     #[test]
     fn every_header_survives_encoding() {
-        let segmentation = Some(Segmentation { kind: 4, header_bytes: 66, size: 1310 });
-        for checksum in [Checksum::Present, Checksum::Verified, Checksum::Needed { start: 34, offset: 16 }] {
-            for segmentation in [None, segmentation] {
+        let kinds = [None].into_iter().chain((1..=255).map(Gso::of));
+        for segmentation in kinds.map(|kind| Some(Segmentation { kind: kind?, header_bytes: 66, size: 1310 })) {
+            for checksum in [Checksum::Present, Checksum::Verified, Checksum::Needed { start: 34, offset: 16 }] {
                 let header = Header { checksum, segmentation };
                 assert_eq!(Header::decode(header.encode()), header);
             }

@@ -1,55 +1,17 @@
-//! The descriptors of the packet thread on real devices. Needs root.
-//!
-//! ```text
-//!   host                                         host
-//!   station ──veth── [bridge weave] ── weave-tap   ...   [weave-vx] ── underlay ── [weave-vx] ── [bridge weave]
-//! ```
-#![cfg(feature = "linux")]
-
-use std::time::Duration;
+//! The descriptors of the packet thread, one by one.
 
 use anyhow::{Context, Result};
 use weave_datapath::heartbeat;
 use weave_datapath::linux::packet_socket::{PacketSocket, SendError};
-use weave_datapath::linux::tap::{Header, Tap};
-use weave_datapath::plan::LinkName;
+use weave_datapath::linux::tap::Tap;
+use weave_datapath::offload::vnet::Header;
 use weave_netns_tests::frame::{BROADCAST, Mac, ethernet};
 use weave_netns_tests::probe::{self, Capture, eventually};
 use weave_netns_tests::topology::{Host, Topology};
 
-const DEADLINE: Duration = Duration::from_secs(2);
-/// Local experimental ethertype 2: no bridge filter takes it for a malformed packet.
-const EXPERIMENTAL: u16 = 0x88b6;
+use crate::bridge::{DEADLINE, EXPERIMENTAL, bridge_with_tap, device, wait_forwarding};
+
 const STATION: Mac = [2, 0, 0, 0, 1, 1];
-
-fn name(text: &str) -> LinkName {
-    text.parse().expect("a device name")
-}
-
-/// A bridge with a veth port, whose other end `station` is where a container would be, and the TAP as another port.
-fn bridge_with_tap(host: &Host) -> Result<Tap> {
-    let tap = host.namespace().enter(|| Ok(Tap::open(&name("weave-tap"))?))?;
-    for line in [
-        "ip link add weave type bridge mcast_snooping 0",
-        "ip link set weave up",
-        "ip link add port type veth peer name station",
-        "ip link set port master weave up",
-        "ip link set station up",
-        "ip link set weave-tap master weave up",
-    ] {
-        host.namespace().run(line)?;
-    }
-    wait_forwarding(host)?;
-    Ok(tap)
-}
-
-/// The kernel notices a carrier some time after a device came up.
-fn wait_forwarding(host: &Host) -> Result<()> {
-    eventually(DEADLINE, "both ports forward", || {
-        Ok(host.namespace().run("bridge link")?.matches("state forwarding").count() == 2)
-    })?;
-    Ok(())
-}
 
 fn next_frame(tap: &Tap, wanted: &[u8]) -> Result<()> {
     let mut buffer = [0; 2048];
@@ -91,7 +53,7 @@ fn a_tap_stays_a_bridge_port_and_is_attached_to_again_at_once() -> Result<()> {
     drop(tap);
     // Nobody reads: the station's own traffic goes on.
     station.send(&ethernet(BROADCAST, STATION, EXPERIMENTAL, b"lost"))?;
-    let tap = host.namespace().enter(|| Ok(Tap::open(&name("weave-tap"))?))?;
+    let tap = host.namespace().enter(|| Ok(Tap::open(&device("weave-tap"))?))?;
     let frame = ethernet(BROADCAST, STATION, EXPERIMENTAL, b"after");
     wait_forwarding(&host)?;
     station.send(&frame)?;
@@ -104,7 +66,8 @@ fn a_tap_has_one_owner_and_a_name_of_something_else_is_refused() -> Result<()> {
     let net = Topology::new()?;
     let host = net.host()?;
     let _tap = bridge_with_tap(&host)?;
-    let open = |text: &str| host.namespace().enter(|| Ok(Tap::open(&name(text)).err().map(|error| error.to_string())));
+    let open =
+        |text: &str| host.namespace().enter(|| Ok(Tap::open(&device(text)).err().map(|error| error.to_string())));
 
     let busy = open("weave-tap")?.context("a second owner was let in")?;
     let foreign = open("port")?.context("a veth was taken for a TAP")?;
@@ -116,7 +79,7 @@ fn a_tap_has_one_owner_and_a_name_of_something_else_is_refused() -> Result<()> {
 
 /// The fast path by hand: VXLAN without learning, and an entry for the other bridge's MAC.
 fn bridge_with_vxlan(host: &Host, mac: &str, peer: &Host, peer_mac: &str) -> Result<PacketSocket> {
-    let socket = host.namespace().enter(|| Ok(PacketSocket::open(name("weave"), name("weave-vx"))?))?;
+    let socket = host.namespace().enter(|| Ok(PacketSocket::open(device("weave"), device("weave-vx"))?))?;
     for line in
         [format!("ip link add weave address {mac} type bridge mcast_snooping 0"), "ip link set weave up".to_owned()]
     {

@@ -1,15 +1,8 @@
-//! Two packet threads with hand-made tables carry frames between two bridges. Needs root.
-//!
-//! ```text
-//!   host a                                                   host b
-//!   station ── [bridge weave] ── weave-tap ── thread ══ UDP ══ thread ── weave-tap ── [bridge weave] ── station
-//! ```
-#![cfg(feature = "linux")]
+//! Two packet threads with hand-made tables carry frames between two bridges.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Result;
 use weave_datapath::drops::Drop as Dropped;
@@ -19,7 +12,6 @@ use weave_datapath::linux::packet::{Devices, PacketThread, Status, StatusError};
 use weave_datapath::linux::packet_socket::PacketSocket;
 use weave_datapath::linux::tap::Tap;
 use weave_datapath::linux::udp::UdpSocket;
-use weave_datapath::plan::LinkName;
 use weave_datapath::sleeve::seal::Cipher;
 use weave_datapath::tables::{Carrier, FastPath, Local, PeerEntry, Standing, Tables, Why};
 use weave_mesh::card::{Card, SignedCard};
@@ -29,33 +21,29 @@ use weave_netns_tests::frame::ethernet;
 use weave_netns_tests::probe::{self, Capture, eventually};
 use weave_netns_tests::topology::{Host, Topology};
 
-const DEADLINE: Duration = Duration::from_secs(5);
+use crate::bridge::{DEADLINE, EXPERIMENTAL, bridge_with_tap, device, wait_forwarding};
+
 const PORT: u16 = 6783;
 const MTU: u16 = 1376;
-/// Local experimental ethertype 2: no bridge filter takes it for a malformed packet.
-const EXPERIMENTAL: u16 = 0x88b6;
 
 /// One end: a host, who it is, and its station where a container would be.
-struct End {
-    host: Host,
+pub(crate) struct End {
+    pub(crate) host: Host,
     number: u8,
     identity: Identity,
 }
 
 impl End {
-    fn new(net: &Topology, number: u8) -> Result<Self> {
+    pub(crate) fn new(net: &Topology, number: u8) -> Result<Self> {
         let host = net.host()?;
         // What stays when a thread ends: the bridge, its port and the TAP.
-        host.namespace().enter(|| Ok(Tap::open(&device("weave-tap"))?))?;
+        drop(bridge_with_tap(&host)?);
         for line in [
-            "ip link add weave type bridge mcast_snooping 0",
-            "ip link set weave up",
-            "ip link add port type veth peer name station",
-            "ip link set port master weave up",
-            "ip link set station up",
-            "ip link set weave-tap master weave up",
+            format!("ip link set station address 02:00:00:00:01:{number:02x} mtu {MTU}"),
+            format!("ip address add 10.32.0.{number}/24 dev station"),
+            format!("ip address add fd00::{number:x}/64 dev station nodad"),
         ] {
-            host.namespace().run(line)?;
+            host.namespace().run(&line)?;
         }
         Ok(Self { host, number, identity: Identity::from_secret_bytes(Scheme::Ed25519, &[number; 64]) })
     }
@@ -115,7 +103,7 @@ impl End {
     }
 
     /// Starts the thread as a daemon does. A later incarnation is a restarted daemon.
-    fn start(&self, peer: &Self, incarnation: u64) -> Result<Running> {
+    pub(crate) fn start(&self, peer: &Self, incarnation: u64) -> Result<Running> {
         let clock = Clock::start();
         let config = Config {
             identity: self.identity.clone(),
@@ -136,10 +124,7 @@ impl End {
             };
             Ok(PacketThread::spawn(engine, devices, MTU, clock)?)
         })?;
-        // The bridge starts to use a port some time after its carrier came back.
-        eventually(DEADLINE, "both ports forward", || {
-            Ok(self.host.namespace().run("bridge link")?.matches("state forwarding").count() == 2)
-        })?;
+        wait_forwarding(&self.host)?;
         thread.set_tables(tables);
         Ok(Running { thread, events, runtime: tokio::runtime::Builder::new_current_thread().build()? })
     }
@@ -149,20 +134,16 @@ impl End {
     }
 }
 
-struct Running {
+pub(crate) struct Running {
     thread: PacketThread,
     events: tokio::sync::mpsc::Receiver<Event>,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Running {
-    fn status(&self) -> Result<Status, StatusError> {
+    pub(crate) fn status(&self) -> Result<Status, StatusError> {
         self.runtime.block_on(self.thread.status())
     }
-}
-
-fn device(name: &str) -> LinkName {
-    name.parse().expect("a device name")
 }
 
 fn send(end: &End, frame: &[u8]) -> Result<()> {
