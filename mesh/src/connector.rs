@@ -199,6 +199,15 @@ impl Connector {
         self.pursuits.keys().filter_map(Goal::target)
     }
 
+    /// For each target the peer that it led to, if it did: `Some(None)` is ourselves.
+    pub fn leads(&self) -> impl Iterator<Item = Option<Option<PeerKey>>> {
+        let targets = self.pursuits.iter().filter(|(goal, _)| goal.target().is_some());
+        targets.map(|(_, pursuit)| match pursuit.phase {
+            Phase::Never => Some(None),
+            Phase::Idle { .. } | Phase::Dialling(_) | Phase::Linked(_) => pursuit.peer.map(Some),
+        })
+    }
+
     /// Replaces the discovered peers to which the degree rule wants a connection, each with its addresses, best first.
     /// A target known to lead to a peer that is reachable and not wanted rests; so call this again when reachability
     /// changes. Without discovery nothing is wanted but targets, and none rests.

@@ -1,9 +1,13 @@
 //! IPAM: who owns which addresses, and which container holds which, without a coordinator.
 //!
 //! ```text
-//!   allocate, claim, release ──► holdings   containers of this host and their addresses
-//!                                space      what we own and nobody holds
-//!   transfers, gossip        ──► ring       who owns what; signed, merged address by address
+//!   allocate, claim, release ──► holdings    containers of this host and their addresses
+//!                                space       what we own and nobody holds
+//!   news                     ──► spread      ring.rs: who owns what; signed, merged address by address
+//!   letters                  ──► formation   the first ring, by a quorum
+//!                                donation    space from those who have it
+//!                                death       what the dead owned, by consent
+//!                                strays      addresses that containers hold where another owns them
 //! ```
 //!
 //! Allocation inside what we own asks nobody. The rest of the machine moves ownership, safely: see docs/ipam.md.
@@ -14,35 +18,58 @@
 //! - an operation is answered once, or cancelled.
 
 mod cidr;
+mod death;
+mod donation;
+mod formation;
 mod holdings;
+mod note;
 mod operation;
-#[cfg_attr(not(test), expect(dead_code, reason = "transfers are made once peers ask each other"))]
 mod ring;
-#[cfg_attr(not(test), expect(dead_code, reason = "donations are made once peers ask each other"))]
+mod rules;
 mod space;
+mod spread;
 mod state;
+mod strays;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
 
 use crate::card::Card;
-use crate::identity::{Identity, PeerKey};
+use crate::connector::{ConnectionId, Connector};
+use crate::identity::{Hash, Identity, PeerKey};
+use crate::members::Members;
 use crate::name::{MeshId, PeerName};
+use crate::node::links::Links;
+use crate::time::Instant;
+use crate::topology::Topology;
 use crate::verifier::Verifier;
 
 pub use self::cidr::{Cidr, InvalidCidr, Range, SUBNET_PREFIX_MAX};
+pub use self::death::Certificate;
 pub use self::holdings::Change;
+pub use self::note::Note;
 pub use self::operation::{Answer, ClaimMode, Error, OPERATIONS_MAX, Ticket, Wait};
 pub use self::ring::{FirstRing, Origin, Owner, PIECES_MAX, Right, SHARES_MAX, Transfer};
+pub use self::spread::{Problem, RingNews, RingState};
 pub use self::state::{Restored, StateError};
 pub use self::view::{IpamView, PendingView};
 
+use self::death::{Deaths, Promise};
+use self::donation::Donations;
+use self::formation::Formation;
 use self::holdings::Holdings;
 use self::operation::{Attempt, Operation};
 use self::ring::Ring;
+#[cfg(test)]
+pub(crate) use self::rules::Rule;
+use self::rules::Rules;
 use self::space::Space;
+use self::strays::{Lodgers, Strays};
 
 /// How the first ring comes about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +112,18 @@ pub(crate) enum Action {
     PersistRing(Vec<u8>),
     PersistOwned(Change),
     Answer(Ticket, Result<Answer, Error>),
+    /// A letter.
+    Write(PeerKey, Vec<u8>),
+    /// To every neighbour but one.
+    Spread {
+        news: RingNews,
+        except: Option<ConnectionId>,
+    },
+    Tell(ConnectionId, RingNews),
+    TellState(ConnectionId, RingState),
+    Problem(PeerKey, Problem),
+    /// The peer sent what it should not.
+    Breach(PeerKey, &'static str),
 }
 
 /// What IPAM may look at while it handles an input.
@@ -93,13 +132,56 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) card: &'a Card,
     pub(crate) identity: &'a Identity,
     pub(crate) verifier: &'a Verifier,
+    pub(crate) topology: &'a Topology,
+    pub(crate) links: &'a Links,
+    pub(crate) members: &'a Members,
+    pub(crate) connector: &'a Connector,
+    pub(crate) now: Instant,
+}
+
+/// The peers that the operator gave us, as far as they are known.
+#[derive(Clone, Debug, Default)]
+struct Given {
+    /// How many distinct ones; and without ourselves.
+    peers: u32,
+    others: u32,
+    known: Vec<PeerKey>,
 }
 
 impl Surroundings<'_> {
     const fn mesh(&self) -> MeshId {
         self.card.mesh
     }
+
+    /// Other peers that letters reach: those to which edges lead, and neighbours, whose edge may not be published yet.
+    fn reachable(&self) -> BTreeSet<PeerKey> {
+        let neighbours = self.links.live().map(|(_, link)| link.peer);
+        self.topology.ring_from(self.card.key).chain(neighbours).collect()
+    }
+
+    fn is_reachable(&self, peer: &PeerKey) -> bool {
+        self.topology.is_reachable(peer) || self.links.live_to(peer).is_some()
+    }
+
+    fn given(&self) -> Given {
+        let mut known = BTreeSet::new();
+        let mut unknown = 0;
+        for target in self.connector.leads() {
+            match target.map(|peer| peer.unwrap_or(self.card.key)) {
+                Some(peer) => drop(known.insert(peer)),
+                None => unknown += 1,
+            }
+        }
+        let peers = known.len() + unknown;
+        let others = peers - usize::from(known.contains(&self.card.key));
+        let count = |peers: usize| u32::try_from(peers).unwrap_or(u32::MAX);
+        let known = known.into_iter().take(formation::NEED_KNOWN_MAX).collect();
+        Given { peers: count(peers), others: count(others), known }
+    }
 }
+
+/// How often members are looked at for those that are dead.
+const REVIEW_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 struct Pending {
@@ -117,11 +199,36 @@ pub(crate) struct Ipam {
     /// The containers found running are all known: only now anything is allocated.
     is_resumed: bool,
     pending: BTreeMap<Ticket, Pending>,
+    formation: Formation,
+    /// Somebody who takes no part in making the ring wants it.
+    formation_is_wanted: bool,
+    donations: Donations,
+    certificates: BTreeMap<PeerKey, Certificate>,
+    /// By the dead peer.
+    promises: BTreeMap<PeerKey, Promise>,
+    deaths: Deaths,
+    /// Machine ids that several machines have.
+    shared_machines: BTreeSet<Hash>,
+    strays: Strays,
+    are_strays_stale: bool,
+    lodgers: Lodgers,
+    problems: BTreeMap<PeerKey, Problem>,
+    rules: Rules,
+    /// What operations wait for may have come.
+    is_changed: bool,
+    persist_at: Option<Instant>,
+    review_at: Instant,
+    rng: ChaCha8Rng,
     actions: VecDeque<Action>,
 }
 
 impl Ipam {
-    pub(crate) fn new(config: Config, restored: &Restored, near: &Surroundings<'_>) -> Result<Self, ConfigError> {
+    pub(crate) fn new(
+        config: Config,
+        restored: &Restored,
+        seed: u64,
+        near: &Surroundings<'_>,
+    ) -> Result<Self, ConfigError> {
         config.check()?;
         let mut ipam = Self {
             config,
@@ -130,14 +237,40 @@ impl Ipam {
             holdings: Holdings::default(),
             is_resumed: false,
             pending: BTreeMap::new(),
+            formation: Formation::default(),
+            formation_is_wanted: false,
+            donations: Donations::default(),
+            certificates: BTreeMap::new(),
+            promises: BTreeMap::new(),
+            deaths: Deaths::default(),
+            shared_machines: BTreeSet::new(),
+            strays: Strays::default(),
+            are_strays_stale: true,
+            lodgers: Lodgers::default(),
+            problems: BTreeMap::new(),
+            rules: Rules::default(),
+            is_changed: false,
+            persist_at: None,
+            review_at: near.now + REVIEW_INTERVAL,
+            rng: ChaCha8Rng::seed_from_u64(seed),
             actions: VecDeque::new(),
         };
         restored.owned.iter().for_each(|change| ipam.holdings.replay(change));
         if let Some(bytes) = &restored.ring {
             ipam.restore(bytes, near)?;
         }
+        ipam.start_formation(near);
         ipam.measure(near);
         Ok(ipam)
+    }
+
+    /// Breaks a rule from here on: whoever watches should notice.
+    #[cfg(test)]
+    pub(crate) fn break_rule(&mut self, rule: Rule) {
+        self.rules = Rules::broken(rule);
+        if rule == Rule::RememberVote {
+            self.formation.voter = formation::Voter::default();
+        }
     }
 
     pub(crate) fn poll_action(&mut self) -> Option<Action> {
@@ -145,13 +278,14 @@ impl Ipam {
     }
 
     /// Addresses that running containers have; nothing is allocated before this is told.
-    pub(crate) fn resume(&mut self, found: &[(String, Cidr)], near: &Surroundings<'_>) {
+    pub(crate) fn resume(&mut self, found: &[(String, Cidr)]) {
         for (container, address) in found {
             // A container that holds more than it may, or what another has, keeps what it has: we cannot take it away.
             drop(self.hold(container, *address));
         }
         self.is_resumed = true;
-        self.retry(near);
+        self.are_strays_stale = true;
+        self.is_changed = true;
     }
 
     pub(crate) fn allocate(&mut self, ticket: Ticket, container: &str, subnet: Cidr, near: &Surroundings<'_>) {
@@ -175,12 +309,8 @@ impl Ipam {
         self.begin(ticket, Operation::AwaitRing, near);
     }
 
-    pub(crate) fn take_over(&mut self, ticket: Ticket, peer: PeerKey, near: &Surroundings<'_>) {
-        self.begin(ticket, Operation::TakeOver { peer, addresses: None }, near);
-    }
-
     pub(crate) fn hand_over(&mut self, ticket: Ticket, near: &Surroundings<'_>) {
-        self.begin(ticket, Operation::HandOver { to: None }, near);
+        self.begin(ticket, Operation::HandOver, near);
     }
 
     /// The caller is gone.
@@ -202,9 +332,7 @@ impl Ipam {
             self.free(u32::from(*address), near);
         }
         let has_waited = address.is_none() && self.refuse_all_of(container);
-        if !given.is_empty() {
-            self.retry(near);
-        }
+        self.is_changed |= !given.is_empty();
         match address {
             _ if !given.is_empty() || has_waited => Ok(()),
             Some(address) => Err(Error::NotHeld { container: container.to_owned(), address }),
@@ -243,7 +371,90 @@ impl Ipam {
         }
     }
 
-    /// Something has changed for those that wait.
+    /// What every input ends with: what is due, and what follows for those that wait.
+    pub(crate) fn settle(&mut self, near: &Surroundings<'_>) {
+        if self.poll_timeout() <= near.now {
+            self.handle_timeout(near);
+        }
+        while std::mem::take(&mut self.is_changed) {
+            self.pursue_inheritances(near);
+            self.retry(near);
+            self.handle_formation_timeout(near);
+        }
+        self.tell_strays(near);
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        let timers = [
+            self.formation_timeout(),
+            self.donation_timeout(),
+            self.death_timeout(),
+            self.stray_timeout(),
+            self.persist_at,
+        ];
+        timers.into_iter().flatten().min().map_or(self.review_at, |at| at.min(self.review_at))
+    }
+
+    fn handle_timeout(&mut self, near: &Surroundings<'_>) {
+        self.handle_formation_timeout(near);
+        self.handle_donation_timeout(near);
+        if self.death_timeout().is_some_and(|at| at <= near.now) {
+            self.pursue_inheritances(near);
+        }
+        if self.persist_at.is_some_and(|at| at <= near.now) {
+            self.persist();
+        }
+        if self.review_at <= near.now {
+            self.review_at = near.now + REVIEW_INTERVAL;
+            self.review_members(near);
+            self.remind_heirs(near);
+        }
+    }
+
+    /// Who is reachable has changed.
+    pub(crate) fn handle_topology(&mut self, near: &Surroundings<'_>) {
+        self.hurry_formation(near);
+        self.hurry_requests(near);
+        self.hurry_askings(near);
+        self.strays.hurry(near.now);
+        self.review_members(near);
+    }
+
+    /// A letter that is signed by `from`.
+    pub(crate) fn handle_note(&mut self, from: PeerKey, note: Note, near: &Surroundings<'_>) {
+        match note {
+            Note::Prepare { ballot, need } => self.handle_prepare(from, ballot, &need, near),
+            Note::Promise { ballot, accepted, need } => self.handle_promise(from, ballot, accepted, need, near),
+            Note::Refuse { promised } => self.handle_refuse(promised, near),
+            Note::Exists { first } => {
+                if self.is_usable(from, &first, near) {
+                    self.adopt(first, near);
+                }
+            }
+            Note::Accept { ballot, first } => self.handle_accept(from, ballot, first, near),
+            Note::Accepted { ballot } => self.handle_accepted(from, ballot, near),
+            Note::Wanted => self.handle_wanted(from, near),
+            Note::Request { id, window } => self.handle_request(from, id, window, near),
+            Note::Granted { transfers, .. } => self.handle_granted(from, &transfers, near),
+            Note::Denied { id, is_held, transfers } => self.handle_denied(from, id, is_held, &transfers, near),
+            Note::Ask { certificate, id, ring, members } => {
+                self.handle_ask(from, &certificate, id, (ring, members), near);
+            }
+            Note::Consent(consent) => self.handle_consent(from, &consent, near),
+            Note::Occupied { dead, heir } => self.handle_occupied(from, dead, heir, near),
+            Note::Withdraw { dead, id } => self.handle_withdraw(from, dead, Some(id), near),
+            Note::WithdrawAny { dead } => self.handle_withdraw(from, dead, None, near),
+            Note::Holds(holds) => self.handle_holds(from, &holds, near),
+            Note::HoldsHeard { number } => self.handle_holds_heard(from, number, near),
+            Note::HandOver { id, transfers } => self.handle_hand_over(from, id, &transfers, near),
+            Note::HandOverHeard { id } => self.handle_hand_over_heard(id),
+        }
+    }
+
+    fn write(&mut self, to: PeerKey, note: &Note) {
+        self.actions.push_back(Action::Write(to, note.encode()));
+    }
+
     fn retry(&mut self, near: &Surroundings<'_>) {
         for (ticket, mut pending) in std::mem::take(&mut self.pending) {
             match self.attempt(&pending.operation, near) {
@@ -257,22 +468,23 @@ impl Ipam {
     }
 
     fn attempt(&mut self, operation: &Operation, near: &Surroundings<'_>) -> Attempt {
+        if let Some(certificate) = self.certificates.get(&near.card.key) {
+            return Ok(Err(Error::CertifiedDead { by: certificate.by }));
+        }
         match operation {
             Operation::Allocate { container, subnet } => self.try_allocate(container, *subnet, near),
             Operation::Claim { container, address, mode } => self.try_claim(container, *address, *mode, near),
             Operation::AwaitRing => self.await_ring(near).map(|()| Ok(Answer::Ready)),
-            Operation::TakeOver { .. } | Operation::HandOver { .. } => Err(Wait::Ring),
+            Operation::TakeOver { peer, addresses } => self.try_take_over(*peer, *addresses, near),
+            Operation::HandOver => self.try_hand_over(near),
         }
     }
 
     fn try_allocate(&mut self, container: &str, subnet: Cidr, near: &Surroundings<'_>) -> Attempt {
-        let range = self.config.range;
-        let window = match subnet.hosts() {
-            _ if !subnet.is_subnet() => return Ok(Err(Error::HostBits(subnet))),
-            None => return Ok(Err(Error::TooSmall(subnet))),
-            Some(hosts) => hosts.intersection(range.range()),
+        let window = match self.window_of(subnet) {
+            Ok(window) => window,
+            Err(error) => return Ok(Err(error)),
         };
-        let Some(window) = window else { return Ok(Err(Error::OutsideRange { subnet, range })) };
         if let Some(has) = self.holdings.of(container).iter().find(|address| address.subnet() == subnet) {
             return Ok(Ok(Answer::Allocated(*has)));
         }
@@ -280,10 +492,46 @@ impl Ipam {
             return Err(Wait::Containers);
         }
         self.await_ring(near)?;
-        let Some(address) = self.space.lowest(window) else { return Err(Wait::Space) };
+        let Some(address) = self.space.lowest(window) else { return Err(self.await_space(window, near)) };
         // A prefix that a subnet has is one that its addresses have.
         let Ok(address) = Cidr::new(address.into(), subnet.prefix_len()) else { return Err(Wait::Space) };
         Ok(self.hold(container, address).map(|()| Answer::Allocated(address)))
+    }
+
+    /// The addresses of `subnet` that a container may have.
+    fn window_of(&self, subnet: Cidr) -> Result<Range, Error> {
+        let range = self.config.range;
+        match subnet.hosts() {
+            _ if !subnet.is_subnet() => Err(Error::HostBits(subnet)),
+            None => Err(Error::TooSmall(subnet)),
+            Some(hosts) => hosts.intersection(range.range()).ok_or(Error::OutsideRange { subnet, range }),
+        }
+    }
+
+    /// Where an operation needs an address of ours.
+    fn window(&self, operation: &Operation) -> Option<Range> {
+        match operation {
+            Operation::Allocate { subnet, .. } => self.window_of(*subnet).ok(),
+            Operation::Claim { address, .. } => Some(Range::one(address.address().into())),
+            Operation::AwaitRing | Operation::TakeOver { .. } | Operation::HandOver => None,
+        }
+    }
+
+    /// A container elsewhere, or of another peer here, has the address.
+    fn refuse_claims(&mut self, address: u32, peer: PeerKey) {
+        let is_claim = |operation: &Operation| matches!(operation, Operation::Claim { address: claimed, .. } if u32::from(claimed.address()) == address);
+        let pending = self.pending.iter().filter(|(_, pending)| is_claim(&pending.operation));
+        let tickets: Vec<Ticket> = pending.map(|(ticket, _)| *ticket).collect();
+        for ticket in tickets {
+            self.pending.remove(&ticket);
+            let refused = Error::HeldElsewhere { address: address.into(), peer };
+            self.actions.push_back(Action::Answer(ticket, Err(refused)));
+        }
+    }
+
+    /// Whether a container, here or elsewhere, is known to hold the address.
+    fn holds(&self, address: u32) -> bool {
+        self.holdings.holder(address).is_some() || self.lodgers.has(address)
     }
 
     fn try_claim(&mut self, container: &str, address: Cidr, mode: ClaimMode, near: &Surroundings<'_>) -> Attempt {
@@ -293,55 +541,46 @@ impl Ipam {
         if mode == ClaimMode::Found || is_decided || !is_ours_to_manage {
             return Ok(self.hold(container, address).map(|()| Answer::Claimed));
         }
-        self.await_ring(near)?;
-        if self.space.lowest(Range::one(number)).is_none() {
-            return Err(Wait::Space);
+        if !self.is_resumed {
+            return Err(Wait::Containers);
         }
-        Ok(self.hold(container, address).map(|()| Answer::Claimed))
+        self.await_ring(near)?;
+        match self.ring.as_ref().and_then(|ring| ring.owner(number)) {
+            Some(Owner::Peer(owner)) if owner == near.card.key => match self.lodgers.holder(number) {
+                Some(peer) => Ok(Err(Error::HeldElsewhere { address: address.address(), peer })),
+                None => Ok(self.hold(container, address).map(|()| Answer::Claimed)),
+            },
+            Some(Owner::Peer(owner)) if !near.is_reachable(&owner) => Err(Wait::Unreachable(owner)),
+            Some(_) | None => Err(self.await_space(Range::one(number), near)),
+        }
     }
 
     fn hold(&mut self, container: &str, address: Cidr) -> Result<(), Error> {
         if let Some(change) = self.holdings.take(container, address)? {
-            self.space.take(u32::from(address.address()));
+            self.are_strays_stale |= !self.space.take(u32::from(address.address()));
             self.actions.push_back(Action::PersistOwned(change));
         }
         Ok(())
     }
 
-    /// Nobody holds `address` any more.
+    /// A holder of `address` is gone.
     fn free(&mut self, address: u32, near: &Surroundings<'_>) {
         let is_ours = self.ring.as_ref().and_then(|ring| ring.owner(address)) == Some(Owner::Peer(near.card.key));
-        if is_ours {
+        self.are_strays_stale |= !is_ours;
+        if is_ours && !self.holds(address) {
             self.space.give(Range::one(address));
-        }
-    }
-
-    /// Makes the first ring if that is up to us alone.
-    fn await_ring(&mut self, near: &Surroundings<'_>) -> Result<(), Wait> {
-        if self.ring.is_some() {
-            return Ok(());
-        }
-        match self.config.init {
-            Init::Consensus(Some(1)) => {
-                let owners = BTreeSet::from([near.card.key]);
-                let first = FirstRing::propose(self.config.range.range(), owners, near.mesh(), near.identity);
-                self.ring = Some(Ring::new(Arc::new(first), near.mesh()));
-                self.persist();
-                self.measure(near);
-                Ok(())
-            }
-            Init::Consensus(_) => Err(Wait::Quorum { have: 1, need: 2 }),
-            Init::Seed(_) | Init::Observer => Err(Wait::Ring),
         }
     }
 
     /// Counts anew what is free: what we own has changed.
     fn measure(&mut self, near: &Surroundings<'_>) {
         self.space = Space::default();
+        self.are_strays_stale = true;
+        self.is_changed = true;
         let own = Owner::Peer(near.card.key);
         for range in self.ring.iter().flat_map(|ring| ring.owned_by(own)) {
             self.space.give(range);
-            for address in self.holdings.within(range) {
+            for address in self.holdings.within(range).chain(self.lodgers.within(range)) {
                 self.space.take(address);
             }
         }

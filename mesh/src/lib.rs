@@ -23,6 +23,7 @@ pub mod degree;
 pub mod dns;
 pub mod identity;
 pub mod ipam;
+pub mod letter;
 pub mod members;
 pub mod name;
 pub mod node;

@@ -25,7 +25,7 @@ mod answering;
 mod claims;
 mod connecting;
 mod gossip;
-mod links;
+pub(crate) mod links;
 mod naming;
 mod output;
 mod own;
@@ -46,7 +46,7 @@ use crate::connector::{Connector, DialError, DialId, Discovery, Earlier, Target,
 use crate::degree::Degree;
 use crate::dns::Zone;
 use crate::identity::{Hash, Identity, PeerKey};
-use crate::ipam::{self, Ipam, Surroundings};
+use crate::ipam::{self, Ipam};
 use crate::members::Members;
 use crate::name::{MacAddr, MeshId, PeerName};
 use crate::pace::Pace;
@@ -199,8 +199,6 @@ impl Node {
                 OwnError::Card(error) => ConfigError::Card(error),
                 OwnError::Set(error) => ConfigError::Own(error.to_string()),
             })?;
-        let near = Surroundings { card: own.card(), identity: own.identity(), verifier: &verifier };
-        let ipam = config.ipam.map(|config| Ipam::new(config, &restored.ipam, &near)).transpose()?;
         let connector_config = crate::connector::Config {
             discovery: config.discovery,
             default_port: config.listen_port,
@@ -221,7 +219,7 @@ impl Node {
             store: Store::default(),
             exchange: Exchange::default(),
             direct_sessions: BTreeSet::new(),
-            ipam,
+            ipam: None,
             lamport: 0,
             claims: Arc::default(),
             claims_pace: Pace::default(),
@@ -236,8 +234,12 @@ impl Node {
         };
         node.store.insert(Arc::clone(node.own.set()), None);
         node.store.list(&node.own.card().key);
+        let addresses = restored.ipam.clone();
         node.restore(restored, now);
         node.connector.connect(&config.targets, Earlier::Keep, now)?;
+        if let Some(config) = config.ipam {
+            node.start_ipam(config, &addresses, rng.next_u64())?;
+        }
         node.finish(now);
         Ok(node)
     }

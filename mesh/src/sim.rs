@@ -15,6 +15,7 @@
 
 mod chaos;
 mod checks;
+mod containers;
 mod daemon;
 mod deliveries;
 mod faults;
@@ -45,6 +46,7 @@ use self::queue::{Event, Queue};
 use self::stream::{Stream, StreamId};
 use crate::connector::{Discovery, Target};
 use crate::identity::{PeerKey, Scheme};
+use crate::ipam;
 use crate::name::MeshId;
 use crate::node::Node;
 use crate::noise::Psk;
@@ -88,6 +90,8 @@ pub struct Options {
     pub endpoints: u32,
     /// Whose inputs are recorded, from its first start on.
     pub record: Option<HostId>,
+    /// How addresses are managed, everywhere.
+    pub ipam: Option<ipam::Config>,
 }
 
 impl Default for Options {
@@ -106,6 +110,7 @@ impl Default for Options {
             psks: vec![[7; 32]],
             endpoints: 1,
             record: None,
+            ipam: None,
         }
     }
 }
@@ -131,6 +136,9 @@ pub struct World {
     violations: Vec<Violation>,
     /// The recording of a daemon that has ended.
     recording: Option<Box<Recording>>,
+    /// The rule that every daemon breaks.
+    #[cfg(test)]
+    pub(crate) broken: Option<ipam::Rule>,
 }
 
 impl World {
@@ -151,6 +159,8 @@ impl World {
             deliveries: Deliveries::default(),
             violations: Vec::new(),
             recording: None,
+            #[cfg(test)]
+            broken: None,
             options,
         };
         for _ in 0..world.options.peers {

@@ -207,6 +207,20 @@ impl Topology {
         parents
     }
 
+    /// The neighbour through which the tree leads to `peer`.
+    pub fn next_hop(&self, peer: &PeerKey) -> Option<PeerKey> {
+        let mut index = self.index.get(peer).copied().filter(|index| *index != ROOT)?;
+        // A tree has no circle, and a stale one is no longer than there are vertices.
+        for _ in 0..self.vertices.len() {
+            let vertex = self.vertex(index)?;
+            match vertex.parent? {
+                ROOT => return Some(vertex.set.owner()),
+                parent => index = parent,
+            }
+        }
+        None
+    }
+
     pub fn poll_change(&mut self) -> Option<Change> {
         self.changes.pop_front()
     }

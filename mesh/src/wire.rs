@@ -5,6 +5,8 @@
 //!   Probe                         every 3 s, when there is nothing else to prove that we live
 //!   Offers ──► Asks ──► Delta | Part…          so that each set reaches each peer once
 //!   Summary ──► Buckets ──► Versions ──► Offers, Asks, …        every 30 s: what got lost is found
+//!   RingState ──► RingNews        who owns which addresses: told when it changes, compared every 30 s
+//!   Letter                        from one peer to another over several connections
 //!   Refusal, then the connection is closed;  Goodbye is passed on to everyone once
 //! ```
 //!
@@ -21,6 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::card::ADDRESSES_MAX;
 use crate::identity::{Hash, Identity, PeerKey, Signature, digest};
+use crate::ipam::{RingNews, RingState};
+use crate::letter::Letter;
 use crate::name::{MeshId, PeerName};
 use crate::store::{Delta, PARTS_MAX, Part, Record, Tag, Version};
 use crate::verifier::Verifier;
@@ -49,6 +53,9 @@ pub enum Message {
     Versions(Versions),
     Refusal(Refusal),
     Goodbye(Goodbye),
+    RingState(RingState),
+    RingNews(RingNews),
+    Letter(Letter),
 }
 
 /// "I have this version of this set."
@@ -177,7 +184,9 @@ impl Message {
     fn is_within_limits(&self) -> bool {
         let are_within = |records: &[Record]| records.iter().all(Record::is_within_limits);
         match self {
-            Self::Open(_) | Self::Probe | Self::Summary(_) | Self::Goodbye(_) => true,
+            Self::Open(_) | Self::Probe | Self::Summary(_) | Self::Goodbye(_) | Self::RingState(_) => true,
+            Self::RingNews(news) => news.is_within_limits(),
+            Self::Letter(letter) => letter.is_within_limits(),
             Self::Offers(offers) => offers.len() <= OFFERS_MAX,
             Self::Asks(asks) => asks.len() <= OFFERS_MAX,
             Self::Delta(delta) => are_within(&delta.put),

@@ -1,10 +1,11 @@
-//! How long to wait before the next attempt: 2 s, half as long again after each failure, at most 6 min, with jitter.
+//! How long to wait before the next attempt: 250 ms, half as long again after each failure, at most 6 min, with jitter.
+//! Hosts that boot together dial each other before all of them listen, so the first attempts follow quickly.
 
 use std::time::Duration;
 
 use rand_core::RngCore;
 
-const INITIAL_INTERVAL: Duration = Duration::from_secs(2);
+const INITIAL_INTERVAL: Duration = Duration::from_millis(250);
 const MAX_INTERVAL: Duration = Duration::from_secs(6 * 60);
 
 /// The interval after which a failed attempt is repeated.
@@ -41,7 +42,7 @@ mod tests {
     fn delays_grow_by_half_up_to_six_minutes_and_stay_within_their_jitter() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut backoff = Backoff::default();
-        let mut interval = Duration::from_secs(2);
+        let mut interval = INITIAL_INTERVAL;
 
         for _ in 0..40 {
             let delay = backoff.next_delay(&mut rng);

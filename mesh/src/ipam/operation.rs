@@ -79,15 +79,15 @@ pub(super) enum Operation {
     Allocate { container: String, subnet: Cidr },
     Claim { container: String, address: Cidr, mode: ClaimMode },
     AwaitRing,
-    TakeOver { peer: PeerKey, addresses: Option<u64> },
-    HandOver { to: Option<PeerKey> },
+    TakeOver { peer: PeerKey, addresses: u64 },
+    HandOver,
 }
 
 impl Operation {
     pub(super) fn container(&self) -> Option<&str> {
         match self {
             Self::Allocate { container, .. } | Self::Claim { container, .. } => Some(container),
-            Self::AwaitRing | Self::TakeOver { .. } | Self::HandOver { .. } => None,
+            Self::AwaitRing | Self::TakeOver { .. } | Self::HandOver => None,
         }
     }
 }

@@ -264,6 +264,13 @@ impl Ring {
         transfers.filter(|transfer| seen.insert(transfer.key())).cloned().collect()
     }
 
+    /// Those of them that matter inside `range`.
+    pub(super) fn transfers_within(&self, range: Range) -> Vec<Arc<Transfer>> {
+        let mut seen = BTreeSet::new();
+        let transfers = self.overlapping(range).filter_map(|(_, piece)| piece.by.as_ref());
+        transfers.filter(|transfer| seen.insert(transfer.key())).cloned().collect()
+    }
+
     /// Equal for equal rings.
     pub(super) fn state(&self) -> Hash {
         let mut bytes = Vec::with_capacity(self.pieces.len() * 41);

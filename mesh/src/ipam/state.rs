@@ -3,13 +3,22 @@
 //! Two things with two rules: the ring and all that others rely on is one value, replaced whole and durable before
 //! anybody is told; who holds which address is a log of changes, which must survive the daemon, not the host.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Change;
-use super::ring::Ring;
-use super::{Action, Cidr, FirstRing, Ipam, Surroundings, Transfer};
+use super::death::{Certificate, Promise};
+use super::formation::Voter;
+use super::note::Holds;
+use super::ring::{Merged, Ring};
+use super::strays::Lodgers;
+use super::{Action, Change, Cidr, FirstRing, Ipam, Range, Surroundings, Transfer};
+use crate::identity::{Hash, PeerKey};
+
+/// How long what nobody relies on yet waits for more.
+const PERSIST_DELAY: Duration = Duration::from_secs(2);
 
 /// What was persisted, read back; empty at the first start.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +35,7 @@ pub enum StateError {
     #[error("it does not decode")]
     Malformed,
     #[error("it is of a ring over {stored}, and --ipalloc-range is {configured}; run `weave-rs reset` to join another")]
-    OtherRange { stored: super::Range, configured: Cidr },
+    OtherRange { stored: Range, configured: Cidr },
     #[error("it is not what its signers signed")]
     Unsound,
 }
@@ -35,22 +44,58 @@ pub enum StateError {
 struct Image {
     first: Option<Arc<FirstRing>>,
     transfers: Vec<Arc<Transfer>>,
+    voter: Voter,
+    certificates: Vec<Certificate>,
+    promises: BTreeMap<PeerKey, Promise>,
+    lodgers: BTreeMap<PeerKey, Holds>,
+    told: BTreeSet<PeerKey>,
+    shared_machines: BTreeSet<Hash>,
 }
 
 impl Ipam {
     /// What we and others rely on becomes durable before whatever is put out next.
     pub(super) fn persist(&mut self) {
+        self.persist_at = None;
         let image = Image {
             first: self.ring.as_ref().map(|ring| Arc::clone(ring.first())),
             transfers: self.ring.as_ref().map(Ring::transfers).unwrap_or_default(),
+            voter: self.formation.voter.clone(),
+            certificates: self.certificates.values().cloned().collect(),
+            promises: self.promises.clone(),
+            lodgers: self.lodgers.holds.clone(),
+            told: self.strays.told.clone(),
+            shared_machines: self.shared_machines.clone(),
         };
         // Encoding into memory cannot fail: no type here refuses to be serialised.
         self.actions.push_back(Action::PersistRing(postcard::to_stdvec(&image).unwrap_or_default()));
     }
 
+    /// What would be heard again becomes durable soon.
+    pub(super) fn persist_later(&mut self, near: &Surroundings<'_>) {
+        self.persist_at.get_or_insert(near.now + PERSIST_DELAY);
+    }
+
     pub(super) fn restore(&mut self, bytes: &[u8], near: &Surroundings<'_>) -> Result<(), StateError> {
         let image: Image = postcard::from_bytes(bytes).map_err(|_| StateError::Malformed)?;
-        let Some(first) = image.first else { return Ok(()) };
+        if image.certificates.iter().any(|certificate| !certificate.is_signed(near.verifier)) {
+            return Err(StateError::Unsound);
+        }
+        self.certificates = image.certificates.into_iter().map(|certificate| (certificate.dead, certificate)).collect();
+        self.promises = image.promises;
+        self.lodgers = Lodgers::restore(image.lodgers);
+        self.restore_strays(image.told);
+        self.shared_machines = image.shared_machines;
+        self.formation.voter = image.voter;
+        self.ring = image.first.map(|first| self.restore_ring(first, &image.transfers, near)).transpose()?;
+        Ok(())
+    }
+
+    fn restore_ring(
+        &self,
+        first: Arc<FirstRing>,
+        transfers: &[Arc<Transfer>],
+        near: &Surroundings<'_>,
+    ) -> Result<Ring, StateError> {
         let configured = self.config.range;
         if first.range != configured.range() {
             return Err(StateError::OtherRange { stored: first.range, configured });
@@ -59,12 +104,11 @@ impl Ipam {
             return Err(StateError::Unsound);
         }
         let mut ring = Ring::new(first, near.mesh());
-        for transfer in &image.transfers {
-            if let super::ring::Merged::Unsound(_) = ring.merge(transfer, near.verifier) {
+        for transfer in transfers {
+            if let Merged::Unsound(_) = ring.merge(transfer, near.verifier) {
                 return Err(StateError::Unsound);
             }
         }
-        self.ring = Some(ring);
-        Ok(())
+        Ok(ring)
     }
 }

@@ -1,23 +1,61 @@
 //! One peer by itself: allocation inside what it owns.
 
 use super::*;
+use crate::connector;
 use crate::store::fixtures::{Owner as Fixture, verifier};
 
 /// A peer that makes its ring alone.
 struct Alone {
-    fixture: Fixture,
-    verifier: Verifier,
+    place: Place,
     ipam: Ipam,
     tickets: u64,
 }
 
+/// Where a peer is that knows nobody.
+struct Place {
+    fixture: Fixture,
+    verifier: Verifier,
+    topology: Topology,
+    links: Links,
+    members: Members,
+    connector: Connector,
+}
+
+impl Place {
+    fn new() -> Self {
+        let fixture = Fixture::new(1);
+        let config = connector::Config { discovery: connector::Discovery::On, default_port: 6783, connection_limit: 0 };
+        Self {
+            topology: Topology::new(fixture.set(1, [])),
+            verifier: verifier(),
+            links: Links::default(),
+            members: Members::default(),
+            connector: Connector::new(config, 1),
+            fixture,
+        }
+    }
+
+    fn near(&self) -> Surroundings<'_> {
+        Surroundings {
+            card: &self.fixture.card,
+            identity: &self.fixture.identity,
+            verifier: &self.verifier,
+            topology: &self.topology,
+            links: &self.links,
+            members: &self.members,
+            connector: &self.connector,
+            now: Instant::ZERO,
+        }
+    }
+}
+
 impl Alone {
     fn with(config: Config, restored: &Restored) -> Self {
-        let (fixture, verifier) = (Fixture::new(1), verifier());
-        let near = Surroundings { card: &fixture.card, identity: &fixture.identity, verifier: &verifier };
-        let mut ipam = Ipam::new(config, restored, &near).unwrap();
-        ipam.resume(&[], &near);
-        Self { fixture, verifier, ipam, tickets: 0 }
+        let place = Place::new();
+        let mut ipam = Ipam::new(config, restored, 1, &place.near()).unwrap();
+        ipam.resume(&[]);
+        ipam.settle(&place.near());
+        Self { place, ipam, tickets: 0 }
     }
 
     fn new(range: &str) -> Self {
@@ -26,15 +64,15 @@ impl Alone {
 
     fn run<T>(&mut self, work: impl FnOnce(&mut Ipam, Ticket, &Surroundings<'_>) -> T) -> T {
         self.tickets += 1;
-        let near =
-            Surroundings { card: &self.fixture.card, identity: &self.fixture.identity, verifier: &self.verifier };
-        work(&mut self.ipam, Ticket(self.tickets), &near)
+        let result = work(&mut self.ipam, Ticket(self.tickets), &self.place.near());
+        self.ipam.settle(&self.place.near());
+        result
     }
 
     fn answer(&mut self) -> Option<Result<Answer, Error>> {
         let answers = std::iter::from_fn(|| self.ipam.poll_action()).filter_map(|action| match action {
             Action::Answer(_, answer) => Some(answer),
-            Action::PersistRing(_) | Action::PersistOwned(_) => None,
+            _ => None,
         });
         answers.last()
     }
@@ -67,7 +105,7 @@ impl Alone {
             match action {
                 Action::PersistRing(bytes) => restored.ring = Some(bytes),
                 Action::PersistOwned(change) => restored.owned.push(change),
-                Action::Answer(..) => {}
+                _ => {}
             }
         }
         restored
@@ -170,22 +208,21 @@ fn a_ring_over_another_range_is_an_error_that_names_both() {
     alone.run(|ipam, ticket, near| ipam.allocate(ticket, "a", cidr("10.32.0.0/12"), near));
     let stored = alone.stored();
 
-    let (fixture, verifier) = (Fixture::new(1), verifier());
-    let near = Surroundings { card: &fixture.card, identity: &fixture.identity, verifier: &verifier };
-    let error = Ipam::new(config("10.64.0.0/12"), &stored, &near).unwrap_err().to_string();
+    let error = Ipam::new(config("10.64.0.0/12"), &stored, 1, &Place::new().near()).unwrap_err().to_string();
 
     assert!(error.contains("10.32.0.0-10.47.255.255") && error.contains("10.64.0.0/12"), "{error}");
 }
 
 #[test]
 fn containers_found_running_keep_their_addresses_and_nothing_is_allocated_before() {
-    let (fixture, verifier) = (Fixture::new(1), verifier());
-    let near = Surroundings { card: &fixture.card, identity: &fixture.identity, verifier: &verifier };
-    let mut ipam = Ipam::new(config("10.32.0.0/12"), &Restored::default(), &near).unwrap();
+    let place = Place::new();
+    let near = place.near();
+    let mut ipam = Ipam::new(config("10.32.0.0/12"), &Restored::default(), 1, &near).unwrap();
     ipam.allocate(Ticket(1), "new", cidr("10.32.0.0/12"), &near);
     assert!(ipam.poll_action().is_none());
 
-    ipam.resume(&[("old".into(), cidr("10.32.0.1/12"))], &near);
+    ipam.resume(&[("old".into(), cidr("10.32.0.1/12"))]);
+    ipam.settle(&near);
 
     let answers = std::iter::from_fn(|| ipam.poll_action()).any(|action| {
         matches!(action, Action::Answer(Ticket(1), Ok(Answer::Allocated(address))) if address == cidr("10.32.0.2/12"))

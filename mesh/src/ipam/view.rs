@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cidr, Config, Ipam, Owner, Surroundings, Ticket, Wait};
+use super::{Cidr, Config, Ipam, Owner, Problem, Surroundings, Ticket, Wait};
+use crate::identity::PeerKey;
 
 #[derive(Clone, Debug)]
 pub struct IpamView {
@@ -16,6 +17,10 @@ pub struct IpamView {
     /// How many of ours containers hold, here or elsewhere.
     pub active: u64,
     pub pending: Vec<PendingView>,
+    /// Identities that are certified dead, and by whom.
+    pub dead: BTreeMap<PeerKey, PeerKey>,
+    /// What is wrong with other peers and needs a person.
+    pub problems: BTreeMap<PeerKey, Problem>,
 }
 
 /// An operation that waits.
@@ -46,6 +51,8 @@ impl Ipam {
             free: self.space.size(),
             active: ours.saturating_sub(self.space.size()),
             pending: pending.collect(),
+            dead: self.certificates.iter().map(|(dead, certificate)| (*dead, certificate.by)).collect(),
+            problems: self.problems.clone(),
         }
     }
 

@@ -3,23 +3,52 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use super::{Event, Node, Output, Persist};
+use super::{Event, Node, Output, Persist, Warning};
+use crate::connector::ConnectionId;
 use crate::identity::PeerKey;
-use crate::ipam::{Action, Answer, Cidr, ClaimMode, Error, Ipam, IpamView, Surroundings, Ticket};
+use crate::ipam::{
+    Action, Answer, Cidr, ClaimMode, Config, ConfigError, Error, Ipam, IpamView, Note, Restored, RingNews, RingState,
+    Surroundings, Ticket,
+};
+use crate::letter::Letter;
 use crate::time::Instant;
+use crate::wire::Message;
 
 /// The surroundings of IPAM, borrowed from fields that it is none of.
 macro_rules! surroundings {
     ($node:ident) => {
-        Surroundings { card: $node.own.card(), identity: $node.own.identity(), verifier: &$node.verifier }
+        Surroundings {
+            card: $node.own.card(),
+            identity: $node.own.identity(),
+            verifier: &$node.verifier,
+            topology: &$node.topology,
+            links: &$node.links,
+            members: &$node.members,
+            connector: &$node.connector,
+            now: $node.now,
+        }
     };
 }
 
 impl Node {
+    pub(super) fn start_ipam(&mut self, config: Config, restored: &Restored, seed: u64) -> Result<(), ConfigError> {
+        let ipam = Ipam::new(config, restored, seed, &surroundings!(self))?;
+        self.ipam = Some(ipam);
+        Ok(())
+    }
+
+    /// Breaks a rule of IPAM from here on.
+    #[cfg(test)]
+    pub(crate) fn break_rule(&mut self, rule: crate::ipam::Rule) {
+        if let Some(ipam) = &mut self.ipam {
+            ipam.break_rule(rule);
+        }
+    }
+
     /// Tells which running containers were found with which addresses. Nothing is allocated before; call it once after
     /// every start, also when there is none.
     pub fn resume_containers(&mut self, found: &[(String, Cidr)], now: Instant) {
-        self.with_ipam(now, |ipam, near| ipam.resume(found, near));
+        self.with_ipam(now, |ipam, _| ipam.resume(found));
     }
 
     /// Gives `container` the lowest free address of `subnet` that we own, or the one that it has there already. The answer
@@ -88,19 +117,84 @@ impl Node {
     }
 
     fn with_ipam<T>(&mut self, now: Instant, work: impl FnOnce(&mut Ipam, &Surroundings<'_>) -> T) -> Option<T> {
+        self.now = now;
         let result = work(self.ipam.as_mut()?, &surroundings!(self));
         self.finish(now);
         Some(result)
     }
 
+    /// For what is part of handling another input, which ends with [`Self::finish`].
+    pub(super) fn inform_ipam(&mut self, now: Instant, work: impl FnOnce(&mut Ipam, &Surroundings<'_>)) {
+        self.now = now;
+        if let Some(ipam) = &mut self.ipam {
+            work(ipam, &surroundings!(self));
+        }
+    }
+
+    /// A neighbour compares its ring with ours.
+    pub(super) fn handle_ring_state(&mut self, from: ConnectionId, theirs: &RingState, now: Instant) {
+        self.inform_ipam(now, |ipam, _| ipam.handle_state(from, theirs));
+    }
+
+    pub(super) fn handle_ring_news(&mut self, from: ConnectionId, news: &RingNews, now: Instant) {
+        let Some(peer) = self.links.get(from).map(|link| link.peer) else { return };
+        self.inform_ipam(now, |ipam, near| ipam.handle_news(from, peer, news, near));
+    }
+
+    /// Tells a neighbour which ring we have, for it to compare.
+    pub(super) fn send_ring_state(&mut self, to: ConnectionId) {
+        if let Some(state) = self.ipam.as_ref().map(Ipam::state) {
+            self.send(to, Message::RingState(state));
+        }
+    }
+
+    /// A letter is for us, or goes on.
+    pub(super) fn handle_letter(&mut self, letter: Letter, now: Instant) {
+        if letter.to != self.key() {
+            if let Some(letter) = letter.forwarded() {
+                self.post(letter);
+            }
+        } else if letter.is_signed(&self.verifier)
+            && let Some(note) = Note::decode(&letter.body)
+        {
+            self.inform_ipam(now, |ipam, near| ipam.handle_note(letter.from, note, near));
+        }
+    }
+
+    /// Sends a letter on its way; without one it is lost.
+    fn post(&mut self, letter: Letter) {
+        let next = self.topology.next_hop(&letter.to).unwrap_or(letter.to);
+        if let Some((connection, _)) = self.links.live_to(&next) {
+            self.send(connection, Message::Letter(letter));
+        }
+    }
+
     /// Carries out what IPAM has decided.
-    pub(super) fn follow_ipam(&mut self) {
+    pub(super) fn follow_ipam(&mut self, now: Instant) {
+        self.inform_ipam(now, |ipam, near| ipam.settle(near));
         while let Some(action) = self.ipam.as_mut().and_then(Ipam::poll_action) {
             match action {
                 Action::PersistRing(bytes) => self.outputs.push_back(Output::Persist(Persist::Ring(bytes))),
                 Action::PersistOwned(change) => self.outputs.push_back(Output::Persist(Persist::Owned(change))),
                 Action::Answer(ticket, answer) => self.answer(ticket, answer),
+                Action::Write(to, body) => {
+                    self.post(Letter::sign(self.own.identity(), self.own.card().mesh, to, body));
+                }
+                Action::Spread { news, except } => self.spread(&news, except),
+                Action::Tell(connection, news) => self.send(connection, Message::RingNews(news)),
+                Action::TellState(connection, state) => self.send(connection, Message::RingState(state)),
+                Action::Problem(peer, problem) => self.warn(Warning::Addresses { peer, problem }),
+                Action::Breach(peer, problem) => {
+                    self.warn(Warning::BadMessage { peer, problem: problem.to_owned() });
+                }
             }
+        }
+    }
+
+    fn spread(&mut self, news: &RingNews, except: Option<ConnectionId>) {
+        let live: Vec<ConnectionId> = self.links.live().map(|(id, _)| id).filter(|id| Some(*id) != except).collect();
+        for connection in live {
+            self.send(connection, Message::RingNews(news.clone()));
         }
     }
 

@@ -156,6 +156,7 @@ impl Node {
         self.update_edge(&peer, now);
         self.degree.request_review(now);
         self.view_changed();
+        self.inform_ipam(now, |ipam, near| ipam.handle_topology(near));
     }
 
     /// Publishes an edge to `peer` if a connection to it is live, else none.

@@ -35,6 +35,7 @@ impl Node {
     fn handle_open(&mut self, connection: ConnectionId, summary: Summary, now: Instant) {
         self.go_live(connection, now);
         self.publish(now);
+        self.send_ring_state(connection);
         // Both ends sent a hash; one of them answering is enough.
         let is_ours_to_answer = self.links.get(connection).is_some_and(|state| self.key() < state.peer);
         if is_ours_to_answer {
@@ -64,6 +65,9 @@ impl Node {
             }
             Message::Versions(versions) => self.handle_versions(connection, &versions, now),
             Message::Goodbye(goodbye) => self.handle_goodbye(connection, goodbye, now),
+            Message::RingState(state) => self.handle_ring_state(connection, &state, now),
+            Message::RingNews(news) => self.handle_ring_news(connection, &news, now),
+            Message::Letter(letter) => self.handle_letter(letter, now),
         }
     }
 
@@ -180,6 +184,7 @@ impl Node {
 
     /// Lists who became reachable, unlists who is not.
     pub(super) fn follow_topology(&mut self, now: Instant) {
+        let mut is_changed = false;
         while let Some(change) = self.topology.poll_change() {
             match change {
                 Change::Up(peer) => {
@@ -199,6 +204,7 @@ impl Node {
                     self.event(Event::PeerDown(peer));
                 }
             }
+            is_changed = true;
             self.relays.take();
             let (Change::Up(peer) | Change::Down(peer)) = change;
             if self.has_endpoints(&peer) {
@@ -206,6 +212,9 @@ impl Node {
             }
             self.degree.request_review(now);
             self.view_changed();
+        }
+        if is_changed {
+            self.inform_ipam(now, |ipam, near| ipam.handle_topology(near));
         }
     }
 

@@ -26,8 +26,8 @@ pub(super) enum Phase {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Connection {
-    pub(super) peer: PeerKey,
+pub(crate) struct Connection {
+    pub(crate) peer: PeerKey,
     /// Of the card in its handshake.
     pub(super) incarnation: u64,
     pub(super) uid: u64,
@@ -51,7 +51,7 @@ impl Connection {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Links {
+pub(crate) struct Links {
     connections: BTreeMap<ConnectionId, Connection>,
 }
 
@@ -90,11 +90,11 @@ impl Links {
         to_peer.map(|(id, connection)| (*id, connection.clone())).collect()
     }
 
-    pub(super) fn live_to(&self, peer: &PeerKey) -> Option<(ConnectionId, &Connection)> {
+    pub(crate) fn live_to(&self, peer: &PeerKey) -> Option<(ConnectionId, &Connection)> {
         self.live().find(|(_, connection)| connection.peer == *peer)
     }
 
-    pub(super) fn live(&self) -> impl Iterator<Item = (ConnectionId, &Connection)> {
+    pub(crate) fn live(&self) -> impl Iterator<Item = (ConnectionId, &Connection)> {
         self.connections.iter().filter(|(_, connection)| connection.is_live()).map(|(id, connection)| (*id, connection))
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::persist::Persist;
 use crate::connector::{ConnectionId, Dial};
 use crate::identity::PeerKey;
-use crate::ipam::{self, Answer, Ticket};
+use crate::ipam::{self, Answer, Problem, Ticket};
 use crate::name::{MacAddr, PeerName};
 use crate::wire::{Message, Refusal};
 
@@ -62,6 +62,8 @@ pub enum Warning {
     BadState { problem: String },
     #[error("what we publish is over a limit and stays as it was: {problem}")]
     NotPublished { problem: String },
+    #[error("peer {peer} and addresses: {problem}")]
+    Addresses { peer: PeerKey, problem: Problem },
     #[error("others remember a later life of ours (incarnation {heard}): going on above it")]
     Outlived { heard: u64 },
 }

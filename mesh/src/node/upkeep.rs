@@ -8,6 +8,7 @@ use rand_core::RngCore;
 use super::{CloseReason, Node, Output, Persist, Presence, StoredMember};
 use crate::connector::Discovery;
 use crate::degree::Surroundings;
+use crate::ipam::Ipam;
 use crate::members::HOLD;
 use crate::store::{RecordKey, Set};
 use crate::time::Instant;
@@ -75,6 +76,7 @@ impl Node {
             self.degree.poll_timeout(),
             self.connector.poll_timeout(),
             self.claims_pace.due(),
+            self.ipam.as_ref().map(Ipam::poll_timeout),
             self.lapses.first().map(|(at, _)| *at),
         ];
         let optional = timers.into_iter().chain(machines).flatten().min();
@@ -126,7 +128,7 @@ impl Node {
         if self.members.has_changes() {
             self.timers.persist.get_or_insert(now + PERSIST_INTERVAL);
         }
-        self.follow_ipam();
+        self.follow_ipam(now);
         while let Some((connection, message)) = self.exchange.poll_message() {
             self.send(connection, message);
         }
@@ -151,6 +153,7 @@ impl Node {
         let lower: Vec<_> = self.links.live().filter(|(_, link)| link.peer < own).map(|(id, _)| id).collect();
         for connection in lower {
             self.send(connection, Message::Summary(self.store.summary()));
+            self.send_ring_state(connection);
         }
     }
 

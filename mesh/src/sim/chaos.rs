@@ -63,7 +63,7 @@ impl World {
         }
     }
 
-    fn draw_partition(&mut self) -> Fault {
+    pub(super) fn draw_partition(&mut self) -> Fault {
         let mut groups = vec![BTreeSet::new(); 2 + self.dice.below(2)];
         for host in (0..self.hosts.len()).map(HostId) {
             let group = self.dice.below(groups.len());

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::{Entry, HostId, World};
@@ -39,6 +40,8 @@ pub enum Violation {
     Endpoints { at: Instant, host: HostId, has: usize, live: usize },
     #[error("{at}: of {sets} sets delivered {repeated} had been delivered to the same host before")]
     Repeated { at: Instant, sets: u64, repeated: u64 },
+    #[error("{at}: hosts {} and {} both have a live container with {address}", .host.0, .other.0)]
+    AddressTwice { at: Instant, host: HostId, other: HostId, address: Ipv4Addr },
     #[error("{at}: {what} did not happen within {seconds} s")]
     TooLate { at: Instant, what: String, seconds: u64 },
 }

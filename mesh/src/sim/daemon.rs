@@ -20,7 +20,7 @@ const BUSY_TIMER_DELAY: Duration = Duration::from_millis(10);
 impl World {
     pub(super) fn start(&mut self, id: HostId) {
         self.starting.remove(&id);
-        if self.host(id).daemon.is_some() {
+        if self.host(id).daemon.is_some() || self.host(id).containers.is_destroyed {
             return;
         }
         let identity = self.identity(id);
@@ -31,7 +31,12 @@ impl World {
         let (restored, wall, seed) = (host.disk.restored(), host.wall(self.now), self.dice.number());
         let node = Node::new(config.clone(), identity.clone(), restored.clone(), seed, self.now, wall);
         // The configuration is the simulator's own: a limit broken here is a bug here.
-        let node = node.expect("a simulated host's configuration keeps every limit");
+        #[cfg_attr(not(test), expect(unused_mut, reason = "in tests it may be made to break a rule"))]
+        let mut node = node.expect("a simulated host's configuration keeps every limit");
+        #[cfg(test)]
+        if let Some(rule) = self.broken {
+            node.break_rule(rule);
+        }
         let is_recorded = self.options.record == Some(id) && self.recording.is_none();
         let recording = is_recorded.then(|| {
             let started = (self.now, wall);
@@ -47,7 +52,9 @@ impl World {
         });
         host.daemon = Some(Daemon::new(node, identity, recording));
         let endpoints = host.endpoints.clone();
+        host.containers.keys.extend(host.daemon.as_ref().map(|daemon| daemon.key));
         self.carry_out(id);
+        self.resume_containers(id);
         self.feed(id, Input::Endpoints(endpoints));
     }
 
@@ -130,10 +137,8 @@ impl World {
                 self.trace.note(self.now, host, host, format!("{event:?}"));
                 self.restart_as_new(host);
             }
-            node::Event::PeerUp(_)
-            | node::Event::PeerDown(_)
-            | node::Event::NamesChanged
-            | node::Event::Ipam { .. } => {}
+            node::Event::PeerUp(_) | node::Event::PeerDown(_) | node::Event::NamesChanged => {}
+            node::Event::Ipam { ticket, answer } => self.handle_address(host, ticket, &answer),
             node::Event::Renamed(_) | node::Event::Warning(_) => {
                 self.trace.note(self.now, host, host, format!("{event:?}"));
             }
@@ -185,6 +190,6 @@ fn config_of(host: &Host, identity: &Identity, options: &Options) -> Config {
         trusted_subnets: Vec::new(),
         instance_id: String::new(),
         machine: host.machine,
-        ipam: None,
+        ipam: options.ipam.clone(),
     }
 }

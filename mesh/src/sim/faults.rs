@@ -64,6 +64,21 @@ pub enum Fault {
     },
     /// `reset`: the peer leaves for good and its state goes.
     Leave(HostId),
+    /// The host falls silent for ever.
+    Destroy(HostId),
+    /// A container starts and wants an address.
+    RunContainer(HostId),
+    /// A container starts and wants the address with this number in the default subnet.
+    ClaimAddress(HostId, u32),
+    /// The container with this number, counted round, dies.
+    StopContainer(HostId, usize),
+    /// `rmpeer` on `at`, for every dead identity of `dead`.
+    RemovePeer {
+        at: HostId,
+        dead: HostId,
+    },
+    /// `reset`: what the peer owns goes to another.
+    HandOver(HostId),
 }
 
 impl World {
@@ -77,7 +92,17 @@ impl World {
             Fault::PowerLoss(host) => {
                 self.hosts[host.0].is_powered = false;
                 self.kill(host);
+                self.stop_all_containers(host);
             }
+            Fault::Destroy(host) => {
+                self.apply(Fault::PowerLoss(host));
+                self.hosts[host.0].containers.is_destroyed = true;
+            }
+            Fault::RunContainer(host) => self.run_container(host, None),
+            Fault::ClaimAddress(host, number) => self.claim_address(host, number),
+            Fault::StopContainer(host, number) => self.stop_container(host, number),
+            Fault::RemovePeer { at, dead } => self.certify(at, dead),
+            Fault::HandOver(host) => self.reset_addresses(host),
             Fault::LoseDisk(host) => self.hosts[host.0].disk = Disk::default(),
             Fault::CopyDisk { from, to } => self.hosts[to.0].disk = self.hosts[from.0].disk.clone(),
             Fault::CopyMachine { from, to } => {
@@ -96,6 +121,7 @@ impl World {
             }
             Fault::Forget { host, target } => self.feed(host, Input::Forget(vec![super::target_of(target)])),
             Fault::Leave(host) => {
+                self.stop_all_containers(host);
                 self.feed(host, Input::Goodbye);
                 self.work();
                 self.kill(host);

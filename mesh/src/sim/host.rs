@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use super::containers::Containers;
 use super::input::Recording;
 use super::network::{Dice, Uplink};
 use super::stream::{Side, StreamId};
@@ -78,6 +79,8 @@ pub(super) struct Host {
     pub(super) uplink: Uplink,
     /// Outputs after which the daemon dies in the midst of its work.
     pub(super) outputs_to_live: Option<u32>,
+    /// Those that ask for addresses.
+    pub(super) containers: Containers,
 }
 
 impl Host {
@@ -95,6 +98,7 @@ impl Host {
             clock_error: 0,
             uplink: Uplink::default(),
             outputs_to_live: None,
+            containers: Containers::default(),
         }
     }
 

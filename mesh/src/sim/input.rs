@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::connector::{ConnectionId, DialError, DialId, Earlier, Target};
 use crate::identity::{Identity, PeerKey};
+use crate::ipam::{Cidr, ClaimMode, Ticket};
 use crate::node::{CloseReason, Config, ConfigError, Event, Link, Node, Output, Persist, Restored};
 use crate::store::{Endpoint, EndpointId};
 use crate::time::{Instant, UnixTime};
@@ -21,6 +22,12 @@ pub enum Input {
     Endpoints(BTreeMap<EndpointId, Endpoint>),
     DirectSessions(BTreeSet<PeerKey>),
     Goodbye,
+    Resume(Vec<(String, Cidr)>),
+    Allocate(Ticket, String, Cidr),
+    Claim(Ticket, String, Cidr),
+    Release(String),
+    TakeOver(Ticket, PeerKey),
+    HandOver(Ticket),
 }
 
 impl Input {
@@ -37,6 +44,12 @@ impl Input {
             Self::Endpoints(endpoints) => drop(node.set_endpoints(endpoints, now)),
             Self::DirectSessions(peers) => node.set_direct_sessions(peers, now),
             Self::Goodbye => node.say_goodbye(now),
+            Self::Resume(found) => node.resume_containers(&found, now),
+            Self::Allocate(ticket, container, subnet) => node.allocate(ticket, &container, subnet, now),
+            Self::Claim(ticket, container, address) => node.claim(ticket, &container, address, ClaimMode::Ask, now),
+            Self::Release(container) => drop(node.release(&container, None, now)),
+            Self::TakeOver(ticket, peer) => node.take_over(ticket, peer, now),
+            Self::HandOver(ticket) => node.hand_over(ticket, now),
         }
     }
 }

@@ -1,0 +1,298 @@
+//! Space moves from those who have it to those who need it.
+//!
+//! ```text
+//!   asker                              owner
+//!   Request(window)  ────────────────► the biggest aligned free block there, at most half of what is free
+//!                    ◄──────────────── Granted: durable at the owner before it leaves
+//!   durable, then used                 Denied: nothing free; the next owner is asked
+//! ```
+//!
+//! Invariants:
+//! - one request is under way for each window;
+//! - a request that is repeated is answered with the same grant;
+//! - what is granted was free, and is the granter's no longer before anybody is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_core::RngCore;
+
+use super::note::{Note, TRANSFERS_MAX};
+use super::rules::Rule;
+use super::{Answer, Error, Ipam, Owner, PIECES_MAX, Range, Right, Surroundings, Transfer, Wait};
+use crate::identity::PeerKey;
+use crate::time::Instant;
+
+/// After this time an owner counts as one that has nothing.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(400);
+/// When nobody had anything, all are asked again after this time.
+const ROUND_INTERVAL: Duration = Duration::from_secs(3);
+/// How many windows are asked for at once; one for each operation at most.
+const WINDOWS_MAX: usize = 256;
+/// Of how many peers the latest grant is remembered: a peer that repeats its request later gets more instead.
+const GRANTED_MAX: usize = 1_024;
+
+/// A request under way, or a round of them that came to nothing.
+#[derive(Debug)]
+struct Request {
+    id: u64,
+    /// Who is asked; nobody while a round rests.
+    owner: Option<PeerKey>,
+    /// Who has nothing, as far as this round knows.
+    tried: BTreeSet<PeerKey>,
+    /// When the next step is due.
+    deadline: Instant,
+}
+
+/// What we gave to those who leave it to us, or got from them.
+#[derive(Debug)]
+pub(super) struct HandingOver {
+    id: u64,
+    to: PeerKey,
+    transfers: Vec<Arc<Transfer>>,
+    is_heard: bool,
+    deadline: Instant,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Donations {
+    requests: BTreeMap<Range, Request>,
+    /// The latest grant to each peer, by the id of its request.
+    granted: BTreeMap<PeerKey, (u64, Vec<Arc<Transfer>>)>,
+    handing_over: Option<HandingOver>,
+}
+
+impl Ipam {
+    /// Nothing of `window` is free here: what is waited for, and the next step towards it.
+    pub(super) fn await_space(&mut self, window: Range, near: &Surroundings<'_>) -> Wait {
+        if let Some(request) = self.donations.requests.get(&window) {
+            return request.owner.map_or(Wait::Space, Wait::Peer);
+        }
+        if self.donations.requests.len() >= WINDOWS_MAX {
+            return Wait::Space;
+        }
+        self.request(window, BTreeSet::new(), near)
+    }
+
+    /// Asks the next owner of `window`.
+    fn request(&mut self, window: Range, tried: BTreeSet<PeerKey>, near: &Surroundings<'_>) -> Wait {
+        let owner = self.choose_owner(window, &tried, near);
+        let id = self.rng.next_u64();
+        let delay = if owner.is_some() { REQUEST_TIMEOUT } else { ROUND_INTERVAL };
+        if let Some(owner) = owner {
+            self.write(owner, &Note::Request { id, window });
+        }
+        self.donations.requests.insert(window, Request { id, owner, tried, deadline: near.now + delay });
+        owner.map_or(Wait::Space, Wait::Peer)
+    }
+
+    /// One of the reachable owners of `window`, the more probably the more of it is its.
+    fn choose_owner(&mut self, window: Range, tried: &BTreeSet<PeerKey>, near: &Surroundings<'_>) -> Option<PeerKey> {
+        let mut weights: BTreeMap<PeerKey, u64> = BTreeMap::new();
+        for (piece, owner) in self.ring.as_ref()?.pieces() {
+            if let (Owner::Peer(owner), Some(part)) = (owner, piece.intersection(window))
+                && owner != near.card.key
+                && !tried.contains(&owner)
+                && !self.certificates.contains_key(&owner)
+            {
+                *weights.entry(owner).or_default() += part.size();
+            }
+        }
+        weights.retain(|owner, _| near.is_reachable(owner));
+        let total: u64 = weights.values().sum();
+        let mut left = self.rng.next_u64() % total.max(1);
+        weights.into_iter().find_map(|(owner, weight)| match left.checked_sub(weight) {
+            Some(less) => {
+                left = less;
+                None
+            }
+            None => Some(owner),
+        })
+    }
+
+    /// A request came to nothing: the next owner is asked.
+    fn try_next(&mut self, window: Range, near: &Surroundings<'_>) {
+        let Some(request) = self.donations.requests.remove(&window) else { return };
+        let mut tried = request.tried;
+        if !self.is_wanted(window) {
+            return;
+        }
+        match request.owner {
+            Some(owner) => drop(tried.insert(owner)),
+            None => tried.clear(),
+        }
+        self.request(window, tried, near);
+        self.is_changed = true;
+    }
+
+    pub(super) fn donation_timeout(&self) -> Option<Instant> {
+        let requests = self.donations.requests.values().map(|request| request.deadline);
+        let handing_over = self.donations.handing_over.iter().filter(|handing| !handing.is_heard);
+        requests.chain(handing_over.map(|handing| handing.deadline)).min()
+    }
+
+    pub(super) fn handle_donation_timeout(&mut self, near: &Surroundings<'_>) {
+        let is_due = |request: &Request| request.deadline <= near.now;
+        let due: Vec<Range> =
+            self.donations.requests.iter().filter(|(_, request)| is_due(request)).map(|(window, _)| *window).collect();
+        due.into_iter().for_each(|window| self.try_next(window, near));
+        if let Some(handing) = self.donations.handing_over.as_mut().filter(|handing| !handing.is_heard)
+            && handing.deadline <= near.now
+        {
+            handing.deadline = near.now + REQUEST_TIMEOUT;
+            let note = Note::HandOver { id: handing.id, transfers: handing.transfers.clone() };
+            let to = handing.to;
+            self.write(to, &note);
+        }
+    }
+
+    /// Whether an operation still waits for space in `window`.
+    fn is_wanted(&self, window: Range) -> bool {
+        self.pending.values().any(|pending| self.window(&pending.operation) == Some(window))
+    }
+
+    /// The ring or the reachable peers have changed: rounds that rest begin again, and who is gone is not waited for.
+    pub(super) fn hurry_requests(&mut self, near: &Surroundings<'_>) {
+        for request in self.donations.requests.values_mut() {
+            if request.owner.is_none_or(|owner| !near.is_reachable(&owner)) {
+                request.deadline = near.now;
+            }
+        }
+    }
+
+    pub(super) fn handle_request(&mut self, from: PeerKey, id: u64, window: Range, near: &Surroundings<'_>) {
+        let is_dead = self.certificates.contains_key(&from);
+        if !self.is_resumed || is_dead || self.is_leaving() {
+            return;
+        }
+        if let Some((_, transfers)) = self.donations.granted.get(&from).filter(|(earlier, _)| *earlier == id) {
+            let note = Note::Granted { id, transfers: transfers.clone() };
+            self.write(from, &note);
+            return;
+        }
+        let has_room = self.ring.as_ref().is_some_and(|ring| ring.pieces().count() + 2 <= PIECES_MAX);
+        match self.space.donation(window).filter(|_| has_room) {
+            Some(block) => {
+                let transfers = self.grant(&[block], from, near);
+                if self.donations.granted.len() >= GRANTED_MAX {
+                    self.donations.granted.clear();
+                }
+                self.donations.granted.insert(from, (id, transfers.clone()));
+                self.write(from, &Note::Granted { id, transfers });
+            }
+            None => {
+                let is_held = window.size() == 1 && self.holds(window.first);
+                let transfers = self.ring.as_ref().map(|ring| ring.transfers_within(window)).unwrap_or_default();
+                let transfers = transfers.into_iter().take(TRANSFERS_MAX).collect();
+                self.write(from, &Note::Denied { id, is_held, transfers });
+            }
+        }
+    }
+
+    /// Gives `blocks`, which are free, to `to`; durable and told to all neighbours.
+    fn grant(&mut self, blocks: &[Range], to: PeerKey, near: &Surroundings<'_>) -> Vec<Arc<Transfer>> {
+        let Some(ring) = &mut self.ring else { return Vec::new() };
+        let mut transfers = Vec::new();
+        for block in blocks {
+            let transfer = ring.make(*block, Right::Grant { from: near.card.key }, to, near.identity);
+            ring.merge(&transfer, near.verifier);
+            transfers.push(transfer);
+        }
+        self.measure(near);
+        if self.rules.keeps(Rule::PersistGrant) {
+            self.persist();
+        } else {
+            self.persist_later(near);
+        }
+        self.spread(&transfers, &[], None);
+        transfers
+    }
+
+    pub(super) fn handle_granted(&mut self, from: PeerKey, transfers: &[Arc<Transfer>], near: &Surroundings<'_>) {
+        let fresh = self.learn(from, transfers, near);
+        self.spread(&fresh, &[], None);
+        self.forget_requests(|request| request.owner == Some(from));
+        self.is_changed = true;
+    }
+
+    fn forget_requests(&mut self, is_over: impl Fn(&Request) -> bool) {
+        self.donations.requests.retain(|_, request| !is_over(request));
+    }
+
+    pub(super) fn handle_denied(
+        &mut self,
+        from: PeerKey,
+        id: u64,
+        is_held: bool,
+        transfers: &[Arc<Transfer>],
+        near: &Surroundings<'_>,
+    ) {
+        let fresh = self.learn(from, transfers, near);
+        self.spread(&fresh, &[], None);
+        let asked = self.donations.requests.iter().find(|(_, request)| request.id == id && request.owner == Some(from));
+        let Some(window) = asked.map(|(window, _)| *window) else { return };
+        if is_held {
+            self.refuse_claims(window.first, from);
+        }
+        self.try_next(window, near);
+    }
+
+    /// `reset`: everything that is free goes to one reachable peer.
+    pub(super) fn try_hand_over(&mut self, near: &Surroundings<'_>) -> Result<Result<Answer, Error>, Wait> {
+        match &self.donations.handing_over {
+            Some(handing) if handing.is_heard => return Ok(Ok(Answer::HandedOver { to: Some(handing.to) })),
+            Some(handing) => return Err(Wait::Peer(handing.to)),
+            None => {}
+        }
+        let mut free: Vec<Range> = self.space.within(self.config.range.range()).collect();
+        let Some(to) = self.successor(near).filter(|_| !free.is_empty()) else {
+            return Ok(Ok(Answer::HandedOver { to: None }));
+        };
+        // The rest is taken over once we have left.
+        free.sort_by_key(|block| std::cmp::Reverse(block.size()));
+        free.truncate(TRANSFERS_MAX);
+        let transfers = self.grant(&free, to, near);
+        let id = self.rng.next_u64();
+        self.write(to, &Note::HandOver { id, transfers: transfers.clone() });
+        let deadline = near.now + REQUEST_TIMEOUT;
+        self.donations.handing_over = Some(HandingOver { id, to, transfers, is_heard: false, deadline });
+        Err(Wait::Peer(to))
+    }
+
+    /// A reachable owner, else anybody reachable.
+    fn successor(&self, near: &Surroundings<'_>) -> Option<PeerKey> {
+        let ring = self.ring.as_ref()?;
+        let is_owner = |peer: &PeerKey| ring.pieces().any(|(_, owner)| owner == Owner::Peer(*peer));
+        let is_alive = |peer: &PeerKey| !self.certificates.contains_key(peer);
+        let mut reachable = near.reachable();
+        reachable.retain(is_alive);
+        reachable.iter().find(|peer| is_owner(peer)).or_else(|| reachable.first()).copied()
+    }
+
+    pub(super) const fn is_leaving(&self) -> bool {
+        self.donations.handing_over.is_some()
+    }
+
+    pub(super) fn handle_hand_over(
+        &mut self,
+        from: PeerKey,
+        id: u64,
+        transfers: &[Arc<Transfer>],
+        near: &Surroundings<'_>,
+    ) {
+        if self.ring.is_none() {
+            return;
+        }
+        let fresh = self.learn(from, transfers, near);
+        self.spread(&fresh, &[], None);
+        self.write(from, &Note::HandOverHeard { id });
+    }
+
+    pub(super) fn handle_hand_over_heard(&mut self, id: u64) {
+        if let Some(handing) = self.donations.handing_over.as_mut().filter(|handing| handing.id == id) {
+            handing.is_heard = true;
+            self.is_changed = true;
+        }
+    }
+}

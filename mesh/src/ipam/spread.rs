@@ -1,0 +1,301 @@
+//! How ring and certificates reach everybody: news at once, and a comparison from time to time.
+//!
+//! ```text
+//!   news       a transfer, a certificate ──► every neighbour, which passes on what is news to it
+//!   compare    RingState ──► differs: RingNews, all of it ──► differs still: RingNews, all of it, back
+//! ```
+//!
+//! Invariants:
+//! - what is passed on was sound and new, so it crosses each connection about once;
+//! - a ring of another origin changes nothing here but a problem that names both;
+//! - what a promise forbids is not believed, whoever tells it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::death::Certificate;
+use super::ring::{Merged, Ring};
+use super::{Action, FirstRing, Ipam, Origin, Owner, Range, Surroundings, Transfer};
+use crate::connector::ConnectionId;
+use crate::identity::{Hash, PeerKey, digest};
+use crate::name::PeerName;
+
+/// How many transfers, or certificates, one message carries.
+const NEWS_TRANSFERS_MAX: usize = 200;
+const NEWS_CERTIFICATES_MAX: usize = 64;
+/// Of how many peers a problem is remembered.
+const PROBLEMS_MAX: usize = 64;
+
+/// Which ring a peer has, and in what state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingState {
+    /// The hash of the first ring.
+    pub ring: Option<Hash>,
+    /// A hash over everything that is gossiped.
+    pub state: Hash,
+}
+
+/// Transfers and certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingNews {
+    /// To which ring the transfers belong.
+    pub ring: Option<Hash>,
+    /// The first ring itself, when everything is told.
+    pub first: Option<Arc<FirstRing>>,
+    pub transfers: Vec<Arc<Transfer>>,
+    pub certificates: Vec<Certificate>,
+    /// The state that the sender has: the receiver, if it then has another, tells everything in turn.
+    pub compare: Option<Hash>,
+}
+
+impl RingNews {
+    pub(crate) fn is_within_limits(&self) -> bool {
+        self.transfers.len() <= NEWS_TRANSFERS_MAX
+            && self.certificates.len() <= NEWS_CERTIFICATES_MAX
+            && self.first.as_ref().is_none_or(|first| first.is_within_limits())
+    }
+}
+
+/// Something about the ring that needs a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    OtherRange {
+        ours: Range,
+        theirs: Range,
+    },
+    OtherSeeds {
+        ours: Vec<PeerName>,
+        theirs: Vec<PeerName>,
+    },
+    OtherRing {
+        ours: Arc<FirstRing>,
+        theirs: Arc<FirstRing>,
+    },
+    /// Both signed a transfer of the same version at this address.
+    Conflict {
+        address: u32,
+        signers: [PeerKey; 2],
+    },
+    /// Its container has an address that one of ours has, too.
+    HeldTwice {
+        address: u32,
+        container: String,
+    },
+    /// It certified that we are dead.
+    WeAreDead,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ip = |address: &u32| std::net::Ipv4Addr::from(*address);
+        match self {
+            Self::OtherRange { ours, theirs } => {
+                write!(
+                    f,
+                    "its range of addresses is {theirs}, ours {ours}; launch with the same --ipalloc-range everywhere"
+                )
+            }
+            Self::OtherSeeds { ours, theirs } => {
+                write!(
+                    f,
+                    "its seeds are {}, ours {}; launch with the same --ipalloc-init everywhere",
+                    List(theirs),
+                    List(ours)
+                )
+            }
+            Self::OtherRing { ours, theirs } => write!(
+                f,
+                "its ring was made by {theirs}, ours by {ours}: two groups were started apart; run `weave-rs reset` on one of them"
+            ),
+            Self::Conflict { address, signers: [one, other] } => {
+                write!(f, "both {one} and {other} gave away {}; one of them runs an old copy of its state", ip(address))
+            }
+            Self::HeldTwice { address, container } => {
+                write!(f, "a container of its has {}, and so has {container} here; restart one of them", ip(address))
+            }
+            Self::WeAreDead => f.write_str("it certified that this peer is dead; run `weave-rs reset` to join anew"),
+        }
+    }
+}
+
+struct List<'a, T>(&'a [T]);
+
+impl<T: fmt::Display> fmt::Display for List<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().enumerate().try_for_each(|(number, item)| {
+            f.write_str(if number == 0 { "" } else { ", " })?;
+            item.fmt(f)
+        })
+    }
+}
+
+impl fmt::Display for FirstRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Origin::Agreed { owners, proposer, .. } => write!(f, "{proposer} among {}", List(owners)),
+            Origin::Seeds(names) => write!(f, "seeds {}", List(names)),
+        }
+    }
+}
+
+impl Ipam {
+    pub(crate) fn state(&self) -> RingState {
+        let ring = self.ring.as_ref().map(Ring::state).unwrap_or_default();
+        let dead: Vec<u8> = self.certificates.keys().flat_map(|dead| dead.0).collect();
+        let state = digest("weave-rs ipam", &[&ring, &dead]);
+        RingState { ring: self.ring.as_ref().map(|ring| *ring.id()), state }
+    }
+
+    /// A neighbour told its state.
+    pub(crate) fn handle_state(&mut self, from: ConnectionId, theirs: &RingState) {
+        let ours = self.state();
+        if ours != *theirs {
+            for news in self.everything(Some(ours.state)) {
+                self.actions.push_back(Action::Tell(from, news));
+            }
+        }
+    }
+
+    /// All that is gossiped, in parts; the last asks for a comparison with `compare`.
+    fn everything(&self, compare: Option<Hash>) -> Vec<RingNews> {
+        let transfers = self.ring.as_ref().map(Ring::transfers).unwrap_or_default();
+        let certificates: Vec<Certificate> = self.certificates.values().cloned().collect();
+        let parts =
+            transfers.len().div_ceil(NEWS_TRANSFERS_MAX).max(certificates.len().div_ceil(NEWS_CERTIFICATES_MAX));
+        let (mut transfers, mut certificates) =
+            (transfers.chunks(NEWS_TRANSFERS_MAX), certificates.chunks(NEWS_CERTIFICATES_MAX));
+        let part = |_| RingNews {
+            ring: self.ring.as_ref().map(|ring| *ring.id()),
+            first: self.ring.as_ref().map(|ring| Arc::clone(ring.first())),
+            transfers: transfers.next().unwrap_or_default().to_vec(),
+            certificates: certificates.next().unwrap_or_default().to_vec(),
+            compare: None,
+        };
+        let mut all: Vec<RingNews> = (0..parts.max(1)).map(part).collect();
+        if let Some(last) = all.last_mut() {
+            last.compare = compare;
+        }
+        all
+    }
+
+    /// Tells all neighbours everything.
+    pub(super) fn spread_all(&mut self, _near: &Surroundings<'_>) {
+        for news in self.everything(None) {
+            self.actions.push_back(Action::Spread { news, except: None });
+        }
+    }
+
+    /// Tells neighbours what is new.
+    pub(super) fn spread(
+        &mut self,
+        transfers: &[Arc<Transfer>],
+        certificates: &[Certificate],
+        except: Option<ConnectionId>,
+    ) {
+        let ring = self.ring.as_ref().map(|ring| *ring.id());
+        for part in transfers.chunks(NEWS_TRANSFERS_MAX) {
+            let news =
+                RingNews { ring, first: None, transfers: part.to_vec(), certificates: Vec::new(), compare: None };
+            self.actions.push_back(Action::Spread { news, except });
+        }
+        for part in certificates.chunks(NEWS_CERTIFICATES_MAX) {
+            let news =
+                RingNews { ring, first: None, transfers: Vec::new(), certificates: part.to_vec(), compare: None };
+            self.actions.push_back(Action::Spread { news, except });
+        }
+    }
+
+    /// News from `peer` over `from`.
+    pub(crate) fn handle_news(&mut self, from: ConnectionId, peer: PeerKey, news: &RingNews, near: &Surroundings<'_>) {
+        let certified: Vec<Certificate> =
+            news.certificates.iter().filter(|certificate| self.certify(certificate, near)).cloned().collect();
+        self.spread(&[], &certified, Some(from));
+        if self.belongs(from, peer, news, near) {
+            let fresh = self.learn(peer, &news.transfers, near);
+            self.spread(&fresh, &[], Some(from));
+        }
+        if news.compare.is_some_and(|theirs| theirs != self.state().state) {
+            for news in self.everything(None) {
+                self.actions.push_back(Action::Tell(from, news));
+            }
+        }
+    }
+
+    /// Whether `news` is of our ring, which it may just have become.
+    fn belongs(&mut self, from: ConnectionId, peer: PeerKey, news: &RingNews, near: &Surroundings<'_>) -> bool {
+        let Some(theirs) = news.ring else { return false };
+        match (&self.ring, &news.first) {
+            (Some(ring), _) if *ring.id() == theirs => true,
+            (Some(ring), Some(first)) => {
+                let (ours, theirs) = (Arc::clone(ring.first()), Arc::clone(first));
+                if self.is_usable(peer, first, near) {
+                    self.note_problem(peer, Problem::OtherRing { ours, theirs });
+                }
+                false
+            }
+            (Some(_), None) => false,
+            (None, Some(first)) => {
+                let is_good = self.is_usable(peer, first, near) && first.id(near.mesh()) == theirs;
+                if is_good {
+                    self.adopt(Arc::clone(first), near);
+                }
+                is_good
+            }
+            (None, None) => {
+                // The whole is asked for by telling that there is nothing here.
+                self.actions.push_back(Action::TellState(from, self.state()));
+                false
+            }
+        }
+    }
+
+    /// Takes transfers into account; returns those that were news.
+    pub(super) fn learn(
+        &mut self,
+        peer: PeerKey,
+        transfers: &[Arc<Transfer>],
+        near: &Surroundings<'_>,
+    ) -> Vec<Arc<Transfer>> {
+        let Some(mut ring) = self.ring.take() else { return Vec::new() };
+        let own = Owner::Peer(near.card.key);
+        let before: Vec<Range> = ring.owned_by(own).collect();
+        let mut fresh = Vec::new();
+        let believed: Vec<_> = transfers.iter().filter(|transfer| !self.is_forbidden(transfer, near)).collect();
+        for transfer in believed {
+            match ring.merge(transfer, near.verifier) {
+                Merged::Old => {}
+                Merged::New => fresh.push(Arc::clone(transfer)),
+                Merged::Conflict { address, signers } => {
+                    fresh.push(Arc::clone(transfer));
+                    self.note_problem(peer, Problem::Conflict { address, signers });
+                }
+                Merged::Unsound(problem) => self.actions.push_back(Action::Breach(peer, problem)),
+            }
+        }
+        let is_ours_changed = !ring.owned_by(own).eq(before);
+        self.ring = Some(ring);
+        if is_ours_changed {
+            self.measure(near);
+            self.persist();
+        } else if !fresh.is_empty() {
+            self.persist_later(near);
+        }
+        if !fresh.is_empty() {
+            self.end_promises(near);
+            self.is_changed = true;
+        }
+        fresh
+    }
+
+    /// Remembers what is wrong with a peer, and warns of it once.
+    pub(super) fn note_problem(&mut self, peer: PeerKey, problem: Problem) {
+        let is_known = self.problems.get(&peer) == Some(&problem);
+        let has_room = self.problems.len() < PROBLEMS_MAX || self.problems.contains_key(&peer);
+        if !is_known && has_room {
+            self.actions.push_back(Action::Problem(peer, problem.clone()));
+            self.problems.insert(peer, problem);
+        }
+    }
+}

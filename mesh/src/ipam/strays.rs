@@ -1,0 +1,209 @@
+//! Addresses that containers hold on one host and another peer owns.
+//!
+//! They come about when a daemon lost its state and finds its containers running, or when an operator attached an address
+//! by hand. The owner must know of them, else it would give them to others.
+//!
+//! ```text
+//!   holder   Holds(all strays of ours, numbered) ──► owner: in use; durable, then HoldsHeard
+//!            again, until it is heard; a shorter list gives addresses back
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::note::{ADDRESSES_MAX, Holds, HoldsNumber, Note};
+use super::{Ipam, Owner, Problem, Range, Surroundings};
+use crate::identity::PeerKey;
+use crate::store::OWNERS_MAX;
+use crate::time::Instant;
+
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Ours.
+#[derive(Debug, Default)]
+pub(super) struct Strays {
+    addresses: BTreeSet<u32>,
+    counter: u64,
+    /// Who has been told anything, ever; and who has not yet heard the latest.
+    pub(super) told: BTreeSet<PeerKey>,
+    unheard: BTreeSet<PeerKey>,
+    tell_at: Option<Instant>,
+}
+
+impl Strays {
+    /// Others became reachable, who may not have heard.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if !self.unheard.is_empty() {
+            self.tell_at = Some(now);
+        }
+    }
+}
+
+/// Other peers'.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lodgers {
+    pub(super) holds: BTreeMap<PeerKey, Holds>,
+    /// How many hold it; more than one only by mistake.
+    count: BTreeMap<u32, u32>,
+}
+
+impl Lodgers {
+    pub(super) fn restore(holds: BTreeMap<PeerKey, Holds>) -> Self {
+        let mut lodgers = Self::default();
+        holds.into_iter().for_each(|(holder, holds)| drop(lodgers.replace(holder, holds)));
+        lodgers
+    }
+
+    pub(super) fn has(&self, address: u32) -> bool {
+        self.count.contains_key(&address)
+    }
+
+    pub(super) fn holder(&self, address: u32) -> Option<PeerKey> {
+        let mut holders = self.holds.iter().filter(|(_, holds)| holds.addresses.contains(&address));
+        holders.next().map(|(holder, _)| *holder)
+    }
+
+    pub(super) fn within(&self, range: Range) -> impl Iterator<Item = u32> {
+        self.count.range(range.first..=range.last).map(|(address, _)| *address)
+    }
+
+    /// Returns the addresses that nobody holds any more.
+    fn replace(&mut self, holder: PeerKey, holds: Holds) -> Vec<u32> {
+        let addresses: BTreeSet<u32> = holds.addresses.iter().copied().collect();
+        let holds = Holds { addresses: addresses.iter().copied().collect(), ..holds };
+        let before = self.holds.insert(holder, holds).unwrap_or_default();
+        addresses.iter().for_each(|address| *self.count.entry(*address).or_default() += 1);
+        self.release(&before)
+    }
+
+    fn forget(&mut self, holder: &PeerKey) -> Vec<u32> {
+        let before = self.holds.remove(holder).unwrap_or_default();
+        self.release(&before)
+    }
+
+    fn release(&mut self, before: &Holds) -> Vec<u32> {
+        let mut freed = Vec::new();
+        for address in &before.addresses {
+            let Some(count) = self.count.get_mut(address) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.count.remove(address);
+                freed.push(*address);
+            }
+        }
+        freed
+    }
+}
+
+impl Ipam {
+    /// Every address of ours that we do not own, as consents and letters tell it.
+    pub(super) fn own_holds(&mut self, near: &Surroundings<'_>) -> Holds {
+        self.review_strays(near);
+        let addresses = self.strays.addresses.iter().copied().take(ADDRESSES_MAX).collect();
+        Holds { number: self.number(near), addresses }
+    }
+
+    const fn number(&self, near: &Surroundings<'_>) -> HoldsNumber {
+        (near.card.incarnation, self.strays.counter)
+    }
+
+    /// Finds out what strays there are and who is to be told, after holdings or the ring have changed.
+    pub(super) fn review_strays(&mut self, near: &Surroundings<'_>) {
+        if !std::mem::take(&mut self.are_strays_stale) {
+            return;
+        }
+        let own = Owner::Peer(near.card.key);
+        let owner = |address: u32| self.ring.as_ref().and_then(|ring| ring.owner(address));
+        let held = self.holdings.within(self.config.range.range());
+        let addresses: BTreeSet<u32> = held.filter(|address| owner(*address) != Some(own)).collect();
+        let owners = addresses.iter().filter_map(|address| match owner(*address) {
+            // What the dead owned will be its heir's.
+            Some(Owner::Peer(peer)) => Some(self.promises.get(&peer).map_or(peer, |promise| promise.heir)),
+            Some(Owner::Named(_)) | None => None,
+        });
+        let owners: BTreeSet<PeerKey> = owners.collect();
+        let strays = &mut self.strays;
+        if addresses != strays.addresses {
+            strays.addresses = addresses;
+            strays.counter += 1;
+            strays.unheard = strays.told.clone();
+        }
+        strays.unheard.extend(owners.difference(&strays.told));
+        let is_news = !strays.unheard.is_empty();
+        strays.told.extend(&owners);
+        strays.told.retain(|peer| !self.certificates.contains_key(peer) && *peer != near.card.key);
+        strays.unheard.retain(|peer| strays.told.contains(peer));
+        strays.tell_at = (!strays.unheard.is_empty()).then_some(near.now);
+        if is_news {
+            self.persist_later(near);
+        }
+    }
+
+    /// Whoever was told in an earlier life hears what holds now.
+    pub(super) fn restore_strays(&mut self, told: BTreeSet<PeerKey>) {
+        let unheard = told.clone();
+        self.strays = Strays { told, unheard, counter: 1, ..Strays::default() };
+    }
+
+    pub(super) fn stray_timeout(&self) -> Option<Instant> {
+        self.strays.tell_at
+    }
+
+    pub(super) fn tell_strays(&mut self, near: &Surroundings<'_>) {
+        self.review_strays(near);
+        if self.strays.tell_at.is_none_or(|at| at > near.now) {
+            return;
+        }
+        self.strays.tell_at = (!self.strays.unheard.is_empty()).then_some(near.now + TELL_INTERVAL);
+        let note = Note::Holds(self.own_holds(near));
+        let unheard: Vec<PeerKey> = self.strays.unheard.iter().copied().collect();
+        for peer in unheard.into_iter().filter(|peer| near.is_reachable(peer)) {
+            self.write(peer, &note);
+        }
+    }
+
+    pub(super) fn handle_holds_heard(&mut self, from: PeerKey, number: HoldsNumber, near: &Surroundings<'_>) {
+        if number == self.number(near) {
+            self.strays.unheard.remove(&from);
+            if self.strays.unheard.is_empty() {
+                self.strays.tell_at = None;
+            }
+        }
+    }
+
+    pub(super) fn handle_holds(&mut self, from: PeerKey, holds: &Holds, near: &Surroundings<'_>) {
+        self.note_holds(from, holds, near);
+        self.write(from, &Note::HoldsHeard { number: holds.number });
+    }
+
+    /// `holder` holds these addresses and no others of ours, unless a newer list of its is known.
+    pub(super) fn note_holds(&mut self, holder: PeerKey, holds: &Holds, near: &Surroundings<'_>) {
+        let known = self.lodgers.holds.get(&holder).map(|known| known.number);
+        let has_room = known.is_some() || self.lodgers.holds.len() < OWNERS_MAX;
+        let is_dead = self.certificates.contains_key(&holder);
+        let is_empty = known.is_none() && holds.addresses.is_empty();
+        if known >= Some(holds.number) || !has_room || is_dead || is_empty {
+            return;
+        }
+        for address in &holds.addresses {
+            self.space.take(*address);
+            if let Some(container) = self.holdings.holder(*address) {
+                let container = container.to_owned();
+                self.note_problem(holder, Problem::HeldTwice { address: *address, container });
+            }
+        }
+        let freed = self.lodgers.replace(holder, holds.clone());
+        self.persist();
+        self.free_all(&freed, near);
+    }
+
+    pub(super) fn forget_holds(&mut self, holder: &PeerKey, near: &Surroundings<'_>) {
+        let freed = self.lodgers.forget(holder);
+        self.free_all(&freed, near);
+    }
+
+    fn free_all(&mut self, freed: &[u32], near: &Surroundings<'_>) {
+        freed.iter().for_each(|address| self.free(*address, near));
+        self.is_changed |= !freed.is_empty();
+    }
+}

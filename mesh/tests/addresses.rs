@@ -1,0 +1,94 @@
+//! Addresses on whole meshes: formed, asked for, taken over, through every fault; no address is ever held twice.
+
+#![allow(clippy::disallowed_methods, reason = "the machines are pure; this test is told how long to go on")]
+
+use std::time::Duration;
+
+use weave_mesh::ipam::{Config, Init};
+use weave_mesh::sim::{Fault, Fidelity, HostId, Options, World};
+
+/// How many seeded histories; `SEEDS` in the environment says otherwise, `SEED` runs one alone.
+fn seeds(quick: u64) -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SEEDS").unwrap_or(quick),
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn config(range: &str, init: Init) -> Config {
+    let range = range.parse().expect("a range");
+    Config { range, default_subnet: range, init }
+}
+
+fn options(peers: usize, seed: u64, seeds: usize, range: &str) -> Options {
+    let ipam = Some(config(range, Init::Consensus(None)));
+    Options { peers, seed, seeds, endpoints: 0, fidelity: Fidelity::Messages, ipam, ..Options::default() }
+}
+
+/// A mesh in which every host has run one container.
+fn populated(peers: usize, seed: u64) -> World {
+    let mut world = World::new(options(peers, seed, 1, "10.32.0.0/12"));
+    for host in (0..peers).map(HostId) {
+        world.schedule(Duration::from_secs(1), Fault::RunContainer(host));
+    }
+    world.settle(MINUTE).expect("a quiet start");
+    let at = world.run_until(MINUTE, |world| world.addressed_containers() == peers);
+    assert!(at.is_some(), "{} wait", world.waiting_containers());
+    world
+}
+
+/// What every live host believes, to read when something failed.
+fn explain(world: &World) -> String {
+    let line = |host: HostId| {
+        let (node, key) = (world.node(host)?, world.key(host)?);
+        Some(format!("{} {key}: {:?}", host.0, node.ipam_view()?))
+    };
+    let last = world.trace().recent().map(ToString::to_string);
+    world.live().filter_map(line).chain(last).collect::<Vec<_>>().join("\n")
+}
+
+fn assert_good(world: &World) {
+    if let Err(broken) = world.verdict() {
+        panic!("{broken:?}");
+    }
+}
+
+#[test]
+fn every_host_has_an_address_of_its_own() {
+    let mut world = populated(5, 1);
+    let at = world.run_until(MINUTE, World::is_all_space_usable);
+    assert!(at.is_some());
+    assert_good(&world);
+}
+
+#[test]
+fn thirty_peers_that_boot_at_once_have_addresses_in_two_seconds() {
+    for seed in seeds(20) {
+        let options = Options { start_within: Duration::from_millis(200), ..options(30, seed, 3, "10.32.0.0/12") };
+        let mut world = World::new(options);
+        for host in (0..30).map(HostId) {
+            world.schedule(Duration::from_millis(200), Fault::RunContainer(host));
+        }
+        let at = world.run_until(Duration::from_secs(2), |world| world.addressed_containers() == 30);
+        assert!(at.is_some(), "seed {seed}: {} wait\n{}", world.waiting_containers(), explain(&world));
+        assert_good(&world);
+    }
+}
+
+#[test]
+fn random_histories_never_give_an_address_to_two() {
+    for seed in seeds(40) {
+        let peers = 3 + seed as usize % 6;
+        let mut world = World::new(options(peers, seed, 1, "10.32.0.0/26"));
+        world.run_for(Duration::from_secs(10));
+        world.schedule_container_chaos(80, 2 * MINUTE, 1);
+        world.run_for(3 * MINUTE);
+        world.certify_the_dead();
+        let at = world.run_until(5 * MINUTE, World::is_all_space_usable);
+        assert_good(&world);
+        assert!(at.is_some(), "seed {seed}: not all space is usable\n{}", explain(&world));
+    }
+}
