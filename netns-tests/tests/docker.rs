@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use weave_netns_tests::probe::{eventually, ping_eventually};
 use weave_netns_tests::scene::{SETTLED, Scene};
 use weave_netns_tests::topology::{Host, Topology, run};
-use weave_netns_tests::weave::Launch;
+use weave_netns_tests::weave::{Launch, Weave};
 
 #[test]
 fn a_docker_container_is_attached_by_name() -> Result<()> {
@@ -22,18 +22,7 @@ fn a_docker_container_is_attached_by_name() -> Result<()> {
     let hosts = vec![net.host()?, net.host()?];
     let docker = Docker::start(&hosts[0])?;
     docker.import_busybox()?;
-    docker.run(&[
-        "run",
-        "--detach",
-        "--network",
-        "none",
-        "--name",
-        "web",
-        "busybox",
-        "/bin/busybox",
-        "sleep",
-        "600",
-    ])?;
+    docker.run_web()?;
     let socket = docker.socket();
     let scene = Scene::on(net, hosts, |number, hosts| match number {
         0 => Launch::new().environment("DOCKER_HOST", &socket),
@@ -48,6 +37,37 @@ fn a_docker_container_is_attached_by_name() -> Result<()> {
     let answer = scene.weaves[0].ask(&["attach", "10.32.0.81/12", "no-such"])?;
     assert_eq!(answer.code, 1, "{answer:?}");
     assert!(answer.stderr.contains("no-such"), "{answer:?}");
+    Ok(())
+}
+
+#[test]
+fn a_container_keeps_its_address_over_a_restart_and_loses_it_when_it_is_removed() -> Result<()> {
+    let net = Topology::new()?;
+    let host = net.host()?;
+    let docker = Docker::start(&host)?;
+    docker.import_busybox()?;
+    docker.run_web()?;
+    let mut weave = Weave::launch(&host, Launch::new().environment("DOCKER_HOST", &docker.socket()))?;
+    let address = weave.run(&["attach", "web"])?;
+
+    docker.run(&["restart", "--time", "0", "web"])?;
+    assert_eq!(weave.run(&["attach", "web"])?, address, "a restarted container has its address still");
+    let other = host.container()?;
+    assert_ne!(weave.run(&["attach", &other.target()])?, address);
+    docker.run(&["rm", "--force", "web"])?;
+    eventually(SETTLED, "the removed container's address is free", || {
+        Ok(weave.run(&["status", "ipam"])?.contains("(1 active)"))
+    })?;
+
+    // And what happens while nobody listens is found out afterwards.
+    docker.run_web()?;
+    assert_eq!(weave.run(&["attach", "web"])?, address, "the lowest free address is given");
+    weave.kill()?;
+    docker.run(&["rm", "--force", "web"])?;
+    weave.start()?;
+    eventually(SETTLED, "the vanished container's address is free", || {
+        Ok(weave.run(&["status", "ipam"])?.contains("(1 active)"))
+    })?;
     Ok(())
 }
 
@@ -97,6 +117,14 @@ impl Docker {
         let archive = self.directory.join("busybox.tar").display().to_string();
         run(Command::new("tar").args(["-C", &root.display().to_string(), "-cf", &archive, "."]))?;
         self.run(&["import", &archive, "busybox"])?;
+        Ok(())
+    }
+
+    /// Starts the container `web`, which does nothing.
+    fn run_web(&self) -> Result<()> {
+        let none = ["run", "--detach", "--network", "none", "--name", "web"];
+        let sleep = ["busybox", "/bin/busybox", "sleep", "600"];
+        self.run(&[&none[..], &sleep].concat())?;
         Ok(())
     }
 
