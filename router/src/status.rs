@@ -13,7 +13,7 @@ use std::fmt;
 use serde::Serialize;
 
 pub use self::gather::{About, Material};
-pub use self::ipam::{Ipam, IpamOwner, IpamWaiting};
+pub use self::ipam::{Ipam, IpamOwner, IpamProblem, IpamWaiting};
 
 mod gather;
 mod ipam;

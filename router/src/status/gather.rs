@@ -55,6 +55,9 @@ impl From<Material> for Snapshot {
         let drops = material.packets.drops.iter().map(|(why, count)| (why.to_string(), count));
         let refusals = material.packets.counters.refusals().map(|(why, count)| (why.to_owned(), count));
         let counters = drops.chain(refusals).collect();
+        let ipam = material.ipam.as_ref().map(|ipam| Ipam::of(ipam, &material.view));
+        let problems = ipam.iter().flat_map(|ipam| ipam.problems.iter().map(ToString::to_string));
+        let warnings = material.warnings.iter().cloned().chain(problems).collect();
         Self {
             version: env!("CARGO_PKG_VERSION"),
             ready: material.ready,
@@ -64,8 +67,8 @@ impl From<Material> for Snapshot {
             peers: gathering.peers(),
             paths: material.packets.paths.iter().map(|path| gathering.path(path)).collect(),
             endpoints: gathering.endpoints(),
-            ipam: material.ipam.as_ref().map(|ipam| Ipam::of(ipam, &material.view)),
-            warnings: material.warnings.clone(),
+            ipam,
+            warnings,
             counters,
         }
     }

@@ -1,11 +1,11 @@
 //! `status ipam`: who owns how many addresses, and what is waited for.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 use weave_mesh::identity::PeerKey;
-use weave_mesh::ipam::{IpamView, Owner, Wait};
+use weave_mesh::ipam::{IpamView, Owner, Problem, Wait};
 use weave_mesh::node::View;
 
 use super::{PeerLabel, waits};
@@ -24,6 +24,8 @@ pub struct Ipam {
     /// Empty before the range is shared out.
     pub owners: Vec<IpamOwner>,
     pub waiting: Vec<IpamWaiting>,
+    /// What needs a person, such as a peer with another range.
+    pub problems: Vec<IpamProblem>,
 }
 
 /// What one peer owns.
@@ -44,6 +46,19 @@ pub struct IpamWaiting {
     pub waiting_for: String,
 }
 
+/// A peer that cannot share the range with us, or that broke a rule.
+#[derive(Clone, Debug, Serialize)]
+pub struct IpamProblem {
+    pub peer: PeerLabel,
+    pub problem: String,
+}
+
+impl fmt::Display for IpamProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "peer {} and addresses: {}", self.peer, self.problem)
+    }
+}
+
 impl Ipam {
     /// From what the mesh machine knows.
     pub fn of(ipam: &IpamView, view: &View) -> Self {
@@ -52,6 +67,8 @@ impl Ipam {
             container: pending.container.clone(),
             waiting_for: waits::wait(&pending.wait, &|key| label(key).to_string()),
         });
+        let problem =
+            |(peer, problem): (&PeerKey, &Problem)| IpamProblem { peer: label(peer), problem: problem.to_string() };
         let owners: Vec<_> = ipam.owned.iter().map(|(owner, size)| of_owner(owner, *size, ipam, view)).collect();
         Self {
             range: ipam.config.range.to_string(),
@@ -61,6 +78,7 @@ impl Ipam {
             status: status(ipam, &owners),
             owners,
             waiting: waiting.collect(),
+            problems: ipam.problems.iter().map(problem).collect(),
         }
     }
 
@@ -74,7 +92,7 @@ impl Ipam {
         ]
     }
 
-    /// The original's table, and a line for each operation that waits.
+    /// The original's table, a line for each operation that waits, and one for each problem.
     pub fn table(&self) -> String {
         let mut text = String::new();
         for IpamOwner { peer, addresses, active, reachable } in &self.owners {
@@ -90,6 +108,9 @@ impl Ipam {
         for IpamWaiting { container, waiting_for } in &self.waiting {
             let whose = container.as_ref().map_or_else(String::new, |container| format!("{container}: "));
             let _ = writeln!(text, "{whose}waiting for {waiting_for}");
+        }
+        for problem in &self.problems {
+            let _ = writeln!(text, "{problem}");
         }
         text
     }
@@ -179,6 +200,10 @@ pub(super) mod tests {
                 container: Some("web".to_owned()),
                 waiting_for: "an address to become available".to_owned(),
             }],
+            problems: vec![IpamProblem {
+                peer: PeerLabel { name: "4a:0f:f6:ec:1c:94".to_owned(), nickname: "host4".to_owned() },
+                problem: "its range is another".to_owned(),
+            }],
         }
     }
 
@@ -189,7 +214,8 @@ pub(super) mod tests {
             "4a:0f:f6:ec:1c:91(host1)                393216 IPs (37.5% of total) (2 active)\n\
              4a:0f:f6:ec:1c:93(host3)                524288 IPs (50.0% of total) - unreachable!\n\
              4a:0f:f6:ec:1c:92(host2)                131072 IPs (12.5% of total)\n\
-             web: waiting for an address to become available\n"
+             web: waiting for an address to become available\n\
+             peer 4a:0f:f6:ec:1c:94(host4) and addresses: its range is another\n"
         );
     }
 
