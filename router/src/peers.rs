@@ -139,10 +139,16 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     }
     // A restarted daemon must not wait for the old one's connections to be forgotten.
     socket.set_reuse_address(true)?;
+    // Accepted connections inherit it.
+    socket.set_tcp_mss(SEGMENT_BYTES)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG as i32)?;
     Ok(socket.into())
 }
+
+/// What a TCP segment to another router carries at most: as much as every IPv4 link takes (RFC 9293, 3.7.1). The kernel
+/// would go by the hosts' own links, and wait for ICMP about smaller ones on the way, which may never come.
+const SEGMENT_BYTES: u32 = 536;
 
 /// One connection, as control sees it.
 #[derive(Debug)]

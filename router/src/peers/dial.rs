@@ -8,6 +8,8 @@ use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 use weave_mesh::connector::Destination;
 
+use super::SEGMENT_BYTES;
+
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// One lost SYN and its repetition fit.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,6 +62,7 @@ async fn resolve(destination: &Destination) -> Result<Vec<SocketAddr>, ConnectEr
 
 async fn connect_to(address: SocketAddr, host: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket2::SockRef::from(&socket).set_tcp_mss(SEGMENT_BYTES)?;
     if let Some(host) = host {
         socket.bind(SocketAddr::new(host, 0))?;
     }
