@@ -26,9 +26,11 @@ use crate::wire::Wire;
 
 mod fault;
 mod namespace;
+mod thin;
 
 pub use fault::Fault;
 pub use namespace::{Namespace, run};
+pub use thin::ThinLink;
 
 /// A switch, and the source of the hosts plugged into it.
 #[derive(Debug)]
@@ -118,6 +120,26 @@ impl Topology {
         namespace.run("ip link set eth0 up")?;
         namespace.run(&format!("ip route add default via 172.16.{number}.1"))?;
         self.finish_host(number, namespace, Some(nat), address)
+    }
+
+    /// A host that reaches the switch over a link that takes packets of at most `mtu` octets.
+    pub fn host_behind_thin_link(&self, mtu: u32) -> Result<(Host, ThinLink)> {
+        let number = self.next_number();
+        let near = Namespace::new(&format!("{}-r{number}", self.prefix))?;
+        self.plug(&near, "wan", number)?;
+        near.run(&format!("ip addr add {}/24 brd + dev wan", underlay(number)))?;
+        near.run("ip link set wan up")?;
+        let far = Namespace::new(&format!("{}-q{number}", self.prefix))?;
+        let namespace = Namespace::new(&format!("{}-h{number}", self.prefix))?;
+        far.run(&format!("ip link add lan type veth peer name eth0 netns {}", namespace.name()))?;
+        far.run(&format!("ip addr add 172.16.{number}.1/24 dev lan"))?;
+        far.run("ip link set lan up")?;
+        let link = ThinLink::between([near, far], number, mtu)?;
+        let address = Ipv4Addr::new(172, 16, number, 2);
+        namespace.run(&format!("ip addr add {address}/24 dev eth0"))?;
+        namespace.run("ip link set eth0 up")?;
+        namespace.run(&format!("ip route add default via 172.16.{number}.1"))?;
+        Ok((self.finish_host(number, namespace, None, address)?, link))
     }
 
     /// Replaces all faults of the switch in one step; none heals it.
@@ -267,6 +289,28 @@ mod tests {
         hidden.namespace().run(&format!("ping -c1 -W1 {}", open.address()))?;
 
         assert!(open.namespace().run(&format!("ping -c1 -W1 {}", hidden.address())).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_thin_link_takes_what_fits_and_says_so_unless_filtered() -> Result<()> {
+        let net = Topology::new()?;
+        let (near, (far, link)) = (net.host()?, net.host_behind_thin_link(700)?);
+        let ping = |bytes: u32| {
+            let payload = bytes - 28;
+            near.namespace().run("ip route flush cache")?;
+            near.namespace().run(&format!("ping -n -c1 -W0.5 -M do -s {payload} {}", far.address()))
+        };
+
+        ping(700)?;
+        let refused = format!("{:?}", ping(701).unwrap_err());
+        assert!(refused.contains("mtu = 700"), "{refused}");
+        link.filter_icmp()?;
+        let lost = format!("{:?}", ping(701).unwrap_err());
+        assert!(!lost.contains("mtu = 700"), "{lost}");
+        link.set_mtu(1_500)?;
+
+        ping(1_500)?;
         Ok(())
     }
 
