@@ -48,6 +48,13 @@ pub(crate) enum Command {
         #[arg(value_name = "ADDRESS/LENGTH")]
         address: Option<String>,
     },
+    /// List attached containers, or these of them, with MAC and addresses
+    Ps {
+        #[arg(value_name = "TARGET")]
+        targets: Vec<String>,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
     /// Show what the daemon is doing
     Status {
         table: Option<Table>,
@@ -216,6 +223,10 @@ pub(crate) struct LaunchArgs {
     /// Networks in which frames may travel unencrypted, comma-separated
     #[arg(long, value_name = "SUBNETS", default_value = "", hide_default_value = true)]
     pub(crate) trusted_subnets: String,
+    /// Where status and metrics can be read and nothing changed; empty: nowhere [env: WEAVE_STATUS_ADDR]
+    /// [default: 127.0.0.1:6782]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) status_addr: Option<String>,
     /// Where identity and state are kept
     #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
     pub(crate) state_dir: PathBuf,
@@ -295,7 +306,8 @@ mod tests {
         let line = "weave-rs launch 192.0.2.1 host2:7000 --name 02:00:00:00:00:01 --nickname n --mesh m --port 7000 --host 192.0.2.2 \
                     --password-file f --trusted-subnets 10.0.0.0/8 --state-dir d --http-addr 127.0.0.1:1 --socket s --bridge b \
                     --mtu 1400 --allow-ethertype 0x88cc --no-fastdp --no-discovery --conn-limit 9 --log-level debug \
-                    --ipalloc-range 10.2.0.0/16 --ipalloc-default-subnet 10.2.3.0/24 --ipalloc-init consensus=3";
+                    --ipalloc-range 10.2.0.0/16 --ipalloc-default-subnet 10.2.3.0/24 --ipalloc-init consensus=3 \
+                    --status-addr 127.0.0.1:2";
 
         assert!(parsed(line).is_ok());
     }

@@ -6,7 +6,9 @@ use anyhow::{Context, Result};
 use weave_mesh::card::NICKNAME_MAX_BYTES;
 use weave_mesh::connector::Discovery;
 use weave_router::config::value::parse_trusted_subnets;
-use weave_router::config::{Allocation, Config, DEFAULT_HTTP_ADDR, DEFAULT_SOCKET, FastPath, Passwords};
+use weave_router::config::{
+    Allocation, Config, DEFAULT_HTTP_ADDR, DEFAULT_SOCKET, DEFAULT_STATUS_ADDR, FastPath, Passwords,
+};
 use weave_router::{app, telemetry};
 use zeroize::Zeroizing;
 
@@ -26,6 +28,11 @@ fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
         (None, Some(text)) => text.parse().with_context(|| format!("WEAVE_HTTP_ADDR `{text}` is not ADDR:PORT"))?,
         (None, None) => DEFAULT_HTTP_ADDR.parse()?,
     };
+    let status_addr = match args.status_addr.or_else(|| std::env::var("WEAVE_STATUS_ADDR").ok()) {
+        Some(text) if text.is_empty() => None,
+        Some(text) => Some(text.parse().with_context(|| format!("--status-addr `{text}` is not ADDR:PORT"))?),
+        None => Some(DEFAULT_STATUS_ADDR.parse()?),
+    };
     let socket = control.socket.clone().or_else(|| variable("WEAVE_SOCKET").map(PathBuf::from));
     let password = std::env::var("WEAVE_PASSWORD").ok().map(Zeroizing::new);
     let allocation =
@@ -41,6 +48,7 @@ fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
         trusted_subnets: parse_trusted_subnets(&args.trusted_subnets)?,
         state_dir: args.state_dir,
         http_addr,
+        status_addr,
         socket: socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
         bridge: args.bridge,
         mtu: args.mtu,

@@ -40,6 +40,10 @@ fn run(args: Args) -> anyhow::Result<()> {
             let path: String = parts.map(|part| format!("/{}", client::escaped(part))).collect();
             Client::of(&control)?.show("DELETE", &format!("/expose{path}"), &[])
         }
+        Command::Ps { targets, format } => {
+            let targets: Vec<_> = targets.iter().map(|target| format!("target={}", client::escaped(target))).collect();
+            Client::of(&control)?.get(&format!("/ps?{}", targets.join("&")), format.wanted())
+        }
         Command::Status { table, format } => Client::of(&control)?.get(&args::status_path(table), format.wanted()),
         Command::Peers { format } => Client::of(&control)?.get("/status/peers", format.wanted()),
         Command::Report => Client::of(&control)?.get("/report", client::Format::Json),

@@ -28,6 +28,7 @@ pub mod packet_socket;
 pub mod reset;
 mod sysctl;
 pub mod tap;
+pub mod traffic;
 pub mod udp;
 pub mod underlay;
 pub mod veth;

@@ -1,10 +1,13 @@
-//! The control API: HTTP on the unix socket and on a loopback address. A handler parses, asks control, renders.
+//! The control API: HTTP on the unix socket and on a loopback address; the routes marked R also where they can only be
+//! read. A handler parses, asks control, renders.
 //!
 //! | method and path | parameters | answer |
 //! |---|---|---|
-//! | GET /status | | summary; 503 until ready |
-//! | GET /status/{connections,peers,targets,paths,endpoints,ipam} | | one table |
-//! | GET /report | | JSON under the original's field names |
+//! | R GET /status | | summary; 503 until ready |
+//! | R GET /status/{connections,peers,targets,paths,endpoints,ipam} | | one table |
+//! | R GET /report | | JSON under the original's field names |
+//! | R GET /metrics | | what Prometheus scrapes |
+//! | GET /ps | query `target`… | attached containers, or these of them |
 //! | GET /why/{peer} | | prose |
 //! | POST /connect | form `peer`…, `replace=true` | 200, or 400 with one line per unusable peer |
 //! | POST /forget | form `peer`… | 200 |
@@ -61,11 +64,26 @@ pub struct Context {
 
 /// The routes, as one kind of listener serves them.
 pub fn routes(context: Context, listener: Listener) -> Router {
+    let router = if listener.controls() { readable().merge(control()) } else { readable() };
+    router
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(middleware::from_fn_with_state(listener, access::check))
+        .with_state(context)
+}
+
+/// What may be read wherever we listen.
+fn readable() -> Router<Context> {
     Router::new()
         .route("/status", get(status::summary))
         .route("/status/{table}", get(status::table))
         .route("/report", get(status::report))
+        .route("/metrics", get(status::metrics))
+}
+
+fn control() -> Router<Context> {
+    Router::new()
         .route("/why/{peer}", get(status::why))
+        .route("/ps", get(attach::list))
         .route("/connect", post(peers::connect))
         .route("/forget", post(peers::forget))
         .route("/attach", post(attach::attach))
@@ -82,9 +100,6 @@ pub fn routes(context: Context, listener: Listener) -> Router {
         .route("/ring", get(ip::ring))
         .route("/peer", delete(peers::reset))
         .route("/peer/{peer}", delete(ip::take_over))
-        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
-        .layer(middleware::from_fn_with_state(listener, access::check))
-        .with_state(context)
 }
 
 /// A refusal, as status and text.

@@ -37,6 +37,7 @@ use weave_mesh::identity::PeerKey;
 use weave_mesh::name::{MacAddr, MeshId};
 use weave_mesh::node::{self as mesh_node, Node, View};
 use weave_mesh::noise::Psk;
+use weave_mesh::time::UnixTime;
 use zeroize::Zeroizing;
 
 use crate::admin::Admin;
@@ -199,7 +200,7 @@ impl Sockets {
         Ok(Self {
             tcp: peers::listen(config.host, config.port)?,
             udp: UdpSocket::bind(config.host, config.port)?,
-            control: Listeners::open(&config.socket, config.http_addr)?,
+            control: Listeners::open(&config.socket, config.http_addr, config.status_addr)?,
         })
     }
 }
@@ -270,7 +271,7 @@ async fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store) -> Resul
         packets,
         packet_events,
         requests,
-        about: about(config, mtu),
+        about: about(config, mtu, clock.wall()),
         connection,
         allocation: config.allocation.as_ref().map(|allocation| allocation.config.clone()),
     };
@@ -360,7 +361,7 @@ fn loom(config: &Config, names: BridgeNames, mtu: u16, underlay: &[IpAddr]) -> L
     }
 }
 
-fn about(config: &Config, mtu: u16) -> About {
+fn about(config: &Config, mtu: u16, started: UnixTime) -> About {
     About {
         mesh: config.mesh.as_ref().to_owned(),
         port: config.port,
@@ -370,6 +371,7 @@ fn about(config: &Config, mtu: u16) -> About {
         mtu: mtu.into(),
         fast_path: config.fast_path == FastPath::On,
         connection_limit: config.connection_limit,
+        started,
     }
 }
 

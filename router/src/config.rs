@@ -24,6 +24,9 @@ pub const DEFAULT_SOCKET: &str = "/run/weave-rs/weave-rs.sock";
 /// Where the control API listens on TCP unless told otherwise.
 pub const DEFAULT_HTTP_ADDR: &str = "127.0.0.1:6784";
 
+/// Where status and metrics can be read unless told otherwise.
+pub const DEFAULT_STATUS_ADDR: &str = "127.0.0.1:6782";
+
 /// Whether kernel VXLAN may carry frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FastPath {
@@ -47,6 +50,8 @@ pub struct Config {
     pub trusted_subnets: Vec<Subnet>,
     pub state_dir: PathBuf,
     pub http_addr: SocketAddr,
+    /// Where status and metrics can be read, and nothing changed; nowhere when `None`.
+    pub status_addr: Option<SocketAddr>,
     pub socket: PathBuf,
     pub bridge: BridgeName,
     pub mtu: Option<MtuBytes>,
@@ -144,6 +149,7 @@ mod tests {
             trusted_subnets: Vec::new(),
             state_dir: DEFAULT_STATE_DIR.into(),
             http_addr: DEFAULT_HTTP_ADDR.parse().unwrap(),
+            status_addr: DEFAULT_STATUS_ADDR.parse().ok(),
             socket: DEFAULT_SOCKET.into(),
             bridge: BridgeName::default(),
             mtu: None,

@@ -18,6 +18,7 @@ pub mod config;
 pub mod docker;
 pub mod expose;
 pub mod fabric;
+pub mod metrics;
 pub mod node;
 pub mod peers;
 pub mod request;

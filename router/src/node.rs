@@ -37,7 +37,7 @@ use crate::attach::Ledger;
 use crate::expose::Exposure;
 use crate::peers::{Arrival, Caller, Peers, Report};
 use crate::request::{Reply, Request};
-use crate::status::About;
+use crate::status::{About, Tallies};
 use crate::store::{AddressJournal, FileError, MemberWriter, Store};
 use crate::watchdog::Watchdog;
 
@@ -141,6 +141,7 @@ pub struct Control {
     /// Statuses to show when the kernel has caught up.
     showings: Vec<Showing>,
     about: About,
+    tallies: Tallies,
     connection: connection::Config,
     watchdog: Watchdog,
     ready: bool,
@@ -180,6 +181,7 @@ impl Control {
             packet_events: parts.packet_events,
             requests: parts.requests,
             about: parts.about,
+            tallies: Tallies::default(),
             connection: parts.connection,
         })
     }
@@ -270,12 +272,14 @@ impl Control {
                 Output::Send { connection, message } => {
                     if let Err(reason) = self.peers.send(connection, message) {
                         warn!(%connection, %reason, "connection closed");
+                        self.tallies.terminations += 1;
                         let reason = CloseReason::Transport(reason.to_string());
                         self.node.handle_closed(connection, reason, self.clock.now());
                     }
                 }
                 Output::Close { connection, reason } => {
                     info!(%connection, %reason, "connection closed");
+                    self.tallies.terminations += 1;
                     self.peers.close(connection);
                 }
                 Output::Event(event) => self.handle_event(event),
@@ -360,6 +364,7 @@ impl Control {
             }
             Arrival::Report(Report::Closed { connection, reason }) => {
                 info!(%connection, %reason, "connection ended");
+                self.tallies.terminations += 1;
                 self.node.handle_closed(connection, CloseReason::Transport(reason), now);
             }
             Arrival::Report(Report::DialFailed { dial, error, remote, .. }) => {

@@ -12,11 +12,12 @@ use std::fmt;
 
 use serde::Serialize;
 
-pub use self::gather::{About, Material};
+pub use self::gather::{About, CarrierChanges, Material, Tallies};
 pub use self::ipam::{Ipam, IpamOwner, IpamProblem, IpamWaiting};
 
 mod gather;
 mod ipam;
+pub mod ps;
 pub mod report;
 pub mod text;
 pub mod time;
@@ -136,6 +137,10 @@ pub enum Carrier {
     Sleeve,
 }
 
+impl Carrier {
+    pub const ALL: [Self; 2] = [Self::Fastdp, Self::Sleeve];
+}
+
 impl fmt::Display for Carrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -227,6 +232,10 @@ pub enum EndpointState {
     Held,
     /// Another owner claims its MAC or address and won.
     Conflicting,
+}
+
+impl EndpointState {
+    pub const ALL: [Self; 4] = [Self::Local, Self::Remote, Self::Held, Self::Conflicting];
 }
 
 impl fmt::Display for EndpointState {

@@ -3,6 +3,8 @@
 //! A page is told apart by what its browser sends: the name it used for us in `Host` (against rebound DNS names), and
 //! `Origin` or `Sec-Fetch-Site` on anything that changes state.
 
+use std::net::SocketAddr;
+
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -17,16 +19,32 @@ pub enum Listener {
     /// The unix socket: file permissions say who may ask.
     Unix,
     Loopback,
+    /// A loopback address where nothing can be changed.
+    LoopbackStatus,
+    /// The same on an address that others reach, as the operator wished.
+    OpenStatus,
+}
+
+impl Listener {
+    /// Where status can be read, and nothing else.
+    pub const fn read_only(address: SocketAddr) -> Self {
+        if address.ip().is_loopback() { Self::LoopbackStatus } else { Self::OpenStatus }
+    }
+
+    /// Whether something can be changed here.
+    pub const fn controls(self) -> bool {
+        matches!(self, Self::Unix | Self::Loopback)
+    }
 }
 
 /// Lets a request through or answers it.
 pub(super) async fn check(State(listener): State<Listener>, request: Request, next: Next) -> Response {
     match listener {
-        Listener::Loopback => match judge(request.method(), request.headers()) {
+        Listener::Loopback | Listener::LoopbackStatus => match judge(request.method(), request.headers()) {
             Ok(()) => next.run(request).await,
             Err(refusal) => refusal.into_response(),
         },
-        Listener::Unix => next.run(request).await,
+        Listener::Unix | Listener::OpenStatus => next.run(request).await,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Attaching a container to the network, and detaching it.
+//! Attaching a container to the network, detaching it, and what is attached.
 //!
 //! ```text
 //!   addresses allocated and claimed ─► port ─► answer
@@ -7,15 +7,19 @@
 
 use std::time::{Duration, Instant};
 
-use axum::extract::{Form, State};
-use axum::http::StatusCode;
+use axum::extract::{Form, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use weave_mesh::card::Subnet;
 use weave_mesh::ipam::{self, Cidr};
 
+use super::status::{Format, snapshot};
 use super::{Context, Refusal, ip, values};
 use crate::attach::{AttachError, Container, Subject};
 use crate::config::value::parse_subnet;
+use crate::expose::HOST_LABEL;
 use crate::request::{Question, Request, Requester, Unknown};
+use crate::status::ps;
 
 type Fields = Form<Vec<(String, String)>>;
 
@@ -139,6 +143,25 @@ pub(super) async fn attach(State(context): State<Context>, Form(form): Fields) -
     };
     let died = |error: tokio::task::JoinError| Err(AttachError::Died(error.to_string()).into());
     tokio::spawn(attaching).await.unwrap_or_else(died)
+}
+
+/// The bridge comes first, as the original's does; whoever is asked for by name is shown by that name.
+pub(super) async fn list(
+    State(context): State<Context>,
+    Query(query): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let mut wanted = Vec::new();
+    for target in values(&query, "target") {
+        let label = if target == HOST_LABEL {
+            HOST_LABEL.to_owned()
+        } else {
+            target.parse::<Subject>()?.resolve(&context.docker).await?.label
+        };
+        wanted.push((target.to_owned(), label));
+    }
+    let attached = ps::attached(&snapshot(&context).await?, &wanted);
+    Format::wanted(&headers).render(|| ps::text(&attached), &attached)
 }
 
 pub(super) async fn detach(State(context): State<Context>, Form(form): Fields) -> Result<String, Refusal> {

@@ -1,4 +1,5 @@
-//! Where the control API listens: a unix socket that only its owner may open, and a loopback address.
+//! Where the control API listens: a unix socket that only its owner may open, and a loopback address; and where a part
+//! of it can be read.
 //!
 //! The sockets are opened before anything else starts, so that a busy one is an error of `launch`, and served later on
 //! the admin runtime.
@@ -23,30 +24,30 @@ pub enum ListenError {
     NoSocket(PathBuf),
     #[error("cannot listen on control socket {}: {source}; check --socket", path.display())]
     Socket { path: PathBuf, source: io::Error },
-    #[error("cannot listen on {address}: {source}; give another --http-addr")]
-    Address { address: SocketAddr, source: io::Error },
+    #[error("cannot listen on {address}: {source}; give another {flag}")]
+    Address { flag: &'static str, address: SocketAddr, source: io::Error },
 }
 
-/// Both listening sockets. Dropping them removes the unix socket.
+/// All listening sockets. Dropping them removes the unix socket.
 #[derive(Debug)]
 pub struct Listeners {
     unix: UnixListener,
     tcp: TcpListener,
+    status: Option<TcpListener>,
     path: PathBuf,
 }
 
 impl Listeners {
     /// # Errors
     /// When a socket is in use or cannot be opened.
-    pub fn open(socket: &Path, http_addr: SocketAddr) -> Result<Self, ListenError> {
-        let tcp = TcpListener::bind(http_addr).map_err(|source| ListenError::Address { address: http_addr, source })?;
-        let failed = |source| ListenError::Address { address: http_addr, source };
-        tcp.set_nonblocking(true).map_err(failed)?;
+    pub fn open(socket: &Path, http_addr: SocketAddr, status_addr: Option<SocketAddr>) -> Result<Self, ListenError> {
+        let tcp = open_tcp("--http-addr", http_addr)?;
+        let status = status_addr.map(|address| open_tcp("--status-addr", address)).transpose()?;
         let unix = open_unix(socket)?;
-        Ok(Self { unix, tcp, path: socket.to_owned() })
+        Ok(Self { unix, tcp, status, path: socket.to_owned() })
     }
 
-    /// Serves both until `stop` ends and the requests under way are answered, or until a listener fails.
+    /// Serves all of them until `stop` ends and the requests under way are answered, or until a listener fails.
     ///
     /// # Errors
     /// When a listener fails.
@@ -56,15 +57,22 @@ impl Listeners {
         let (stopping, stopped) = watch::channel(());
         let until = |mut stopped: watch::Receiver<()>| async move { while stopped.changed().await.is_ok() {} };
         let on_unix = axum::serve(unix, routes(context.clone(), Listener::Unix));
-        let on_tcp = axum::serve(tcp, routes(context, Listener::Loopback));
+        let on_tcp = axum::serve(tcp, routes(context.clone(), Listener::Loopback));
         let on_unix = on_unix.with_graceful_shutdown(until(stopped.clone())).into_future();
-        let on_tcp = on_tcp.with_graceful_shutdown(until(stopped)).into_future();
+        let on_tcp = on_tcp.with_graceful_shutdown(until(stopped.clone())).into_future();
+        let status = self.status.as_ref().map(TcpListener::try_clone).transpose()?;
+        let on_status = async move {
+            let Some(status) = status else { return Ok(()) };
+            let listener = Listener::read_only(status.local_addr()?);
+            let status = tokio::net::TcpListener::from_std(status)?;
+            axum::serve(status, routes(context, listener)).with_graceful_shutdown(until(stopped)).await
+        };
         let stop = async move {
             stop.await;
             drop(stopping);
             Ok(())
         };
-        tokio::try_join!(on_unix, on_tcp, stop)?;
+        tokio::try_join!(on_unix, on_tcp, on_status, stop)?;
         Ok(())
     }
 }
@@ -73,6 +81,13 @@ impl Drop for Listeners {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
+}
+
+fn open_tcp(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
+    let failed = |source| ListenError::Address { flag, address, source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
 }
 
 fn open_unix(path: &Path) -> Result<UnixListener, ListenError> {

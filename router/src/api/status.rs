@@ -4,25 +4,28 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use weave_datapath::linux::traffic::traffic;
+use weave_datapath::plan::BridgeNames;
 
 use super::{Context, Refusal};
+use crate::metrics;
 use crate::request::Request;
 use crate::status::{Snapshot, report as reporting, text, why as explaining};
 
 /// How the asker wants to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
+pub(super) enum Format {
     Text,
     Json,
 }
 
 impl Format {
-    fn wanted(headers: &HeaderMap) -> Self {
+    pub(super) fn wanted(headers: &HeaderMap) -> Self {
         let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
         if accepts.is_some_and(|accepts| accepts.contains("application/json")) { Self::Json } else { Self::Text }
     }
 
-    fn render<T: Serialize>(self, text: impl FnOnce() -> String, value: &T) -> Result<Response, Refusal> {
+    pub(super) fn render<T: Serialize>(self, text: impl FnOnce() -> String, value: &T) -> Result<Response, Refusal> {
         match self {
             Self::Text => Ok(text().into_response()),
             Self::Json => json(value),
@@ -41,7 +44,7 @@ fn json<T: Serialize>(value: &T) -> Result<Response, Refusal> {
     Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response())
 }
 
-async fn snapshot(context: &Context) -> Result<Snapshot, Refusal> {
+pub(super) async fn snapshot(context: &Context) -> Result<Snapshot, Refusal> {
     Ok(context.requester.ask(Request::Snapshot).await?.into())
 }
 
@@ -77,6 +80,16 @@ pub(super) async fn table(
 
 pub(super) async fn report(State(context): State<Context>) -> Result<Response, Refusal> {
     json(&reporting::report(&snapshot(&context).await?))
+}
+
+/// The fast path's frames are counted by the kernel alone.
+pub(super) async fn metrics(State(context): State<Context>) -> Result<Response, Refusal> {
+    let material = context.requester.ask(Request::Snapshot).await?;
+    let failed = |why: String| Refusal(StatusCode::INTERNAL_SERVER_ERROR, why);
+    let names = BridgeNames::of(&material.about.bridge).map_err(|error| failed(error.to_string()))?;
+    let fast_path = traffic(&names.vxlan).map_err(|error| failed(error.to_string()))?;
+    let page = metrics::render(material, fast_path).map_err(|error| failed(error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response())
 }
 
 pub(super) async fn why(

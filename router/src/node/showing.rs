@@ -45,12 +45,12 @@ impl Control {
     fn answer(&self, view: View, reply: Reply<Material>) {
         let packets = Arc::clone(&self.packets);
         let (about, ready, warnings) = (self.about.clone(), self.ready, self.warnings());
-        let ipam = self.node.ipam_view();
+        let (ipam, tallies) = (self.node.ipam_view(), self.tallies);
         let (now, wall) = (self.clock.now(), self.clock.wall());
         tokio::spawn(async move {
             match packets.status().await {
                 Ok(packets) => {
-                    let _ = reply.send(Material { about, ready, view, ipam, packets, warnings, now, wall });
+                    let _ = reply.send(Material { about, ready, view, ipam, packets, tallies, warnings, now, wall });
                 }
                 // The asker sees the closed channel.
                 Err(error) => warn!(%error, "no status from the packet thread"),

@@ -178,7 +178,10 @@ impl Control {
                 self.weaving.touch(self.clock.now());
             }
             kernel::Event::PortGone { port } => self.handle_port_gone(port.as_str()),
-            kernel::Event::Healed { steps } => warn!(steps, "kernel state was changed by others and is repaired"),
+            kernel::Event::Healed { steps } => {
+                self.tallies.kernel_repairs += steps as u64;
+                warn!(steps, "kernel state was changed by others and is repaired");
+            }
             kernel::Event::Used { ages } => self.note_traffic(&ages),
         }
     }
@@ -219,6 +222,9 @@ impl Control {
             engine::Event::CarrierChanged { peer, carrier, reason } => {
                 info!(%peer, name = self.label(&peer), overlay = %carrier, %reason, "carrier changed");
                 self.weaving.chosen.insert(peer, carrier);
+                let changes = &mut self.tallies.carrier_changes;
+                let count = if carrier == Carrier::Fast { &mut changes.to_fastdp } else { &mut changes.to_sleeve };
+                *count += 1;
                 self.weaving.due = Some(now);
             }
             engine::Event::SessionUp { peer, via } => {

@@ -34,6 +34,24 @@ pub struct About {
     pub mtu: u32,
     pub fast_path: bool,
     pub connection_limit: usize,
+    pub started: UnixTime,
+}
+
+/// How often things happened since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tallies {
+    /// Connections that ended.
+    pub terminations: u64,
+    pub carrier_changes: CarrierChanges,
+    /// Steps that put back what others had changed in the kernel.
+    pub kernel_repairs: u64,
+}
+
+/// Paths that moved, by where they moved to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CarrierChanges {
+    pub to_fastdp: u64,
+    pub to_sleeve: u64,
 }
 
 /// What the parts of the daemon know at one moment.
@@ -44,6 +62,7 @@ pub struct Material {
     pub view: View,
     pub ipam: Option<IpamView>,
     pub packets: packet::Status,
+    pub tallies: Tallies,
     pub warnings: Vec<String>,
     pub now: Instant,
     pub wall: UnixTime,
@@ -93,7 +112,7 @@ impl<'a> Gathering<'a> {
     }
 
     fn router(&self) -> Router {
-        let About { mesh, port, has_password, discovery, bridge, mtu, fast_path, connection_limit } =
+        let About { mesh, port, has_password, discovery, bridge, mtu, fast_path, connection_limit, .. } =
             self.material.about.clone();
         let card = &self.material.view.card;
         Router {

@@ -154,7 +154,7 @@ pub fn ipam(snapshot: &Snapshot) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::super::{Endpoint, EndpointState, Peer, PeerConnection, PeerLabel, Router, Sends};
     use super::*;
 
@@ -180,7 +180,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in super::super) fn snapshot() -> Snapshot {
+    pub(crate) fn snapshot() -> Snapshot {
         let established = Connection {
             direction: Direction::Inbound,
             address: "192.168.48.12:34919".to_owned(),
