@@ -257,6 +257,9 @@ pub(crate) struct LaunchArgs {
     /// How the range is first shared out: consensus[=N], seed=NAME,… or observer
     #[arg(long, value_name = "HOW", default_value = "consensus")]
     pub(crate) ipalloc_init: Init,
+    /// Seconds after which sleeve changes its keys, 5 to 120
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(5..=120))]
+    pub(crate) rekey_interval: u64,
     /// error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: String,

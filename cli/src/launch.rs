@@ -1,6 +1,7 @@
 //! `launch`: from the command line to the daemon's configuration.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use weave_mesh::card::NICKNAME_MAX_BYTES;
@@ -57,6 +58,7 @@ fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
         discovery: if args.no_discovery { Discovery::Off } else { Discovery::On },
         connection_limit: args.conn_limit,
         allocation,
+        rekey_interval: Duration::from_secs(args.rekey_interval),
     })
 }
 

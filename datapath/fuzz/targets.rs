@@ -23,7 +23,7 @@ use weave_datapath::sleeve::handshake::{Asked, Initiator, Local as Hands};
 use weave_datapath::sleeve::packet::{Index, Packet, Payload, decode, encode_cookie, encode_initiation};
 use weave_datapath::sleeve::relay::Envelope;
 use weave_datapath::sleeve::seal::Cipher;
-use weave_datapath::sleeve::session::{OVERHEAD_BYTES, Role, Session};
+use weave_datapath::sleeve::session::{OVERHEAD_BYTES, REKEY_AFTER, Role, Session};
 use weave_datapath::tables::{Carrier, FastPath, Local, PeerEntry, Standing, Tables};
 use weave_mesh::card::{Card, SignedCard};
 use weave_mesh::identity::{Identity, Scheme};
@@ -244,6 +244,7 @@ impl Pair {
             psks: Vec::new(),
             ciphers: vec![Cipher::Aes256Gcm],
             mtu: 1_376,
+            rekey_after: REKEY_AFTER,
             timestamp_floor: 0,
         };
         let now = Instant::ZERO;

@@ -78,6 +78,8 @@ pub struct Config {
     pub ciphers: Vec<Cipher>,
     /// The overlay's MTU: the longest IP packet of a container.
     pub mtu: u16,
+    /// When initiators make the next session, at most [`REKEY_AFTER`](crate::sleeve::session::REKEY_AFTER).
+    pub rekey_after: Duration,
     /// The last number stored on [`Event::ReserveTimestamp`], zero if none.
     pub timestamp_floor: u64,
 }

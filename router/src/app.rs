@@ -246,6 +246,7 @@ async fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store) -> Resul
         psks: if config.passwords.is_empty() { Vec::new() } else { psks.to_vec() },
         ciphers: Cipher::of_this_machine(),
         mtu,
+        rekey_after: config.rekey_interval,
         timestamp_floor: store.sleeve_timestamp()?,
     };
     let engine = Engine::new(engine, weaving.tables(), *seed(), clock.now(), clock.wall());

@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use weave_mesh::card::{NICKNAME_MAX_BYTES, Subnet, TRUSTED_SUBNETS_MAX};
 use weave_mesh::connector::{Discovery, TARGETS_MAX, Target};
@@ -62,6 +63,8 @@ pub struct Config {
     pub connection_limit: usize,
     /// How containers get addresses; they are given none when `None`.
     pub allocation: Option<Allocation>,
+    /// How long a sleeve session is used before its keys are replaced.
+    pub rekey_interval: Duration,
 }
 
 /// Options that do not fit together or with this host.
@@ -158,6 +161,7 @@ mod tests {
             discovery: Discovery::On,
             connection_limit: 200,
             allocation: None,
+            rekey_interval: Duration::from_secs(120),
         }
     }
 

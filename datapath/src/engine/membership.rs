@@ -21,7 +21,7 @@ impl Engine {
         for (key, entry) in tables.peers.iter().filter(|(key, _)| **key != tables.local.key) {
             let slot = match self.peers.by_key(key) {
                 Some(slot) => self.update_peer(slot, entry, now),
-                None => self.peers.insert(Peer::new(*key, entry.clone(), self.config.mtu, now)),
+                None => self.peers.insert(Peer::new(*key, entry.clone(), &self.config, now)),
             };
             self.follow_permission(slot, now);
             self.arm(slot, now);

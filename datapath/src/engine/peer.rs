@@ -8,6 +8,7 @@ use weave_mesh::identity::{Hash, NoiseKey, PeerKey};
 use weave_mesh::time::Instant;
 
 use crate::batch::{Refusal, SendMode};
+use crate::engine::Config;
 use crate::engine::fitting::TOLD_PER_SECOND;
 use crate::engine::status::{PathCounters, PathStatus, SessionStatus};
 use crate::ethernet;
@@ -62,6 +63,7 @@ pub(super) struct Peer {
     pub(super) memory: Memory,
     pub(super) attempts: Attempts,
     pub(super) sessions: Sessions,
+    rekey_after: Duration,
     pub(super) route: Route,
     pub(super) waiting: Waiting,
     pub(super) choice: Choice,
@@ -88,8 +90,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// `mtu` is the overlay's.
-    pub(super) fn new(key: PeerKey, entry: PeerEntry, mtu: u16, now: Instant) -> Self {
+    pub(super) fn new(key: PeerKey, entry: PeerEntry, config: &Config, now: Instant) -> Self {
         let mut memory = Memory::default();
         memory.see_incarnation(entry.incarnation);
         Self {
@@ -100,12 +101,13 @@ impl Peer {
             memory,
             attempts: Attempts::default(),
             sessions: Sessions::default(),
+            rekey_after: config.rekey_after,
             route: Route::default(),
             waiting: Waiting::default(),
             choice: Choice::new(entry.applied, now),
             allowance: Allowance::new(now),
             counters: PathCounters::default(),
-            path_mtu: PathMtu::new(heartbeat::frame_bytes(mtu)),
+            path_mtu: PathMtu::new(heartbeat::frame_bytes(config.mtu)),
             told: Bucket::full(TOLD_PER_SECOND, now),
             canary: Canary::new(now),
             used: None,
@@ -144,7 +146,7 @@ impl Peer {
     /// Whether a session has to be agreed on.
     pub(super) fn needs_handshake(&self, now: Instant) -> bool {
         let current = self.sessions.current();
-        current.is_none_or(|session| session.rekey_at() <= now) || self.route.is_down()
+        current.is_none_or(|session| session.rekey_at(self.rekey_after) <= now) || self.route.is_down()
     }
 
     /// Where packets to it can be sent straight, if that works.
@@ -211,7 +213,7 @@ impl Peer {
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let wanted = self.is_wanted(now);
         let current = self.sessions.current().filter(|_| wanted);
-        let rekey_at = current.filter(|_| !self.attempts.is_active()).map(Session::rekey_at);
+        let rekey_at = current.filter(|_| !self.attempts.is_active()).map(|session| session.rekey_at(self.rekey_after));
         let first_try = (wanted && self.needs_handshake(now) && !self.attempts.is_active()).then_some(now);
         [
             self.sessions.expires_at(),

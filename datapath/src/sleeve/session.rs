@@ -21,10 +21,10 @@ use crate::sleeve::packet::{DATA_HEADER_BYTES, DataHeader, Index, Payload};
 use crate::sleeve::replay::ReplayWindow;
 use crate::sleeve::seal::{Cipher, OpeningKey, SealingKey, TAG_BYTES, derive};
 
-/// When the initiator of a session makes the next one.
+/// When the initiator of a session makes the next one, unless it was told to sooner.
 pub const REKEY_AFTER: Duration = Duration::from_secs(120);
-/// When the responder does, if the initiator has not.
-const RESPONDER_REKEY_AFTER: Duration = Duration::from_secs(150);
+/// How much longer than the initiator the responder waits, in quarters of the interval.
+const RESPONDER_QUARTERS: u32 = 5;
 /// When a session is refused by both ends.
 pub const REJECT_AFTER: Duration = Duration::from_secs(180);
 /// Packets after which the next session is made.
@@ -124,14 +124,14 @@ impl Session {
         self.next_counter < REJECT_AFTER_PACKETS && now.since(self.born) < REJECT_AFTER
     }
 
-    /// When this end makes the next session.
-    pub fn rekey_at(&self) -> Instant {
+    /// When this end makes the next session, if initiators do after `interval`.
+    pub fn rekey_at(&self, interval: Duration) -> Instant {
         if self.next_counter >= REKEY_AFTER_PACKETS {
             return self.born;
         }
         match self.role {
-            Role::Initiator => self.born + REKEY_AFTER,
-            Role::Responder => self.born + RESPONDER_REKEY_AFTER,
+            Role::Initiator => self.born + interval,
+            Role::Responder => self.born + interval * RESPONDER_QUARTERS / 4,
         }
     }
 
@@ -335,10 +335,10 @@ mod tests {
     fn a_new_session_is_due_after_120_seconds_or_2_to_the_28_packets() {
         let (mut alice, bob) = pair(Instant::ZERO);
 
-        assert_eq!(alice.rekey_at(), Instant::ZERO + REKEY_AFTER);
-        assert!(bob.rekey_at() > alice.rekey_at());
+        assert_eq!(alice.rekey_at(REKEY_AFTER), Instant::ZERO + REKEY_AFTER);
+        assert!(bob.rekey_at(REKEY_AFTER) > alice.rekey_at(REKEY_AFTER));
         alice.next_counter = REKEY_AFTER_PACKETS;
-        assert_eq!(alice.rekey_at(), Instant::ZERO);
+        assert_eq!(alice.rekey_at(REKEY_AFTER), Instant::ZERO);
     }
 
     fn numbered(local: u32, born: Instant) -> Session {

@@ -13,6 +13,7 @@ use weave_datapath::linux::packet_socket::PacketSocket;
 use weave_datapath::linux::tap::Tap;
 use weave_datapath::linux::udp::UdpSocket;
 use weave_datapath::sleeve::seal::Cipher;
+use weave_datapath::sleeve::session::REKEY_AFTER;
 use weave_datapath::tables::{Carrier, FastPath, Local, PeerEntry, Standing, Tables, Why};
 use weave_mesh::card::{Card, SignedCard};
 use weave_mesh::identity::{Identity, Scheme};
@@ -111,6 +112,7 @@ impl End {
             psks: vec![[9; 32]],
             ciphers: Cipher::of_this_machine(),
             mtu: MTU,
+            rekey_after: REKEY_AFTER,
             timestamp_floor: incarnation,
         };
         let tables = self.tables(peer, incarnation);

@@ -20,6 +20,7 @@ use weave_datapath::drops::Drop;
 use weave_datapath::engine::{Config, Engine, Event, PathStatus, Via};
 use weave_datapath::offload::coalesce::Delivery;
 use weave_datapath::sleeve::seal::Cipher;
+use weave_datapath::sleeve::session::REKEY_AFTER;
 use weave_datapath::tables::{Carrier, FastPath, Local, PeerEntry, Standing, Tables};
 use weave_mesh::card::{Card, SignedCard};
 use weave_mesh::identity::{Identity, PeerKey, Scheme};
@@ -204,6 +205,7 @@ fn engine(identity: &Identity, tables: &Tables, psks: &[Psk], mtu: u16, floor: u
         psks: psks.to_vec(),
         ciphers: vec![Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305],
         mtu,
+        rekey_after: REKEY_AFTER,
         timestamp_floor: floor,
     };
     let mut octets = [0; 32];
