@@ -17,6 +17,7 @@ RIVAL_PACKAGES := $(BUILD_PACKAGES) tinc fastd wireguard-go wireguard-tools
 RIVAL_CRATES := boringtun-cli@0.7.1 vpncloud@2.3.0
 
 SEEDS ?= 32
+SOAK_MINUTES ?= 60
 
 .PHONY: help
 help: ## this list
@@ -65,7 +66,7 @@ rivals: ## what bench measures us against, where it is installed: user-space ove
 	$(CARGO) install --locked --root target/rivals --target-dir target/rivals/target $(RIVAL_CRATES)
 
 .PHONY: soak
-soak: ## the long ones: fresh seeds for the simulator (SEEDS=n), fuzzing of every decoder where cargo-fuzz is installed
+soak: ## the long ones: fresh seeds for the simulator (SEEDS=n), a lossy wire without false alarm (as root, SOAK_MINUTES=n), fuzzing of every decoder where cargo-fuzz is installed
 	$(CARGO) build --locked --release -p weave-cli
 	binary="$${CARGO_TARGET_DIR:-$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')}/release/weave-rs"
 	for run in $$(seq $(SEEDS)); do
@@ -73,6 +74,8 @@ soak: ## the long ones: fresh seeds for the simulator (SEEDS=n), fuzzing of ever
 	  echo "weave-rs sim --peers 60 --seed $$seed --loss 0.05"
 	  "$$binary" sim --peers 60 --seed $$seed --loss 0.05 > /dev/null
 	done
+	$(CARGO) build --locked --workspace --bins
+	SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) run --locked -q -p weave-netns-tests --bin soak
 	if $(CARGO) fuzz --version > /dev/null 2>&1; then
 	  for crate in mesh datapath; do
 	    for target in $$(cd $$crate && $(CARGO) fuzz list); do
