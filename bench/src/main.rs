@@ -16,6 +16,7 @@ use anyhow::{Result, ensure};
 
 use self::settings::Settings;
 
+mod canary;
 mod contender;
 mod control;
 mod crowd;

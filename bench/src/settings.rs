@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::contender::WAYS;
 use crate::paths::Plan;
 use crate::programs::Programs;
-use crate::{crowd, idle, micro, paths, profile, restart, sim, start};
+use crate::{canary, crowd, idle, micro, paths, profile, restart, sim, start};
 
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -34,8 +34,9 @@ pub(crate) struct Part {
     measure: fn(&Settings) -> Result<String>,
 }
 
-static PARTS: [Part; 8] = [
+static PARTS: [Part; 9] = [
     Part { name: "paths", measure: |settings| paths::measure(&settings.plan, &settings.programs) },
+    Part { name: "canary", measure: |_| canary::measure() },
     Part { name: "crowd", measure: |_| crowd::measure() },
     Part { name: "micro", measure: |_| micro::measure() },
     Part { name: "profile", measure: |settings| profile::measure(&settings.plan.underlays) },
