@@ -144,7 +144,7 @@ impl Payload {
 
     /// Carries what containers send, and comes in numbers.
     pub const fn is_traffic(self) -> bool {
-        matches!(self, Self::Frame | Self::Envelope)
+        matches!(self, Self::Frame | Self::UnsummedFrame | Self::Envelope)
     }
 
     const fn code(self) -> u8 {
