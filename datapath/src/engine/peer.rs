@@ -22,7 +22,7 @@ use crate::sleeve::path_mtu::PathMtu;
 use crate::sleeve::rate::Bucket;
 use crate::sleeve::relay::{Allowance, RelayId};
 use crate::sleeve::route::{Route, Via};
-use crate::sleeve::session::{Session, Sessions};
+use crate::sleeve::session::Sessions;
 use crate::sleeve::waiting::Waiting;
 use crate::tables::{Carrier, FastPath, PeerEntry, Standing};
 
