@@ -13,6 +13,8 @@ use net::{MTU, Net, container_mac, frame, key, underlay};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use weave_datapath::batch::{DatagramBatch, FrameBatch, Outbox};
 use weave_datapath::drops::Drop;
+use weave_datapath::offload::checksum;
+use weave_datapath::offload::vnet::{Checksum, Gso, Header, Segmentation};
 use weave_datapath::sleeve::cookie::ResponderKeys;
 use weave_datapath::sleeve::packet::{Index, encode_initiation};
 use weave_datapath::tables::{FastPath, Standing, Why};
@@ -93,6 +95,55 @@ fn a_frame_costs_no_allocation_at_either_end() {
     // The test harness has a thread too, which allocates now and then; a frame that did would do so every time.
     let fewest = (0..20).map(|_| allocations()).min();
     assert_eq!(fewest, Some(0));
+}
+
+/// A super-frame of TCP, with the sum of its pseudo-header, and what the TAP says of it.
+fn super_frame() -> (Header, Vec<u8>) {
+    const PAYLOAD_BYTES: usize = 60_000;
+    let network = 20 + 20 + PAYLOAD_BYTES as u16;
+    let mut frame = [&container_mac(B).0[..], &container_mac(A).0, &[0x08, 0x00, 0x45, 0]].concat();
+    frame.extend(network.to_be_bytes());
+    frame.extend([0, 7, 0x40, 0, 64, 6, 0, 0, 10, 32, 0, 1, 10, 32, 0, 2]);
+    let sum = checksum::finish(&frame[14..34]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    frame.extend([0x9c, 0x40, 0x14, 0x51, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0]);
+    frame.resize(frame.len() + PAYLOAD_BYTES, 7);
+    let pseudo = checksum::add(u64::from(network) - 20 + 6, &[10, 32, 0, 1, 10, 32, 0, 2]);
+    frame[50..52].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+    let segmentation = Some(Segmentation { kind: Gso::Tcp4, header_bytes: 54, size: MTU - 40 });
+    (Header { checksum: Checksum::Needed { start: 34, offset: 16 }, segmentation }, frame)
+}
+
+#[test]
+fn a_super_frame_costs_no_allocation_at_either_end_and_arrives_as_one() {
+    let _turn = alone();
+    let mut net = connected(2);
+    let (header, bytes) = super_frame();
+    let mut frames = FrameBatch::new(4, bytes.len());
+    while let Some(room) = frames.room() {
+        room.copy_from_slice(&bytes);
+        frames.push_offloaded(header, bytes.len());
+    }
+    let mut datagrams = DatagramBatch::new(256, 70_000);
+    let (mut sent, mut received) = (Outbox::new(), Outbox::new());
+    let mut round = |net: &mut Net| {
+        sent.clear();
+        received.clear();
+        net.hosts[A].engine.handle_frames(&frames, net.now, &mut sent);
+        copy(&sent, &mut datagrams);
+        net.hosts[B].engine.handle_datagrams(&mut datagrams, net.now, &mut received);
+        received.deliveries(&datagrams).map(|delivery| (delivery.header, delivery.bytes)).eq([(header, bytes.len()); 4])
+    };
+    assert!(round(&mut net), "not what was sent");
+
+    let mut allocations = || {
+        let region = Region::new(ALLOCATOR);
+        assert!((0..100).all(|_| round(&mut net)));
+        let change = region.change();
+        change.allocations + change.reallocations
+    };
+
+    assert_eq!((0..20).map(|_| allocations()).min(), Some(0));
 }
 
 /// First messages that a stranger can make who knows the responder's static key, each different.

@@ -217,7 +217,7 @@ mod tests {
         }
 
         #[test]
-        fn a_data_header_survives_its_bytes(code in 0u8..7, receiver: u32, counter: u64) {
+        fn a_data_header_survives_its_bytes(code in 0u8..9, receiver: u32, counter: u64) {
             let payload = Payload::from_code(code).expect("a known code");
             let header = DataHeader { payload, receiver: Index(receiver), counter };
             let bytes = header.encode();

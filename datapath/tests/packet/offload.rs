@@ -1,8 +1,10 @@
-//! Super-frames and the real kernel.
+//! Super-frames between real kernels: what containers send arrives intact, and is cut as the kernel would have cut it.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket as StdUdpSocket};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use nix::sys::socket::{setsockopt, sockopt};
 use weave_datapath::offload::checksum;
 use weave_datapath::offload::layout::{Layout, Transport};
 use weave_datapath::offload::segment::{Outgoing, Shape};
@@ -11,11 +13,88 @@ use weave_netns_tests::probe::{Capture, eventually};
 use weave_netns_tests::topology::Topology;
 
 use crate::bridge::{DEADLINE, bridge_with_tap};
+use crate::thread::End;
 
+const STREAM_BYTES: usize = 8 << 20;
 const PORT: u16 = 5201;
+const DATAGRAM_BYTES: usize = 1_000;
+const BURST: usize = 20;
 
 fn pattern(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (at * 31 / 7) as u8).collect()
+}
+
+/// A stream from one station to the other, and its bytes compared.
+fn stream(from: &End, to: &End, address: IpAddr) -> Result<()> {
+    let listener = to.host.namespace().enter(|| Ok(TcpListener::bind((address, PORT))?))?;
+    let connect = || Ok(TcpStream::connect_timeout(&SocketAddr::new(address, PORT), DEADLINE)?);
+    let mut client = from.host.namespace().enter(connect)?;
+    let (mut server, _) = listener.accept()?;
+    server.set_read_timeout(Some(DEADLINE))?;
+    let sender = std::thread::spawn(move || client.write_all(&pattern(STREAM_BYTES)));
+    let mut received = vec![0; STREAM_BYTES];
+    server.read_exact(&mut received).context("the stream ends early")?;
+    sender.join().expect("the sender ends")?;
+    ensure!(received == pattern(STREAM_BYTES), "the stream was altered");
+    Ok(())
+}
+
+/// Datagrams from one station to the other, many in one call, each compared.
+fn datagrams(from: &End, to: &End, source: IpAddr, address: IpAddr) -> Result<()> {
+    let server = to.host.namespace().enter(|| Ok(StdUdpSocket::bind((address, PORT))?))?;
+    let client = from.host.namespace().enter(|| Ok(StdUdpSocket::bind((source, 0))?))?;
+    server.set_read_timeout(Some(DEADLINE))?;
+    setsockopt(&client, sockopt::UdpGsoSegment, &i32::try_from(DATAGRAM_BYTES)?)?;
+    let burst = pattern(BURST * DATAGRAM_BYTES - 300);
+    let mut buffer = [0; 2_000];
+    for round in 0..50 {
+        client.send_to(&burst, SocketAddr::new(address, PORT))?;
+        for expected in burst.chunks(DATAGRAM_BYTES) {
+            let (bytes, _) = server.recv_from(&mut buffer).with_context(|| format!("round {round}"))?;
+            ensure!(&buffer[..bytes] == expected, "a datagram was altered or overtaken in round {round}");
+        }
+    }
+    Ok(())
+}
+
+fn exchange(a: &End, b: &End) -> Result<()> {
+    for family in [End::ipv4, End::ipv6] {
+        stream(a, b, family(b))?;
+        stream(b, a, family(a))?;
+        datagrams(a, b, family(a), family(b))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn streams_and_datagrams_cross_in_super_frames() -> Result<()> {
+    let net = Topology::new()?;
+    let (a, b) = (End::new(&net, 1)?, End::new(&net, 2)?);
+    let (thread_a, _thread_b) = (a.start(&b, 1)?, b.start(&a, 1)?);
+
+    exchange(&a, &b)?;
+
+    let counters = thread_a.status()?.counters;
+    assert!(counters.datagrams_out > 3 * counters.frames_in, "few frames were large: {counters:?}");
+    Ok(())
+}
+
+#[test]
+fn checksums_are_right_where_a_frame_leaves_by_a_device_that_cannot_finish_them() -> Result<()> {
+    let net = Topology::new()?;
+    let (a, b) = (End::new(&net, 1)?, End::new(&net, 2)?);
+    let (_thread_a, _thread_b) = (a.start(&b, 1)?, b.start(&a, 1)?);
+
+    // The kernel finishes and cuts in front of the port, and the station verifies.
+    for end in [&a, &b] {
+        end.host.namespace().run("ethtool -K port tx off tx-udp-segmentation off")?;
+    }
+    exchange(&a, &b)?;
+    // Stations send finished sums, which stay as they are.
+    for end in [&a, &b] {
+        end.host.namespace().run("ethtool -K station tx off")?;
+    }
+    exchange(&a, &b)
 }
 
 /// A super-frame with the pseudo-header's sum, as a kernel hands it over.

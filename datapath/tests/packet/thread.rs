@@ -1,7 +1,7 @@
 //! Two packet threads with hand-made tables carry frames between two bridges.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdUdpSocket};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -39,7 +39,9 @@ impl End {
         let host = net.host()?;
         // What stays when a thread ends: the bridge, its port and the TAP.
         drop(bridge_with_tap(&host)?);
+        // The bridge, which has no address here, would answer for the station's.
         for line in [
+            "sysctl -qw net.ipv4.conf.all.arp_ignore=1".to_owned(),
             format!("ip link set station address 02:00:00:00:01:{number:02x} mtu {MTU}"),
             format!("ip address add 10.32.0.{number}/24 dev station"),
             format!("ip address add fd00::{number:x}/64 dev station nodad"),
@@ -55,6 +57,14 @@ impl End {
 
     fn station(&self) -> MacAddr {
         MacAddr([2, 0, 0, 0, 1, self.number])
+    }
+
+    pub(crate) fn ipv4(&self) -> IpAddr {
+        Ipv4Addr::new(10, 32, 0, self.number).into()
+    }
+
+    pub(crate) fn ipv6(&self) -> IpAddr {
+        Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, self.number.into()).into()
     }
 
     fn address(&self) -> SocketAddr {
