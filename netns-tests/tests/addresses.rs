@@ -107,8 +107,16 @@ fn a_detached_address_is_free_again_and_several_subnets_are_given_at_once() -> R
     let (weave, container) = (&mesh.weaves[0], mesh.hosts[0].container()?);
     let target = container.target();
 
-    let printed =
-        weave.run(&["attach", "net:default", "net:10.40.0.0/24", "ip:10.44.0.7/16", "10.99.0.1/24", &target])?;
+    let printed = weave.run(&[
+        "attach",
+        "--wait",
+        "30",
+        "net:default",
+        "net:10.40.0.0/24",
+        "ip:10.44.0.7/16",
+        "10.99.0.1/24",
+        &target,
+    ])?;
     let shown = container.namespace().run("ip -br addr show ethwe")?;
     assert_eq!(printed, "10.32.0.1 10.40.0.1 10.44.0.7 10.99.0.1\n");
     for address in ["10.32.0.1/12", "10.40.0.1/24", "10.44.0.7/16", "10.99.0.1/24"] {
@@ -274,7 +282,6 @@ fn what_cannot_be_had_yet_is_said_and_given_up_after_the_wait() -> Result<()> {
     // As progress, and in the error.
     assert!(answer.stderr.matches("quorum").count() >= 2, "{answer:?}");
     assert!(prime.stderr.contains("quorum"), "{prime:?}");
-    assert!(weave.run(&["status", "ipam"])?.contains("quorum"), "{}", weave.run(&["status", "ipam"])?);
     Ok(())
 }
 

@@ -36,6 +36,8 @@ fn a_copied_state_directory_becomes_a_new_identity() -> Result<()> {
     let (a, b) = (net.host()?, net.host()?);
     let first = Weave::launch(&a, Launch::new())?;
     let mut second = Weave::prepare(&b, Launch::new().peer(&a))?;
+    // As a cloned machine has it: only the other daemon tells them apart.
+    std::fs::copy(a.namespace().machine_id(), b.namespace().machine_id())?;
     run(Command::new("cp").arg("-r").arg(first.state_directory()).arg(second.state_directory()))?;
 
     second.start()?;

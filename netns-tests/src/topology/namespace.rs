@@ -12,6 +12,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Where `ip netns` keeps its names.
 const NAMES: &str = "/run/netns";
+/// Where `ip netns exec` looks for files that a namespace has in the place of those in `/etc`.
+const FILES: &str = "/etc/netns";
 
 /// A network namespace with a name under `/run/netns`.
 #[derive(Debug)]
@@ -37,6 +39,18 @@ impl Namespace {
     /// Its file under `/run/netns`.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file that commands inside see as `/etc/machine-id`; without it, that of the machine.
+    pub fn machine_id(&self) -> PathBuf {
+        Path::new(FILES).join(&self.name).join("machine-id")
+    }
+
+    /// Makes the namespace a machine of its own to the commands inside.
+    pub fn set_machine_id(&self, id: &str) -> Result<()> {
+        let path = self.machine_id();
+        let written = fs::create_dir_all(Path::new(FILES).join(&self.name)).and_then(|()| fs::write(&path, id));
+        written.with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// A command that will run inside, with `/sys` showing this namespace. It replaces itself by the program, so the
@@ -76,6 +90,7 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         let _ = Command::new("ip").args(["netns", "del", &self.name]).stderr(Stdio::null()).status();
+        let _ = fs::remove_dir_all(Path::new(FILES).join(&self.name));
     }
 }
 
@@ -108,6 +123,7 @@ pub(super) fn sweep_the_dead() -> Result<()> {
         if maker.is_some_and(|maker| !Path::new(&format!("/proc/{maker}")).exists()) {
             // Somebody else may be sweeping too.
             let _ = Command::new("ip").args(["netns", "del", &name]).stderr(Stdio::null()).status();
+            let _ = fs::remove_dir_all(Path::new(FILES).join(&name));
         }
     }
     Ok(())
