@@ -14,12 +14,12 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 use weave_mesh::card::Subnet;
 use weave_mesh::identity::PeerKey;
-use weave_mesh::ipam::{Answer, Cidr, ClaimMode, Ticket};
+use weave_mesh::ipam::{Answer, Cidr, ClaimMode, Owner, Ticket};
 use weave_mesh::time::Instant;
 
 use super::{Control, Outcome, burying};
-use crate::attach::Attachment;
-use crate::expose::HOST_LABEL;
+use crate::attach::{Attachment, Ledger};
+use crate::expose::{Exposure, HOST_LABEL};
 use crate::request::{AddressError, Question, Reply, Unknown};
 use crate::status::waits;
 
@@ -165,9 +165,12 @@ impl Control {
         self.node.resume_containers(&found, self.clock.now());
     }
 
-    /// Begins to leave for good: what our containers hold is free, and our ranges go to a peer that stays.
+    /// Begins to leave for good: no container has a port any more, so what they hold is free, and our ranges go to a peer
+    /// that stays.
     pub(super) fn begin_leaving(&mut self, reply: Reply<Result<(), String>>) {
         let now = self.clock.now();
+        (self.ledger, self.exposure) = (Ledger::default(), Exposure::default());
+        self.weave();
         for container in self.node.all_addresses().into_keys() {
             let _ = self.release(&container, None);
         }
@@ -197,7 +200,13 @@ impl Control {
             let is_called = peer.card.name.to_string() == wanted || peer.card.nickname == wanted;
             is_called || key.to_string() == wanted
         });
-        let found: Vec<PeerKey> = found.map(|(key, _)| *key).collect();
+        let owners = self.node.ipam_view().map(|view| view.owned).unwrap_or_default();
+        // One that nobody remembers may own a range all the same.
+        let unknown = owners.into_keys().filter_map(|owner| match owner {
+            Owner::Peer(key) if key.to_string() == wanted && !view.peers.contains_key(&key) => Some(key),
+            Owner::Peer(_) | Owner::Named(_) => None,
+        });
+        let found: Vec<PeerKey> = found.map(|(key, _)| *key).chain(unknown).collect();
         let unreachable: Vec<PeerKey> = found.iter().filter(|key| !self.node.is_reachable(key)).copied().collect();
         match (unreachable.as_slice(), found.as_slice()) {
             ([], []) => Ok(None),

@@ -152,6 +152,10 @@ impl Control {
         }
         let lost: Vec<_> = job.before.iter().filter(|subnet| !after.contains(subnet)).copied().collect();
         self.release_all(&job.container.label, &lost);
+        if port.is_none() {
+            // Also what it was given and never had.
+            let _ = self.release(&job.container.label, None);
+        }
         Ok(lost)
     }
 
