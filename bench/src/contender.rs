@@ -24,6 +24,7 @@ mod kernel;
 mod ours;
 mod tinc;
 mod vpncloud;
+mod weave;
 mod wireguard;
 
 /// One way to set up.
@@ -50,12 +51,13 @@ enum Setup {
 /// The way that the others are compared with.
 pub(crate) const REFERENCE: &str = "vxlan";
 
-pub(crate) const WAYS: [Way; 10] = [
+pub(crate) const WAYS: [Way; 11] = [
     Way { key: "veth", name: "bare veth", setup: Setup::Own(kernel::veth) },
     Way { key: REFERENCE, name: "VXLAN by hand", setup: Setup::Own(kernel::vxlan) },
     Way { key: "vxlan-plain", name: "VXLAN by hand, no offloads", setup: Setup::Own(kernel::vxlan_plain) },
     Way { key: "fastdp", name: "our fast path", setup: Setup::Own(ours::fast_path) },
     Way { key: "sleeve", name: "our sleeve, encrypted", setup: Setup::Own(ours::sleeve) },
+    rival("weave-router", "weaver", weave::set_up),
     rival("wireguard-go", "wireguard-go", wireguard::wireguard_go),
     rival("boringtun", "boringtun-cli", wireguard::boringtun),
     rival("tinc", "tincd", tinc::set_up),

@@ -21,6 +21,7 @@ use nix::sys::socket::sockopt::{RcvBufForce, UdpGroSegment, UdpGsoSegment};
 use weave_netns_tests::topology::Namespace;
 
 use self::batch::{Receiver, Sender};
+use crate::process::thread_time;
 
 mod batch;
 
@@ -52,6 +53,9 @@ pub(crate) struct Trial {
     sending: Duration,
     /// From the first sent to the last received.
     elapsed: Duration,
+    /// Processor time of the two threads, what the kernel did on them included.
+    pub(crate) sender_time: Duration,
+    pub(crate) receiver_time: Duration,
 }
 
 const TRIAL: Duration = Duration::from_millis(250);
@@ -125,34 +129,42 @@ impl Search {
 /// Sends for some time, at a rate or as fast as it goes.
 pub(crate) fn trial(route: Route<'_>, shape: Shape, rate: Option<f64>, time: Duration) -> Result<Trial> {
     let receiver = route.to.enter(|| Ok(UdpSocket::bind((route.address, 0))?))?;
-    setsockopt(&receiver, RcvBufForce, &RECEIVE_BUFFER_BYTES)?;
-    setsockopt(&receiver, UdpGroSegment, &shape.segmented)?;
-    receiver.set_read_timeout(Some(SILENCE))?;
     let sender = route.from.enter(|| dial(receiver.local_addr()?))?;
-    if shape.segmented {
-        setsockopt(&sender, UdpGsoSegment, &i32::try_from(shape.payload)?).context("no UDP_SEGMENT")?;
-    }
+    prepare(&sender, &receiver, shape)?;
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let receiving = scope.spawn(|| receive(&receiver, shape, &over));
-        let begin = Instant::now();
+        let receiving = scope.spawn(|| receive(&receiver, shape, &over).map(|arrived| (arrived, thread_time())));
+        let (begin, before) = (Instant::now(), thread_time());
         let sent = send(&sender, shape, rate, time);
-        let sending = begin.elapsed();
+        let (sending, sender_time) = (begin.elapsed(), thread_time() - before);
         over.store(true, Ordering::Release);
-        let (received, last) = receiving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let joined = receiving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let ((received, last), receiver_time) = joined?;
         let elapsed = last.map_or(sending, |last| last.duration_since(begin).max(sending));
-        Ok(Trial { sent: sent?, received, sending, elapsed })
+        Ok(Trial { sent: sent?, received, sending, elapsed, sender_time, receiver_time })
     })
 }
 
-fn dial(address: SocketAddr) -> Result<UdpSocket> {
+/// A socket in the calling thread's namespace that sends to an address.
+pub(crate) fn dial(address: SocketAddr) -> Result<UdpSocket> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.connect(address)?;
     Ok(socket)
 }
 
+/// Readies both ends for a shape.
+pub(crate) fn prepare(sender: &UdpSocket, receiver: &UdpSocket, shape: Shape) -> Result<()> {
+    setsockopt(receiver, RcvBufForce, &RECEIVE_BUFFER_BYTES)?;
+    setsockopt(receiver, UdpGroSegment, &shape.segmented)?;
+    receiver.set_read_timeout(Some(SILENCE))?;
+    if shape.segmented {
+        setsockopt(sender, UdpGsoSegment, &i32::try_from(shape.payload)?).context("no UDP_SEGMENT")?;
+    }
+    Ok(())
+}
+
 /// How many datagrams were handed over.
-fn send(socket: &UdpSocket, shape: Shape, rate: Option<f64>, time: Duration) -> Result<u64> {
+pub(crate) fn send(socket: &UdpSocket, shape: Shape, rate: Option<f64>, time: Duration) -> Result<u64> {
     let mut sender = Sender::new(socket, shape);
     let begin = Instant::now();
     // Moves forward when time was lost that is not to be caught up.
@@ -177,7 +189,7 @@ fn send(socket: &UdpSocket, shape: Shape, rate: Option<f64>, time: Duration) -> 
 }
 
 /// How many arrived until nothing more did, and when the last one did.
-fn receive(socket: &UdpSocket, shape: Shape, over: &AtomicBool) -> Result<(u64, Option<Instant>)> {
+pub(crate) fn receive(socket: &UdpSocket, shape: Shape, over: &AtomicBool) -> Result<(u64, Option<Instant>)> {
     let mut receiver = Receiver::new(socket, shape);
     let (mut received, mut last) = (0, None);
     loop {

@@ -16,6 +16,8 @@ use anyhow::{Result, ensure};
 
 use self::settings::Settings;
 
+mod addresses;
+mod bound;
 mod canary;
 mod contender;
 mod control;
@@ -28,6 +30,7 @@ mod iperf;
 mod limits;
 mod machine;
 mod micro;
+mod names;
 mod paths;
 mod ping;
 mod process;

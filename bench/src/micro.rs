@@ -18,6 +18,7 @@ use crate::progress;
 
 use self::work::Work;
 
+mod offload;
 pub(crate) mod work;
 
 /// Calls between two looks at the clock.

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::contender::WAYS;
 use crate::paths::Plan;
 use crate::programs::Programs;
-use crate::{canary, crowd, idle, micro, paths, profile, restart, sim, start};
+use crate::{addresses, bound, canary, crowd, idle, micro, names, paths, profile, restart, sim, start};
 
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -34,12 +34,15 @@ pub(crate) struct Part {
     measure: fn(&Settings) -> Result<String>,
 }
 
-static PARTS: [Part; 9] = [
+static PARTS: [Part; 12] = [
     Part { name: "paths", measure: |settings| paths::measure(&settings.plan, &settings.programs) },
     Part { name: "canary", measure: |_| canary::measure() },
     Part { name: "crowd", measure: |_| crowd::measure() },
     Part { name: "micro", measure: |_| micro::measure() },
+    Part { name: "bound", measure: |_| bound::measure() },
     Part { name: "profile", measure: |settings| profile::measure(&settings.plan.underlays) },
+    Part { name: "addresses", measure: |_| addresses::measure() },
+    Part { name: "names", measure: |_| names::measure() },
     Part { name: "start", measure: |_| start::measure() },
     Part { name: "restart", measure: |_| restart::measure() },
     Part { name: "idle", measure: |_| idle::measure() },

@@ -26,7 +26,7 @@ const HEADER: [u8; 16] = [7; 16];
 pub(crate) fn all() -> Vec<Work> {
     let ciphers = [Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305];
     let each = ciphers.into_iter().flat_map(|cipher| SIZES.map(|bytes| (cipher, bytes)));
-    each.flat_map(|(cipher, bytes)| [seal(cipher, bytes), open(cipher, bytes)]).collect()
+    each.flat_map(|(cipher, bytes)| [seal(cipher, bytes), open(cipher, bytes)]).chain(super::offload::all()).collect()
 }
 
 pub(crate) fn seal(cipher: Cipher, bytes: usize) -> Work {

@@ -14,7 +14,8 @@ pub(super) fn limits(outcomes: &[Outcome]) -> Vec<Limit> {
 
 fn throughput(outcome: &Outcome) -> Vec<Limit> {
     let underlay = outcome.underlay;
-    let [sleeve, fast, reference, go] = ["sleeve", "fastdp", REFERENCE, "wireguard-go"].map(|key| outcome.of(key));
+    let keys = ["sleeve", "fastdp", REFERENCE, "wireguard-go", "weave-router"];
+    let [sleeve, fast, reference, go, original] = keys.map(|key| outcome.of(key));
     let one = |results: &Results| median(&results.tcp[0]);
     let ratio = |ours: Option<&Results>, theirs: Option<&Results>| Some(one(ours?) / one(theirs?));
     // A jumbo underlay leaves less work per byte, of which VXLAN has little to begin with.
@@ -23,6 +24,7 @@ fn throughput(outcome: &Outcome) -> Vec<Limit> {
     vec![
         Limit::new(format!("{underlay}: sleeve of VXLAN, 1 stream"), AtLeast(of_vxlan), "", ratio(sleeve, reference)),
         Limit::new(format!("{underlay}: sleeve of wireguard-go, 1 stream"), AtLeast(of_go), "", ratio(sleeve, go)),
+        Limit::new(format!("{underlay}: sleeve of the original's"), AtLeast(12.0), "", ratio(sleeve, original)),
         Limit::new(format!("{underlay}: fast path of VXLAN, 1 stream"), AtLeast(0.95), "", ratio(fast, reference)),
         Limit::new(format!("{underlay}: sleeve, full UDP of TCP"), AtLeast(0.8), "", udp),
     ]
