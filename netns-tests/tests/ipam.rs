@@ -30,13 +30,20 @@ struct Mesh {
 }
 
 impl Mesh {
+    /// Everybody dials everybody.
     fn new(count: usize, launch: impl Fn(usize) -> Launch) -> Result<Self> {
+        Self::with(count, |number, hosts| {
+            let others = hosts.iter().enumerate().filter(|(other, _)| *other != number);
+            others.fold(launch(number), |launch, (_, host)| launch.peer(host))
+        })
+    }
+
+    fn with(count: usize, launch: impl Fn(usize, &[Host]) -> Launch) -> Result<Self> {
         let net = Topology::new()?;
         let hosts = (0..count).map(|_| net.host()).collect::<Result<Vec<_>>>()?;
         let mut weaves = Vec::new();
         for (number, host) in hosts.iter().enumerate() {
-            let others = hosts.iter().filter(|other| other.number() != host.number());
-            let mut weave = Weave::prepare(host, others.fold(launch(number), Launch::peer))?;
+            let mut weave = Weave::prepare(host, launch(number, &hosts))?;
             weave.spawn()?;
             weaves.push(weave);
         }
@@ -204,9 +211,9 @@ fn a_dead_peer_is_removed_and_a_living_one_is_not() -> Result<()> {
 
 #[test]
 fn an_observer_gives_no_first_share_and_gets_its_addresses_from_others() -> Result<()> {
-    let mesh = Mesh::new(2, |number| match number {
-        0 => Launch::new().argument("--ipalloc-init").argument("observer"),
-        _ => Launch::new().argument("--ipalloc-init").argument("consensus=1"),
+    let mesh = Mesh::with(2, |number, hosts| match number {
+        0 => Launch::new().argument("--ipalloc-init").argument("observer").peer(&hosts[1]),
+        _ => Launch::new(),
     })?;
 
     let (observed, address) = mesh.container(0)?;
