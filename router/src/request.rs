@@ -128,7 +128,7 @@ pub enum AddressError {
     Refused(String),
     #[error("several unreachable peers are called {name}: give the key of one, {keys}")]
     Ambiguous { name: String, keys: String },
-    #[error("given up after {waited:?} of waiting for {reason}")]
+    #[error("given up after {:.0} s of waiting for {reason}", waited.as_secs_f64())]
     GivenUp { waited: Duration, reason: String },
     #[error(transparent)]
     Stopping(#[from] Stopping),
