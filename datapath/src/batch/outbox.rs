@@ -350,6 +350,18 @@ mod tests {
     }
 
     #[test]
+    fn a_closed_train_takes_no_more_and_one_may_be_sent_plainly_after_all() {
+        let mut out = filled(&[(1, 10), (1, 10)]);
+        out.close_trains();
+        out.datagram(address(1), SendMode::Segmented, 10).unwrap().fill(2);
+
+        out.send_plainly(0);
+
+        let trains: Vec<_> = out.trains().map(|train| (train.mode, train.bytes)).collect();
+        assert_eq!(trains, [(SendMode::Plain, 20), (SendMode::Segmented, 10)]);
+    }
+
+    #[test]
     fn a_train_keeps_the_limits_of_one_segmented_send() {
         let small = trains(&[(1, 1); TRAIN_DATAGRAMS_MAX + 1]);
         assert_eq!(small.iter().map(|(_, lens)| lens.len()).collect::<Vec<_>>(), [TRAIN_DATAGRAMS_MAX, 1]);

@@ -102,12 +102,18 @@ mod tests {
     #[derive(Default)]
     struct Model {
         received: BTreeSet<u64>,
+        late: BTreeSet<u64>,
     }
 
     impl Model {
         fn accept(&mut self, counter: u64) -> bool {
             let too_old = self.received.last().is_some_and(|highest| highest + 1 > counter + REPLAY_WINDOW);
-            !too_old && counter < u64::MAX && self.received.insert(counter)
+            let is_late = self.received.last().is_some_and(|highest| counter < *highest);
+            let accepted = !too_old && counter < u64::MAX && self.received.insert(counter);
+            if accepted && is_late {
+                self.late.insert(counter);
+            }
+            accepted
         }
     }
 
@@ -128,6 +134,11 @@ mod tests {
                 prop_assert_eq!(window.would_accept(counter), window.clone().accept(counter));
                 prop_assert_eq!(window.accept(counter), model.accept(counter), "counter {}", counter);
                 at = at.max(counter);
+            }
+            let end = model.received.last().map_or(0, |highest| highest + 1);
+            for counter in end.saturating_sub(REPLAY_WINDOW)..end + 2 {
+                prop_assert_eq!(window.has(counter), model.received.contains(&counter), "counter {}", counter);
+                prop_assert_eq!(window.was_late(counter), model.late.contains(&counter), "counter {}", counter);
             }
         }
     }
