@@ -34,7 +34,7 @@ fn main() -> Result<()> {
     let scene = Scene::on(net, vec![a, b], launch)?;
     scene.wait_carrier("sleeve")?;
     let [from, to] = &scene.containers[..] else { bail!("two hosts have two containers") };
-    let stream = TcpStreamProbe::start(from, to, scene.address(1))?;
+    let stream = TcpStreamProbe::start_paced(from, to, scene.address(1))?;
     eventually(SETTLED, "sends are segmented", || Ok(sends(&scene)?["segmented"] == true))?;
 
     wire.set_all_faults(Faults::loss(LOSS_PERCENT));
