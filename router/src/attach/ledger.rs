@@ -1,7 +1,7 @@
 //! The containers that this host has attached, as they are written down.
 //!
 //! Invariants:
-//! - no two entries share a host-side device, a MAC or an address;
+//! - no two entries share a container, a host-side device, a MAC or an address;
 //! - an entry's `attached` time is higher than that of every endpoint that was known when it last gained an address.
 
 use std::collections::BTreeMap;
@@ -29,6 +29,12 @@ pub struct Attachment {
     pub attached: u64,
 }
 
+impl Attachment {
+    fn is_of(&self, container: &Container) -> bool {
+        self.netns == container.netns || self.container == container.label
+    }
+}
+
 /// All of them, by host-side device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
@@ -41,7 +47,7 @@ impl Ledger {
     /// # Errors
     /// Names another container that holds one of them.
     pub fn admit(&self, container: &Container, addresses: &[Subnet]) -> Result<(), AttachError> {
-        let others = || self.entries.values().filter(|entry| entry.netns != container.netns);
+        let others = || self.entries.values().filter(|entry| !entry.is_of(container));
         let holder =
             |address: IpAddr| others().find(|entry| entry.addresses.iter().any(|subnet| subnet.address == address));
         for subnet in addresses {
@@ -80,6 +86,8 @@ impl Ledger {
             addresses: port.addresses.clone(),
             attached,
         };
+        // A container that was started again has another namespace; what its former one has left is closed.
+        self.entries.retain(|_, other| other.container != entry.container);
         self.entries.insert(host_link, entry);
     }
 
@@ -158,6 +166,19 @@ mod tests {
             other.unwrap_err().to_string(),
             "10.32.0.1 is held by container a on this host; detach it there first"
         );
+    }
+
+    #[test]
+    fn a_container_that_was_started_again_takes_its_address_along() {
+        let mut ledger = Ledger::default();
+        let again = Container { label: "a".to_owned(), netns: "/proc/2/ns/net".into() };
+        let address = [parse_subnet("10.32.0.1/12").unwrap()];
+        ledger.record(&container("a"), &port("vethwepla", &["10.32.0.1/12"]), 0);
+
+        assert!(ledger.admit(&again, &address).is_ok());
+        ledger.record(&again, &port("vethweplb", &["10.32.0.1/12"]), 0);
+
+        assert_eq!(ledger.entries().map(|(host_link, _)| host_link).collect::<Vec<_>>(), ["vethweplb"]);
     }
 
     #[test]
