@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use weave_netns_tests::scene::Scene;
 use weave_netns_tests::topology::Topology;
 use weave_netns_tests::weave::{Launch, Weave};
@@ -125,14 +125,15 @@ fn first_address(run: usize) -> Result<f64> {
     progress(&format!("starting a fresh peer, run {run} of {RUNS}"));
     let scene = Scene::new(SETTLED_PEERS, &Launch::new())?;
     scene.wait_known()?;
-    for weave in &scene.weaves {
-        Session::open(weave)?.ask("POST", "/ip/settled")?;
-    }
+    let settled = scene.weaves.iter().map(|weave| Session::open(weave)?.ask("POST", "/ip/settled"));
+    let settled = settled.collect::<Result<Vec<_>>>()?;
     let host = scene.net.host()?;
     let fresh = Weave::launch(&host, Launch::new().peer(&scene.hosts[0]))?;
     let begin = Instant::now();
-    Session::open(&fresh)?.ask("POST", "/ip/fresh")?;
-    Ok(begin.elapsed().as_secs_f64() * 1e3)
+    let first = Session::open(&fresh)?.ask("POST", "/ip/fresh")?;
+    let took = begin.elapsed();
+    ensure!(!settled.contains(&first), "{first} is of a ring of its own, not of that of {settled:?}");
+    Ok(took.as_secs_f64() * 1e3)
 }
 
 #[cfg(test)]

@@ -123,6 +123,11 @@ impl Contender {
         self.daemons.iter().map(|daemon| daemon.pid().with_context(|| daemon.log())).collect()
     }
 
+    /// What our daemons say of their paths.
+    pub(crate) fn paths(&self) -> Result<String> {
+        self.daemons.iter().map(Daemon::paths).collect()
+    }
+
     /// Processor time of all daemons so far.
     pub(crate) fn processor_time(&self) -> Result<Duration> {
         self.pids()?.into_iter().map(cpu_time).sum()

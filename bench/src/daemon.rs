@@ -45,6 +45,14 @@ impl Daemon {
         }
     }
 
+    /// What ours says of its paths: by which carrier, and how trains leave.
+    pub(crate) fn paths(&self) -> Result<String> {
+        match self {
+            Self::Ours(weave) => weave.run(&["status", "paths"]),
+            Self::Rival(_) => Ok(String::new()),
+        }
+    }
+
     /// What it has said so far.
     pub(crate) fn log(&self) -> String {
         match self {

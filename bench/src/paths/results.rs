@@ -83,6 +83,7 @@ impl Results {
             self.resident_kib = self.resident_kib.max(resident_kib);
             self.tcp[index].push(flow.gigabits);
         }
+        raw.push_str(&contender.paths()?);
         Ok(*self.tcp[0].last().unwrap_or(&0.0))
     }
 
