@@ -162,7 +162,9 @@ impl AttachArgs {
 #[derive(Debug, Arguments)]
 #[command(disable_help_flag = true)]
 pub(crate) struct ExposeArgs {
-    #[arg(value_name = "ADDRESS/LENGTH")]
+    /// ADDRESS/LENGTH is that address, net:SUBNET one of that subnet, net:default (and nothing at all) one of the default
+    /// subnet
+    #[arg(value_name = "ADDRESS")]
     addresses: Vec<String>,
     /// Name under which the host is found by DNS
     #[arg(short = 'h', long, value_name = "FQDN")]
@@ -170,6 +172,8 @@ pub(crate) struct ExposeArgs {
     /// Let packets between the overlay and the outside keep their source address
     #[arg(long)]
     without_masquerade: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
@@ -180,7 +184,8 @@ impl ExposeArgs {
         let addresses = self.addresses.into_iter().map(|address| ("address", address));
         let name = self.hostname.map(|name| ("fqdn", name));
         let nat = self.without_masquerade.then(|| ("skipNAT", "true".to_owned()));
-        addresses.chain(name).chain(nat).collect()
+        let wait = self.wait.wait.map(|seconds| ("wait", seconds.to_string()));
+        addresses.chain(name).chain(nat).chain(wait).collect()
     }
 }
 

@@ -102,6 +102,10 @@ impl Exposure {
         self.0.iter().any(|exposed| exposed.subnet.address == address)
     }
 
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Exposed> {
         self.0.iter()
     }
@@ -121,6 +125,11 @@ impl Exposure {
         }
         networks
     }
+}
+
+/// Whether this host forwards at all. It is the operator's switch, or Docker's: it concerns every network of the host.
+pub fn host_forwards() -> bool {
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|value| value.trim() == "1")
 }
 
 impl Exposed {

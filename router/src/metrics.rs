@@ -13,6 +13,7 @@ use weave_datapath::drops::Drops;
 use weave_datapath::engine::PathCounters;
 use weave_datapath::linux::packet::Counters;
 use weave_datapath::linux::traffic::Traffic;
+use weave_mesh::ipam::Wait;
 
 use self::process::Process;
 use crate::status::{Carrier, ConnectionState, EndpointState, Material, Snapshot, Tallies};
@@ -45,6 +46,7 @@ pub fn render(material: Material, fast_path: Traffic) -> Result<String, fmt::Err
         tallies: material.tallies,
         started: material.about.started.0 as f64 / 1e6,
         names: material.view.own.endpoints().map(|(_, endpoint)| endpoint.names.len() * endpoint.addresses.len()).sum(),
+        pending: Pending::of(&material),
         snapshot: material.into(),
         process: Process::now(),
         fast_path,
@@ -72,6 +74,24 @@ fn sleeve(material: &Material) -> Vec<(String, PathCounters)> {
     known
 }
 
+/// Questions about addresses that cannot be answered yet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pending {
+    allocations: usize,
+    claims: usize,
+}
+
+impl Pending {
+    fn of(material: &Material) -> Self {
+        let waiting = material.ipam.iter().flat_map(|ipam| &ipam.pending);
+        let for_containers = waiting.filter(|pending| pending.container.is_some());
+        for_containers.fold(Self::default(), |sum, pending| match pending.wait {
+            Wait::Unreachable(_) => Self { claims: sum.claims + 1, ..sum },
+            _ => Self { allocations: sum.allocations + 1, ..sum },
+        })
+    }
+}
+
 #[derive(Debug)]
 struct Scrape {
     snapshot: Snapshot,
@@ -82,6 +102,7 @@ struct Scrape {
     drops: Drops,
     counters: Counters,
     tallies: Tallies,
+    pending: Pending,
     /// Pairs of a name and an address that this host publishes.
     names: usize,
     /// Seconds since 1970.
@@ -119,7 +140,24 @@ impl Scrape {
         page.counter("weave_connection_terminations", "TCP connections that ended", self.tallies.terminations)?;
         page.gauges("weave_peers", "Peers of the mesh, this host included", counted(peers, reachable))?;
         page.gauges("weave_endpoints", "Stations of the whole overlay", counted(endpoints, endpoint_states))?;
+        self.addresses(page)?;
         page.gauge("weave_dns_entries", "Names of this host's own endpoints, each with each address", self.names)
+    }
+
+    /// Nothing where no addresses are given.
+    fn addresses(&self, page: &mut Page<'_>) -> fmt::Result {
+        let Some(ipam) = &self.snapshot.ipam else { return Ok(()) };
+        let used = ipam.owners.iter().filter_map(|owner| owner.active).sum();
+        let unreachable = || ipam.owners.iter().filter(|owner| !owner.reachable);
+        let lost: u64 = unreachable().map(|owner| owner.addresses).sum();
+        let used = vec![(label("state", "local-used"), used)];
+        page.gauges("weave_ips", "Addresses of this host's ranges that are in use", used)?;
+        page.gauge("weave_max_ips", "Addresses that the mesh has", ipam.size)?;
+        page.gauge("weave_ipam_unreachable_count", "Unreachable owners of addresses", unreachable().count())?;
+        let share = lost as f64 * 100.0 / ipam.size.max(1) as f64;
+        page.gauge("weave_ipam_unreachable_percentage", "Their part of all addresses", share)?;
+        page.gauge("weave_ipam_pending_allocates", "Addresses that are waited for", self.pending.allocations)?;
+        page.gauge("weave_ipam_pending_claims", "Given addresses whose owner is waited for", self.pending.claims)
     }
 
     fn data_paths(&self, page: &mut Page<'_>) -> fmt::Result {

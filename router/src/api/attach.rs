@@ -25,7 +25,7 @@ type Fields = Form<Vec<(String, String)>>;
 
 /// An address as a caller names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+pub(super) enum Wanted {
     /// `ADDRESS/LENGTH`, `ip:ADDRESS/LENGTH`: this one.
     This(Subnet),
     /// `net:SUBNET`, or `net:default`: one of the subnet.
@@ -33,7 +33,7 @@ enum Wanted {
 }
 
 impl Wanted {
-    fn parse(text: &str) -> Result<Self, Refusal> {
+    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
         let bad = |error: &dyn std::fmt::Display| Refusal(StatusCode::BAD_REQUEST, error.to_string());
         match text.split_once(':') {
             Some(("net", "default")) => Ok(Self::In(None)),
@@ -71,14 +71,14 @@ fn cidr(subnet: Subnet) -> Option<Cidr> {
 }
 
 /// Addresses that a container has just been given; they are given back when this is dropped, unless they are kept.
-struct Obtained {
+pub(super) struct Obtained {
     requester: Requester,
     container: String,
     fresh: Vec<Cidr>,
 }
 
 impl Obtained {
-    fn keep(mut self) {
+    pub(super) fn keep(mut self) {
         self.fresh.clear();
     }
 }
@@ -94,7 +94,7 @@ impl Drop for Obtained {
 }
 
 /// Allocates and claims what is wanted for a container: one address of the default subnet when nothing is.
-async fn obtain(
+pub(super) async fn obtain(
     context: &Context,
     container: &str,
     mut wanted: Vec<Wanted>,

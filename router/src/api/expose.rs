@@ -1,24 +1,22 @@
 //! This host as a part of the overlay.
 //!
-//! Without addresses in the path, a form may give them. The original's clients put one in the path and expect no body.
+//! Its addresses are allocated and claimed as a container's are, under an id of its own. The original's clients put one
+//! address in the path and expect no body.
+
+use std::time::Duration;
 
 use axum::extract::{Form, Path, Query, State};
 use axum::http::StatusCode;
-use weave_mesh::card::Subnet;
 
-use super::attach::line;
-use super::{Context, Refusal, values};
+use super::attach::{Wanted, line, obtain};
+use super::{Context, Refusal, ip, values};
+use crate::attach::AttachError;
 use crate::config::value::parse_subnet;
-use crate::expose::Nat;
+use crate::expose::{HOST_LABEL, Nat};
 use crate::node::Manner;
 use crate::request::Request;
 
 type Fields = Vec<(String, String)>;
-
-fn addresses(texts: impl Iterator<Item = impl AsRef<str>>) -> Result<Vec<Subnet>, Refusal> {
-    let parsed = texts.map(|text| parse_subnet(text.as_ref())).collect::<Result<Vec<_>, _>>();
-    parsed.map_err(|error| Refusal(StatusCode::BAD_REQUEST, error.to_string()))
-}
 
 fn manner(fields: &Fields) -> Manner {
     let skips = values(fields, "skipNAT").any(|value| value == "true");
@@ -26,16 +24,26 @@ fn manner(fields: &Fields) -> Manner {
     Manner { nat, name: values(fields, "fqdn").next().map(str::to_owned) }
 }
 
-async fn ask_expose(context: &Context, addresses: Vec<Subnet>, manner: Manner) -> Result<String, Refusal> {
-    Ok(line(&context.requester.ask(|reply| Request::Expose { addresses, manner, reply }).await??))
-}
-
-async fn ask_hide(context: &Context, addresses: Vec<Subnet>) -> Result<String, Refusal> {
-    Ok(line(&context.requester.ask(|reply| Request::Hide { addresses, reply }).await??))
+async fn ask_expose(
+    context: Context,
+    wanted: Vec<Wanted>,
+    manner: Manner,
+    patience: Option<Duration>,
+) -> Result<String, Refusal> {
+    let (addresses, obtained) = obtain(&context, HOST_LABEL, wanted, patience).await?;
+    // What the host has is kept, whether or not the caller is still there.
+    let exposing = async move {
+        let exposed = context.requester.ask(|reply| Request::Expose { addresses, manner, reply }).await??;
+        obtained.keep();
+        Ok(line(&exposed))
+    };
+    let died = |error: tokio::task::JoinError| Err(AttachError::Died(error.to_string()).into());
+    tokio::spawn(exposing).await.unwrap_or_else(died)
 }
 
 pub(super) async fn expose(State(context): State<Context>, Form(form): Form<Fields>) -> Result<String, Refusal> {
-    ask_expose(&context, addresses(values(&form, "address"))?, manner(&form)).await
+    let wanted = values(&form, "address").map(Wanted::parse).collect::<Result<Vec<_>, _>>()?;
+    ask_expose(context, wanted, manner(&form), ip::patience(&form)?).await
 }
 
 pub(super) async fn expose_one(
@@ -43,18 +51,22 @@ pub(super) async fn expose_one(
     Path((address, length)): Path<(String, String)>,
     Query(query): Query<Fields>,
 ) -> Result<StatusCode, Refusal> {
-    let addresses = addresses(std::iter::once(format!("{address}/{length}")))?;
-    ask_expose(&context, addresses, manner(&query)).await?;
+    let wanted = vec![Wanted::parse(&format!("{address}/{length}"))?];
+    ask_expose(context, wanted, manner(&query), ip::patience(&query)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn hide(State(context): State<Context>) -> Result<String, Refusal> {
-    ask_hide(&context, Vec::new()).await
+    let hidden = context.requester.ask(|reply| Request::Hide { addresses: Vec::new(), reply }).await??;
+    Ok(line(&hidden))
 }
 
 pub(super) async fn hide_one(
     State(context): State<Context>,
     Path((address, length)): Path<(String, String)>,
 ) -> Result<String, Refusal> {
-    ask_hide(&context, addresses(std::iter::once(format!("{address}/{length}")))?).await
+    let address = parse_subnet(&format!("{address}/{length}"));
+    let addresses = vec![address.map_err(|error| Refusal(StatusCode::BAD_REQUEST, error.to_string()))?];
+    let hidden = context.requester.ask(|reply| Request::Hide { addresses, reply }).await??;
+    Ok(line(&hidden))
 }

@@ -19,6 +19,7 @@ fn scrape(peers: usize) -> Scrape {
         counters: Counters::default(),
         tallies: Tallies::default(),
         names: 0,
+        pending: Pending::default(),
         started: 1_795_375_205.5,
         process: Process::now(),
     }
@@ -63,7 +64,18 @@ fn the_page_is_what_prometheus_reads() {
     let sleeve = r#"weave_frame_bytes_total{carrier="sleeve",direction="out",peer="02:00:00:00:00:01"}"#;
     assert_eq!(series[sleeve], 100.0);
     assert_eq!(series[r#"weave_drops_total{reason="no_such_station"}"#], 0.0);
+    assert_eq!(series[r#"weave_ips{state="local-used"}"#], 2.0);
+    assert_eq!(series["weave_ipam_unreachable_count"], 1.0);
+    assert_eq!(series["weave_ipam_unreachable_percentage"], 50.0);
     assert_eq!(series["process_start_time_seconds"], 1_795_375_205.5);
+}
+
+#[test]
+fn a_host_that_gives_no_addresses_has_no_series_about_them() {
+    let mut scrape = scrape(0);
+    scrape.snapshot.ipam = None;
+
+    assert!(parse(&page(scrape)).keys().all(|key| !key.contains("ip")));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use weave_mesh::store::ENDPOINT_NAME_MAX_BYTES;
 use super::Control;
 use super::attaching::{Answer, Waiting};
 use crate::attach::{AttachError, distinct};
-use crate::expose::Nat;
+use crate::expose::{HOST_LABEL, Nat};
 use crate::request::Reply;
 
 /// How addresses are to be exposed.
@@ -29,6 +29,7 @@ impl Control {
 
     pub(super) fn hide(&mut self, addresses: &[Subnet], reply: Reply<Answer>) {
         let hidden = self.exposure.remove(addresses);
+        self.release_all(HOST_LABEL, &hidden);
         let kept = self.store.write_exposure(&self.exposure).map_err(AttachError::from);
         self.settle_exposure(kept.map(|()| hidden), reply);
     }

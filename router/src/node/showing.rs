@@ -9,6 +9,7 @@ use weave_mesh::node::View;
 use weave_mesh::time::Instant;
 
 use super::Control;
+use crate::expose;
 use crate::request::Reply;
 use crate::status::Material;
 
@@ -61,6 +62,9 @@ impl Control {
     fn warnings(&self) -> Vec<String> {
         let clear = "no password: whoever reaches the port can join, and frames travel in clear; see `weave-rs genkey`";
         let clear = (!self.about.has_password).then(|| clear.to_owned());
-        clear.into_iter().chain(self.weaving.failures().iter().cloned()).collect()
+        let kept_in = "this host is exposed and does not forward: containers reach it, and nothing behind it; \
+                       see `sysctl net.ipv4.ip_forward`";
+        let kept_in = (!self.exposure.is_empty() && !expose::host_forwards()).then(|| kept_in.to_owned());
+        clear.into_iter().chain(kept_in).chain(self.weaving.failures().iter().cloned()).collect()
     }
 }
