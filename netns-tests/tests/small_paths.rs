@@ -56,6 +56,8 @@ fn senders_are_told_what_fits_and_what_may_be_cut_is_cut() -> Result<()> {
         from.run(&format!("ping -n -c1 -W1.5 {options} -s {} {to}", bytes - 28))
     };
 
+    let why = scene.weaves[0].run(&["why", scene.weaves[1].name()])?;
+    ensure!(why.contains("mtu: 626: frames of 640 octets arrive") && why.contains("told by ICMP"), "{why}");
     ping("-M do", SMALL)?;
     wait_told(&["frag needed", &format!("mtu = {SMALL}")], || ping("-M do", 1_300))?;
     let route = scene.containers[0].namespace().run(&format!("ip route get {}", scene.address(1)))?;
@@ -65,6 +67,25 @@ fn senders_are_told_what_fits_and_what_may_be_cut_is_cut() -> Result<()> {
     ping("-M dont", 1_300)?;
     ping("-M dont", 5_000)?;
     Ok(())
+}
+
+#[test]
+fn an_overlay_mtu_that_is_asked_for_is_kept_between_unequal_hosts() -> Result<()> {
+    let scene = Scene::with(Topology::new()?, 2, |number, hosts| {
+        let launch = Launch::new().password(PASSWORD);
+        if number == 0 { launch.argument("--mtu=1200") } else { launch.peer(&hosts[0]) }
+    })?;
+    scene.wait_known()?;
+    let inside = scene.containers[0].namespace().run("cat /sys/class/net/ethwe/mtu")?;
+    ensure!(inside.trim() == "1200", "{inside}");
+
+    scene.ping_both_ways(0, 1)?;
+    wait_mtu(&scene, 1_200, LOWERED)?;
+    eventually(LOWERED, "the larger host sends no more than the smaller one can deliver", || {
+        Ok(scene.weaves[1].path_to(&scene.weaves[0])?.contains("mtu=1200"))
+    })?;
+    let ping = format!("ping -n -c1 -W1.5 -M do -s {} {}", 1_300 - 28, scene.address(0));
+    wait_told(&["mtu = 1200"], || scene.containers[1].namespace().run(&ping))
 }
 
 #[test]

@@ -181,6 +181,8 @@ pub struct Path {
     pub carrier: Carrier,
     pub encrypted: bool,
     pub mtu: u32,
+    /// What was found out about sizes, and what happens to longer packets.
+    pub mtu_reason: String,
     pub sends: Sends,
     /// When this carrier was chosen, in seconds since 1970.
     pub since: u64,

@@ -254,6 +254,7 @@ impl Peer {
             since: self.choice.since(),
             reason: self.choice.reason(),
             mtu: self.mtu(),
+            sizes: self.path_mtu.status(now),
             sends: self.canary.status(),
             session: self.sessions.current().map(|session| SessionStatus {
                 cipher: session.cipher(),

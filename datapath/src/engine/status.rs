@@ -9,6 +9,7 @@ use weave_mesh::time::Instant;
 use crate::batch::SendMode;
 use crate::overlay::Reason;
 use crate::sleeve::canary;
+use crate::sleeve::path_mtu;
 use crate::sleeve::route::Via;
 use crate::sleeve::seal::Cipher;
 use crate::tables::Carrier;
@@ -68,6 +69,8 @@ pub struct PathStatus {
     pub reason: Reason,
     /// The longest IP packet that fits, octets.
     pub mtu: u16,
+    /// What is known of the sizes that sleeve may send.
+    pub sizes: path_mtu::Status,
     /// How datagrams to it leave, since when, and why.
     pub sends: canary::Status,
     pub session: Option<SessionStatus>,

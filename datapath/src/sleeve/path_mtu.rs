@@ -19,6 +19,7 @@
 //! - nothing is sent on a path that is not in use, but for the search when its way is new.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use rand_core::RngCore;
@@ -55,6 +56,16 @@ const PATIENCE: (Duration, Duration) = (Duration::from_millis(60), Duration::fro
 pub struct SizeProbe {
     pub nonce: u64,
     pub size: usize,
+}
+
+/// What is known, in the operator's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    limit: usize,
+    full: usize,
+    is_exact: bool,
+    /// How long ago the last verdict was.
+    measured: Option<Duration>,
 }
 
 /// What is known of one peer's path.
@@ -119,9 +130,9 @@ impl PathMtu {
         self.lost == self.limit + 1
     }
 
-    /// When the limit was last measured.
-    pub const fn measured(&self) -> Option<Instant> {
-        self.measured
+    pub fn status(&self, now: Instant) -> Status {
+        let Self { limit, full, .. } = *self;
+        Status { limit, full, is_exact: self.is_exact(), measured: self.measured.map(|at| now.since(at)) }
     }
 
     /// Packets go by `way` now: if that is another one, all is to be found out anew.
@@ -261,6 +272,27 @@ impl PathMtu {
 
     fn usual_sizes(&self) -> Vec<usize> {
         usual_below(self.full).chain([self.limit, self.full]).collect()
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { limit, full, is_exact, measured } = *self;
+        let Some(measured) = measured else { return f.write_str("not measured yet, taken to be the overlay's") };
+        if limit == full {
+            write!(f, "frames of {full} octets, the overlay's longest, arrive by sleeve")?;
+        } else if is_exact {
+            write!(f, "frames of {limit} octets arrive by sleeve, longer ones do not")?;
+        } else {
+            write!(f, "frames of {limit} octets arrive by sleeve, longer ones are being tried")?;
+        }
+        write!(f, "; measured {} s ago", measured.as_secs())?;
+        if limit < full {
+            f.write_str(
+                "; longer TCP is cut into shorter segments, other packets are fragmented or their senders told by ICMP",
+            )?;
+        }
+        Ok(())
     }
 }
 

@@ -16,6 +16,9 @@ fn the_overlay_is_as_large_as_its_underlay_allows() {
         assert_eq!(overlay_mtu(&[]).expect("nothing is known"), 1376);
         assert_eq!(overlay_mtu(&[ip("192.0.2.1")]).expect("jumbo"), 8877);
         assert_eq!(overlay_mtu(&[ip("192.0.2.1"), ip("2001:db8::1")]).expect("both"), 1356);
+        run("ip link add second mtu 1500 type veth peer name other");
+        run("ip address add 198.51.100.1/24 dev second");
+        assert_eq!(overlay_mtu(&[ip("192.0.2.1"), ip("198.51.100.1")]).expect("two devices"), 1376);
         run("ip route add default via 192.0.2.9 dev jumbo");
         assert_eq!(overlay_mtu(&[ip("203.0.113.1")]).expect("by the default route"), 8877);
     });

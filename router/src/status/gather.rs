@@ -224,6 +224,7 @@ impl<'a> Gathering<'a> {
             carrier: carrier(path.carrier),
             encrypted: self.is_encrypted(path),
             mtu: path.mtu.into(),
+            mtu_reason: mtu_reason(path),
             sends: Sends {
                 segmented: path.sends.mode == SendMode::Segmented,
                 fallen_back: path.sends.reason.is_fault(),
@@ -294,6 +295,14 @@ const fn carrier(carrier: tables::Carrier) -> Carrier {
 
 fn hexadecimal(key: &PeerKey) -> String {
     key.0.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// Why a path takes what it takes.
+fn mtu_reason(path: &PathStatus) -> String {
+    match path.carrier {
+        tables::Carrier::Fast => "full-size heartbeats arrive by the fast path".to_owned(),
+        tables::Carrier::Sleeve => path.sizes.to_string(),
+    }
 }
 
 /// What would move a path to the other carrier.

@@ -226,6 +226,7 @@ pub(crate) mod tests {
                 carrier: Carrier::Sleeve,
                 encrypted: true,
                 mtu: 1376,
+                mtu_reason: "frames of 1390 octets arrive".to_owned(),
                 sends: Sends {
                     segmented: false,
                     fallen_back: false,

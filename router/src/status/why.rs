@@ -27,7 +27,7 @@ pub fn explain(snapshot: &Snapshot, peer: &Peer) -> String {
     if let Some(path) = snapshot.paths.iter().find(|path| path.key == peer.key) {
         line("carrier", &path.carrier.to_string());
         line("encrypted", if path.encrypted { "yes" } else { "no" });
-        line("mtu", &path.mtu.to_string());
+        line("mtu", &format!("{}: {}", path.mtu, path.mtu_reason));
         line("since", &rfc3339(path.since));
         line("reason", &path.reason);
         line("outlook", &path.outlook);
@@ -82,6 +82,7 @@ mod tests {
             let text = explain(&snapshot, find(&snapshot, wanted).unwrap());
 
             assert!(text.contains("reason: no answer to heartbeats on the fast path"), "{text}");
+            assert!(text.contains("mtu: 1376: frames of 1390 octets arrive"), "{text}");
             assert!(text.contains("outlook: an answered heartbeat moves it to fastdp"), "{text}");
         }
     }

@@ -24,6 +24,8 @@ pub struct Counters {
     pub datagrams_no_room: u64,
     /// Datagrams without a route, or that this host's firewall stopped.
     pub datagrams_unreachable: u64,
+    /// Datagrams longer than the device takes.
+    pub datagrams_too_long: u64,
     /// Datagrams refused for any other reason.
     pub datagrams_refused: u64,
     /// Segmented sends that the kernel refused; their datagrams went one by one.
@@ -39,12 +41,13 @@ pub struct Counters {
 impl Counters {
     /// What the descriptors refused, in the operator's words; the engine's own drops are in
     /// [`Drops`](crate::drops::Drops).
-    pub const fn refusals(&self) -> [(&'static str, u64); 8] {
+    pub const fn refusals(&self) -> [(&'static str, u64); 9] {
         [
             ("frame from a container is longer than IP allows", self.frames_too_long),
             ("frame for a container was refused by the TAP device", self.frames_refused),
             ("datagram found no room in the socket or the device", self.datagrams_no_room),
             ("datagram has no route or was stopped by this host's firewall", self.datagrams_unreachable),
+            ("datagram is longer than the device takes", self.datagrams_too_long),
             ("datagram was refused by the kernel", self.datagrams_refused),
             ("segmented send was refused and repeated one by one", self.sends_unsegmented),
             ("heartbeat was refused by the VXLAN device", self.heartbeats_refused),
@@ -65,6 +68,7 @@ impl Counters {
         self.datagrams_out += outcome.sent;
         self.datagrams_no_room += outcome.full;
         self.datagrams_unreachable += outcome.unreachable;
+        self.datagrams_too_long += outcome.too_long;
         self.datagrams_refused += outcome.refused;
         self.sends_unsegmented += outcome.unsegmented;
     }

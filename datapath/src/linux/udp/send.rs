@@ -60,7 +60,9 @@ pub struct SendOutcome {
     pub full: u64,
     /// No route, no such host, a firewall of this host, or a family that the socket does not speak.
     pub unreachable: u64,
-    /// Any other refusal, such as a datagram that is too long.
+    /// Longer than the device takes: a size probe, or what was on its way when the device became smaller.
+    pub too_long: u64,
+    /// Any other refusal.
     pub refused: u64,
     /// Segmented sends that were refused, whose datagrams were then sent one by one.
     pub unsegmented: u64,
@@ -256,6 +258,7 @@ impl SendOutcome {
         let counter = match error.raw_os_error() {
             Some(errno) if is_full(errno) => &mut self.full,
             Some(errno) if is_unreachable(errno) => &mut self.unreachable,
+            Some(libc::EMSGSIZE) => &mut self.too_long,
             _ => &mut self.refused,
         };
         *counter += datagrams as u64;

@@ -138,7 +138,7 @@ fn a_datagram_that_cannot_go_is_counted_and_holds_up_no_other() {
     ];
     let (outcome, refused) = send(&from, &outbox(&all));
 
-    assert_eq!(outcome, SendOutcome { sent: 1, unreachable: 1, refused: 1, ..SendOutcome::default() });
+    assert_eq!(outcome, SendOutcome { sent: 1, unreachable: 1, too_long: 1, ..SendOutcome::default() });
     assert_eq!(refused, []);
     assert_eq!(datagrams(received(&to, 64)), [b"c"]);
 }

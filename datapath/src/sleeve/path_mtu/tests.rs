@@ -88,7 +88,7 @@ impl Path {
     }
 
     fn time_to_find(&mut self, limit: usize, within: Duration) -> Option<Duration> {
-        self.run_until(within, |mtu| mtu.limit() == limit && mtu.is_exact() && mtu.measured().is_some())
+        self.run_until(within, |mtu| mtu.limit() == limit && mtu.is_exact() && mtu.measured.is_some())
     }
 }
 
@@ -206,6 +206,24 @@ fn an_answer_that_comes_late_still_counts() {
     assert!(path.mtu.handle_answer(1, FULL, &mut path.rng, path.now));
 
     assert_eq!((path.mtu.limit(), path.mtu.is_exact()), (FULL, true));
+}
+
+#[test]
+fn what_is_known_is_told_in_words() {
+    let mut path = Path::new(FULL, 640, millis(1));
+    assert_eq!(path.mtu.status(path.now).to_string(), "not measured yet, taken to be the overlay's");
+
+    path.run_until(millis(1_000), |mtu| mtu.limit() < FULL).expect("noticed");
+    let searching = path.mtu.status(path.now).to_string();
+    assert!(searching.contains("are being tried; measured 0 s ago; longer TCP is cut"), "{searching}");
+
+    path.in_use = false;
+    path.run_for(Duration::from_secs(9));
+    let known = path.mtu.status(path.now).to_string();
+    assert!(
+        known.starts_with("frames of 640 octets arrive by sleeve, longer ones do not; measured 8 s ago"),
+        "{known}"
+    );
 }
 
 proptest! {
