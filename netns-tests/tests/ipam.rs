@@ -320,7 +320,8 @@ fn a_small_range_is_used_to_the_last_address_wherever_it_is_asked_for() -> Resul
         containers.push(mesh.container(1)?);
     }
     assert_distinct(&containers.iter().map(|(_, address)| *address).collect::<Vec<_>>());
-    let target = mesh.hosts[0].container()?.target();
+    let container = mesh.hosts[0].container()?;
+    let target = container.target();
     let full = mesh.weaves[0].ask(&["attach", "--wait", "2", &target])?;
     assert_eq!(full.code, 1, "{full:?}");
     mesh.weaves[1].run(&["detach", &containers[3].0.target()])?;
