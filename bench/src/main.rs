@@ -59,7 +59,8 @@ fn main() -> Result<()> {
     for part in &settings.parts {
         let section = part.measure(&settings).unwrap_or_else(|error| {
             failed.push(part.name);
-            format!("\n## {}: failed\n\n```text\n{error:?}\n```\n", part.name)
+            progress(&format!("{} failed: {error:?}", part.name));
+            format!("\n## {}: failed\n\n```text\n{error:#}\n```\n", part.name)
         });
         print(&section)?;
     }
