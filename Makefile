@@ -16,6 +16,9 @@ BENCH_PACKAGES := $(DEMO_PACKAGES) iperf3 ethtool linux-perf valgrind dnsperf
 RIVAL_PACKAGES := $(BUILD_PACKAGES) tinc fastd wireguard-go wireguard-tools
 RIVAL_CRATES := boringtun-cli@0.7.1 vpncloud@2.3.0
 
+# Where cargo builds, for the shell.
+TARGET := $${CARGO_TARGET_DIR:-$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')}
+
 SEEDS ?= 32
 SOAK_MINUTES ?= 60
 
@@ -57,18 +60,19 @@ bench: ## throughput, latency, cost, and the thousand-peer simulation, with raw 
 	@$(call install,$(BENCH_PACKAGES))
 	set -x
 	$(CARGO) build --locked --release -p weave-cli -p weave-bench
-	$(CARGO) run --locked --release -q -p weave-bench
+	# Not by cargo run, which selects features of its own and builds much of it again.
+	"$(TARGET)/release/weave-bench"
 
 .PHONY: rivals
 rivals: ## what bench measures us against, where it is installed: user-space overlays from Debian and the crate registry
 	@$(call install,$(RIVAL_PACKAGES))
 	set -x
-	$(CARGO) install --locked --root target/rivals --target-dir target/rivals/target $(RIVAL_CRATES)
+	$(CARGO) install --locked --root "$(TARGET)/rivals" --target-dir "$(TARGET)/rivals/target" $(RIVAL_CRATES)
 
 .PHONY: soak
 soak: ## the long ones: fresh seeds for the simulator (SEEDS=n), a lossy wire without false alarm (as root, SOAK_MINUTES=n), fuzzing of every decoder where cargo-fuzz is installed
 	$(CARGO) build --locked --release -p weave-cli
-	binary="$${CARGO_TARGET_DIR:-$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')}/release/weave-rs"
+	binary="$(TARGET)/release/weave-rs"
 	for run in $$(seq $(SEEDS)); do
 	  seed=$$RANDOM$$RANDOM
 	  echo "weave-rs sim --peers 60 --seed $$seed --loss 0.05"
