@@ -80,6 +80,7 @@ soak: ## the long ones: fresh seeds for the simulator (SEEDS=n), a lossy wire wi
 	done
 	$(CARGO) build --locked --workspace --bins
 	SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) run --locked -q -p weave-netns-tests --bin soak
+	SEEDS=$$(( $(SEEDS) * 100 )) $(CARGO) test --locked --release -p weave-mesh --test addresses
 	if $(CARGO) fuzz --version > /dev/null 2>&1; then
 	  for crate in mesh datapath; do
 	    for target in $$(cd $$crate && $(CARGO) fuzz list); do

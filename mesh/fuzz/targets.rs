@@ -8,22 +8,25 @@ use std::sync::Arc;
 
 use weave_mesh::card::{Card, SignedCard};
 use weave_mesh::connection::{Config, Connection, Event, Role};
-use weave_mesh::connector::Target;
+use weave_mesh::connector::{Discovery, Target};
 use weave_mesh::identity::{Identity, Scheme};
+use weave_mesh::ipam::{self, Cidr, Note, Restored};
 use weave_mesh::name::{MacAddr, MeshId, PeerName};
-use weave_mesh::node::StoredMember;
+use weave_mesh::node::{self, Node, StoredMember};
 use weave_mesh::sim::Split;
-use weave_mesh::time::Instant;
+use weave_mesh::time::{Instant, UnixTime};
 use weave_mesh::verifier::Verifier;
 use weave_mesh::wire::Message;
 
 type Decoder = fn(&[u8]);
 
 /// Every target with its name, which is also that of its corpus.
-pub(crate) const TARGETS: [(&str, Decoder); 7] = [
+pub(crate) const TARGETS: [(&str, Decoder); 9] = [
     ("message", message),
     ("card", card),
     ("member", member),
+    ("note", note),
+    ("ring", ring),
     ("dialler", dialler),
     ("listener", listener),
     ("records", records),
@@ -57,6 +60,45 @@ fn card(bytes: &[u8]) {
 /// A remembered peer, as in the state directory.
 fn member(bytes: &[u8]) {
     let _ = StoredMember::decode(bytes, &mut Verifier::new(Scheme::Simulated, MeshId::of("weave")));
+}
+
+/// What a peer writes to another about addresses.
+fn note(bytes: &[u8]) {
+    let _ = Note::decode(bytes);
+}
+
+/// The ring and all that goes with it, as in the state directory; and a range as an operator writes it.
+fn ring(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(cidr) = text.parse::<Cidr>() {
+        assert_eq!(cidr.to_string().parse(), Ok(cidr));
+        let _ = (cidr.subnet(), cidr.hosts(), cidr.range().biggest_block(bytes.len() as u64));
+    }
+    let restored = Restored { ring: Some(bytes.to_vec()), owned: Vec::new() };
+    let restored = node::Restored { ipam: restored, ..node::Restored::default() };
+    let _ = Node::new(node_config(), config(1).identity.clone(), restored, 1, Instant::ZERO, UnixTime(1));
+}
+
+/// A node that manages addresses.
+fn node_config() -> node::Config {
+    let config = config(1);
+    let card = config.card.verify(Scheme::Simulated).expect("a card of ours");
+    let range: Cidr = "10.32.0.0/12".parse().expect("a range");
+    node::Config {
+        mesh: config.mesh,
+        discovery: Discovery::On,
+        connection_limit: 0,
+        listen_port: 6783,
+        targets: Vec::new(),
+        name: card.name,
+        nickname: card.nickname,
+        bridge_mac: card.bridge_mac,
+        addresses: Vec::new(),
+        trusted_subnets: Vec::new(),
+        instance_id: String::new(),
+        machine: card.machine,
+        ipam: Some(ipam::Config { range, default_subnet: range, init: ipam::Init::Consensus(None) }),
+    }
 }
 
 /// The stream that a dialler reads.

@@ -418,6 +418,7 @@ impl Ipam {
         self.hurry_askings(near);
         self.strays.hurry(near.now);
         self.review_members(near);
+        self.is_changed |= !self.pending.is_empty();
     }
 
     /// A letter that is signed by `from`.

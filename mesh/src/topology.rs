@@ -9,6 +9,7 @@
 //! - unless `is_stale`, a vertex has a parent if and only if it is reachable, and its parent is mutual and reachable;
 //! - there is one vertex for each set, so the store's limits bound the graph.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -42,6 +43,8 @@ pub struct Topology {
     reachable: usize,
     /// The tree lost an edge and must be searched again.
     is_stale: bool,
+    /// A tree of shortest chains; searched when asked for, forgotten when an edge changes.
+    shortest: OnceCell<Vec<Option<u32>>>,
     changes: VecDeque<Change>,
 }
 
@@ -56,6 +59,7 @@ impl Topology {
             free: Vec::new(),
             reachable: 1,
             is_stale: false,
+            shortest: OnceCell::new(),
             changes: VecDeque::new(),
         }
     }
@@ -83,6 +87,7 @@ impl Topology {
     }
 
     fn add_vertex(&mut self, owner: PeerKey, set: Arc<Set>) -> u32 {
+        self.shortest.take();
         let vertex = Some(Vertex { set, mutual: Vec::new(), parent: None });
         let index = match self.free.pop() {
             Some(index) => {
@@ -112,6 +117,7 @@ impl Topology {
     }
 
     fn add_edge(&mut self, one: u32, other: u32) {
+        self.shortest.take();
         for (from, to) in [(one, other), (other, one)] {
             if let Some(vertex) = self.vertex_mut(from)
                 && let Err(position) = vertex.mutual.binary_search(&to)
@@ -127,6 +133,7 @@ impl Topology {
     }
 
     fn remove_edge(&mut self, one: u32, other: u32) {
+        self.shortest.take();
         for (from, to) in [(one, other), (other, one)] {
             if let Some(vertex) = self.vertex_mut(from)
                 && let Ok(position) = vertex.mutual.binary_search(&to)
@@ -140,6 +147,7 @@ impl Topology {
     /// The set of `owner` is dropped, and its vertex with it.
     pub fn remove(&mut self, owner: &PeerKey) {
         let Some(index) = self.index.get(owner).copied().filter(|index| *index != ROOT) else { return };
+        self.shortest.take();
         let neighbours = self.vertex(index).map(|vertex| vertex.mutual.clone()).unwrap_or_default();
         for other in neighbours {
             self.remove_edge(index, other);
@@ -207,18 +215,17 @@ impl Topology {
         parents
     }
 
-    /// The neighbour through which the tree leads to `peer`.
+    /// The first hop of a shortest chain to `peer`. Each hop is one nearer, so where all see the same graph nothing goes in
+    /// circles, as it may along the trees of [`Self::grow`].
     pub fn next_hop(&self, peer: &PeerKey) -> Option<PeerKey> {
+        let parents = self.shortest.get_or_init(|| self.search());
         let mut index = self.index.get(peer).copied().filter(|index| *index != ROOT)?;
-        // A tree has no circle, and a stale one is no longer than there are vertices.
-        for _ in 0..self.vertices.len() {
-            let vertex = self.vertex(index)?;
-            match vertex.parent? {
-                ROOT => return Some(vertex.set.owner()),
+        loop {
+            match parents.get(index as usize).copied().flatten()? {
+                ROOT => return Some(self.vertex(index)?.set.owner()),
                 parent => index = parent,
             }
         }
-        None
     }
 
     pub fn poll_change(&mut self) -> Option<Change> {

@@ -47,7 +47,7 @@ fn a_target_is_dialled_at_once_and_again_after_a_delay() {
     connector.handle_failed(dial, &refused(), at(0));
 
     let retry = connector.poll_timeout().unwrap();
-    assert!(retry >= at(1) && retry < at(3));
+    assert!(retry > at(0) && retry < at(1));
     assert_eq!(state(&connector), AttemptState::Failed { retry: Some(retry) });
     assert_eq!(connector.attempts().next().unwrap().last_error, Some("connection refused"));
     connector.handle_timeout(Instant::from_micros(retry.as_micros() - 1));
@@ -78,7 +78,7 @@ fn a_connection_that_closed_early_counts_as_a_failure() {
     connector.handle_closed(ConnectionId(1), &"reset", at(5));
 
     assert_eq!(connector.poll_dial(), None);
-    assert!(connector.poll_timeout().unwrap() >= at(6));
+    assert!(connector.poll_timeout().unwrap() > at(5));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn an_inbound_connection_satisfies_a_target_that_names_its_host_only() {
     let exact = dialling(&mut connector, "10.0.0.1:7000");
     connector.handle_failed(exact, &refused(), at(0));
 
-    connector.handle_connected(ConnectionId(1), None, key(1), address("10.0.0.1:40000"), at(1));
+    connector.handle_connected(ConnectionId(1), None, key(1), address("10.0.0.1:40000"), at(0));
 
     let states: Vec<_> = connector.attempts().map(|attempt| attempt.state).collect();
     assert_eq!(states[0], AttemptState::Connected(ConnectionId(1)));
@@ -205,7 +205,7 @@ fn a_discovered_peer_is_tried_at_each_of_its_addresses_before_waiting() {
 
     assert_eq!(second.destination, Destination::Address(address("10.1.0.1:6783")));
     assert_eq!(connector.poll_dial(), None);
-    assert!(connector.poll_timeout().unwrap() >= at(1));
+    assert!(connector.poll_timeout().unwrap() > at(0));
 }
 
 #[test]

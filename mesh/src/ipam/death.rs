@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::note::{CONSENT_PARTS_MAX, Consent, Holds, KNOWN_MAX, Note, TRANSFERS_MAX};
 use super::ring::Ring;
 use super::rules::Rule;
-use super::{Answer, Error, Ipam, Operation, Owner, Problem, Range, Right, Surroundings, Transfer, Wait};
+use super::{Answer, Ipam, Operation, Owner, Problem, Range, Right, Surroundings, Transfer, Wait};
 use crate::card::Card;
 use crate::identity::{Hash, Identity, PeerKey, Signature, digest};
 use crate::members::Reach;
@@ -200,14 +200,8 @@ impl Ipam {
         dead.into_iter().for_each(|(dead, successor)| self.declare_dead(dead, successor, near));
     }
 
-    /// `rmpeer`.
+    /// `rmpeer`: also of an identity that only others know, since it may be the one that is waited for.
     pub(crate) fn take_over(&mut self, ticket: super::Ticket, peer: PeerKey, near: &Surroundings<'_>) {
-        let is_missed = self.deaths.askings.values().any(|asking| asking.known.contains(&peer));
-        let is_known = near.members.get(&peer).is_some() || self.owned_by(peer) > 0 || is_missed;
-        if !is_known && !self.certificates.contains_key(&peer) {
-            self.actions.push_back(super::Action::Answer(ticket, Err(Error::UnknownPeer(peer))));
-            return;
-        }
         self.declare_dead(peer, None, near);
         let addresses = self.owned_by(peer);
         self.begin(ticket, Operation::TakeOver { peer, addresses }, near);
@@ -235,6 +229,12 @@ impl Ipam {
         let alive = self.alive(near);
         let after = alive.range(dead..).next();
         after.or_else(|| alive.first()).copied().unwrap_or(near.card.key)
+    }
+
+    /// What we ask for, and whose consent is missing.
+    pub(super) fn inheriting(&self, near: &Surroundings<'_>) -> BTreeMap<PeerKey, Vec<PeerKey>> {
+        let askings = self.deaths.askings.iter();
+        askings.map(|(dead, asking)| (*dead, self.missing(*dead, asking, near))).collect()
     }
 
     fn missing(&self, dead: PeerKey, asking: &Asking, near: &Surroundings<'_>) -> Vec<PeerKey> {
@@ -347,6 +347,8 @@ impl Ipam {
             Some(_) | None => {}
         }
         self.promises.insert(dead, Promise { heir: from, id });
+        // It learns of our strays now, and of each change from here on.
+        self.strays.told.insert(from);
         self.persist();
         self.consent(from, dead, id, theirs, near);
     }

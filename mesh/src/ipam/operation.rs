@@ -66,8 +66,6 @@ pub enum Error {
     Released { container: String },
     #[error("peer {peer} is reachable from {from}, so it is not dead; stop it first, or run `weave-rs reset` there")]
     Reachable { peer: PeerKey, from: PeerKey },
-    #[error("peer {0} is not known here")]
-    UnknownPeer(PeerKey),
     #[error(
         "this peer was certified dead by {by}, and its addresses belong to others; run `weave-rs reset` to join anew"
     )]

@@ -135,7 +135,7 @@ impl Ipam {
         strays.unheard.retain(|peer| strays.told.contains(peer));
         strays.tell_at = (!strays.unheard.is_empty()).then_some(near.now);
         if is_news {
-            self.persist_later(near);
+            self.persist();
         }
     }
 

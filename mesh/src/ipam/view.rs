@@ -19,6 +19,8 @@ pub struct IpamView {
     pub pending: Vec<PendingView>,
     /// Identities that are certified dead, and by whom.
     pub dead: BTreeMap<PeerKey, PeerKey>,
+    /// Whose addresses we are to inherit, and who has not consented yet.
+    pub inheriting: BTreeMap<PeerKey, Vec<PeerKey>>,
     /// What is wrong with other peers and needs a person.
     pub problems: BTreeMap<PeerKey, Problem>,
 }
@@ -52,6 +54,7 @@ impl Ipam {
             active: ours.saturating_sub(self.space.size()),
             pending: pending.collect(),
             dead: self.certificates.iter().map(|(dead, certificate)| (*dead, certificate.by)).collect(),
+            inheriting: self.inheriting(near),
             problems: self.problems.clone(),
         }
     }

@@ -6,6 +6,7 @@ use crate::identity::Scheme;
 use crate::store::fixtures::Owner;
 use crate::wire::Refusal;
 
+mod addressing;
 mod answering;
 
 const START: Instant = Instant::from_micros(1_000_000);

@@ -16,6 +16,14 @@ use crate::ipam::{Answer, Cidr, Error, Ticket};
 
 /// How long a repair takes at most.
 const REPAIR_MAX: Duration = Duration::from_secs(30);
+/// How long hosts have to meet, and how long things then happen to them.
+const MEETING_TIME: Duration = Duration::from_secs(10);
+const CHAOS_TIME: Duration = Duration::from_secs(120);
+/// How long a disturbed first boot takes, and what disturbs it.
+const BIRTH_TIME: Duration = Duration::from_secs(6);
+const BIRTH_PARTITIONS: usize = 10;
+const BIRTH_DEATHS: usize = 3;
+const BIRTH_DEATH_DELAY: Duration = Duration::from_millis(400);
 
 /// The containers of one host.
 #[derive(Debug, Default)]
@@ -187,7 +195,7 @@ impl World {
 
     /// Schedules so many random events around containers within `time` from now on, faults among them; all of it is
     /// repaired soon after. Hosts below `trusted` never lose their disk and are never destroyed.
-    pub fn schedule_container_chaos(&mut self, events: usize, time: Duration, trusted: usize) {
+    fn schedule_container_chaos(&mut self, events: usize, time: Duration, trusted: usize) {
         for _ in 0..events {
             let after = self.dice.between(Duration::ZERO, time);
             let repaired = after + self.dice.between(Duration::ZERO, REPAIR_MAX);
@@ -198,8 +206,62 @@ impl World {
         let end = time + REPAIR_MAX;
         self.schedule(end, Fault::Heal);
         self.schedule(end, Fault::SetLoss { percent: 0 });
+    }
+
+    /// A history in which everybody meets, and then all sorts of things happen to containers, daemons, hosts and network.
+    /// At its end all is repaired and everybody dead certified. Hosts below `trusted` never lose their disk.
+    pub fn live_through(&mut self, events: usize, trusted: usize) {
+        self.tell_everyone_the_seeds();
+        self.run_for(MEETING_TIME);
+        self.schedule_container_chaos(events, CHAOS_TIME, trusted);
+        self.run_for(CHAOS_TIME + 2 * REPAIR_MAX);
+        self.start_everyone();
+        self.run_for(MEETING_TIME);
+        self.certify_the_dead();
+    }
+
+    /// A history of a first boot: daemons die and the network splits while they agree on a ring, and every host runs a
+    /// container at once.
+    pub fn be_born(&mut self) {
+        let hosts = self.hosts.len();
+        self.tell_everyone_the_seeds();
+        for host in (0..hosts).map(HostId) {
+            self.schedule(self.options.start_within, Fault::RunContainer(host));
+        }
+        for _ in 0..BIRTH_PARTITIONS {
+            let after = self.dice.between(Duration::ZERO, BIRTH_TIME);
+            let partition = self.draw_partition();
+            self.schedule(after, partition);
+            // A vote that was told before the cut is worth most to those on the other side.
+            (0..BIRTH_DEATHS).for_each(|_| self.schedule_sudden_death(after));
+        }
+        self.run_for(BIRTH_TIME + 2 * BIRTH_DEATH_DELAY);
+        self.apply(Fault::Heal);
+        self.start_everyone();
+        self.run_for(MEETING_TIME);
+    }
+
+    /// Soon after `after` a daemon dies, and starts again.
+    fn schedule_sudden_death(&mut self, after: Duration) {
+        let (host, outputs) = (HostId(self.dice.below(self.hosts.len())), self.dice.below(40) as u32);
+        let after = after + self.dice.between(Duration::ZERO, BIRTH_DEATH_DELAY);
+        let is_sudden = self.dice.below(2) == 0;
+        self.schedule(after, if is_sudden { Fault::Kill(host) } else { Fault::KillAfter(host, outputs) });
+        let repair = self.dice.between(Duration::ZERO, BIRTH_DEATH_DELAY);
+        self.schedule(after + repair, Fault::Start(host));
+    }
+
+    /// As with one configuration for all hosts: the seeds are told of themselves, too.
+    pub fn tell_everyone_the_seeds(&mut self) {
+        let seeds: Vec<HostId> = (0..self.options.seeds).map(HostId).collect();
+        (0..self.hosts.len()).for_each(|host| self.set_targets(HostId(host), &seeds));
+    }
+
+    /// Nobody is about to die, and whoever can run does.
+    fn start_everyone(&mut self) {
         for host in (0..self.hosts.len()).map(HostId) {
-            self.schedule(end, Fault::Start(host));
+            self.hosts[host.0].outputs_to_live = None;
+            self.apply(Fault::Start(host));
         }
     }
 
@@ -227,15 +289,19 @@ impl World {
             26..28 if host != other => vec![(false, Fault::Cut(host, other)), (true, Fault::Mend(host, other))],
             28..30 => vec![(false, self.draw_partition()), (true, Fault::Heal)],
             30 => vec![(false, Fault::SetLoss { percent: number as u8 % 30 }), (true, Fault::SetLoss { percent: 0 })],
+            31 if host.0 >= trusted => {
+                vec![(false, Fault::HandOver(host)), (true, Fault::Leave(host)), (true, Fault::Start(host))]
+            }
             _ => vec![(false, Fault::RunContainer(host))],
         }
     }
 
     /// Certifies every identity that is dead, as operators would once all is quiet.
-    pub fn certify_the_dead(&mut self) {
-        let Some(at) = self.live().next() else { return };
-        for dead in (0..self.hosts.len()).map(HostId) {
-            self.apply(Fault::RemovePeer { at, dead });
+    fn certify_the_dead(&mut self) {
+        for at in self.live().collect::<Vec<_>>() {
+            for dead in (0..self.hosts.len()).map(HostId) {
+                self.apply(Fault::RemovePeer { at, dead });
+            }
         }
         self.work();
     }
@@ -271,3 +337,6 @@ impl World {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

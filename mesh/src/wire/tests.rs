@@ -29,6 +29,15 @@ fn messages() -> Vec<Message> {
         Message::Versions(Versions { buckets: u64::MAX, offers: vec![offer] }),
         Message::Refusal(Refusal::Referral { contacts: vec![contact] }),
         Message::Goodbye(Goodbye::sign(&owner.identity, owner.card.mesh, 1)),
+        Message::RingState(RingState { ring: Some([4; 32]), state: [5; 32] }),
+        Message::RingNews(RingNews {
+            ring: Some([4; 32]),
+            first: None,
+            transfers: Vec::new(),
+            certificates: Vec::new(),
+            compare: Some([5; 32]),
+        }),
+        Message::Letter(Letter::sign(&owner.identity, owner.card.mesh, owner.key(), vec![6; 9])),
     ]
 }
 
@@ -118,7 +127,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_messages_are_refused_or_keep_the_limits(kind in 0..11_usize, at in any::<prop::sample::Index>(), to in any::<u8>()) {
+    fn damaged_messages_are_refused_or_keep_the_limits(kind in 0..14_usize, at in any::<prop::sample::Index>(), to in any::<u8>()) {
         let mut bytes = messages()[kind].encode();
         let at = at.index(bytes.len());
         bytes[at] = to;
