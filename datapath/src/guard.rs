@@ -25,7 +25,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 
-use crate::plan::{Crossing, HOST_LINK_PREFIX, LinkName, Plan, PortPlan};
+use crate::plan::{Crossing, HOST_LINK_PREFIX, LinkName, Plan, PortPlan, RESOLVER};
 
 /// The name of our tables, one of the bridge and one of the inet family.
 pub const TABLE: &str = "weave-rs";
@@ -100,7 +100,14 @@ fn write_prerouting_chain(script: &mut String, plan: &Plan) -> fmt::Result {
     for link in plan.ports.keys() {
         writeln!(script, "\t\tiifname \"{link}\" goto {link}")?;
     }
+    write_resolver_rules(script, &format!("\t\tiifname {} ", overlay_ports(plan)))?;
     writeln!(script, "\t\tiifname \"{HOST_LINK_PREFIX}*\" drop\n\t}}")
+}
+
+/// Nobody asks for the resolver's address or claims it across the overlay: every host has its own.
+fn write_resolver_rules(script: &mut String, ports: &str) -> fmt::Result {
+    writeln!(script, "{ports}ether type arp arp daddr ip {RESOLVER} drop")?;
+    writeln!(script, "{ports}ether type arp arp saddr ip {RESOLVER} drop")
 }
 
 /// What no container sends: frames that are not IP, router advertisements, redirects, answers of a DHCP server.
@@ -161,6 +168,7 @@ fn overlay_ports(plan: &Plan) -> String {
 /// open a million sessions, and nobody snoops on it.
 fn write_output_chain(script: &mut String, plan: &Plan) -> fmt::Result {
     script.write_str("\tchain output {\n\t\ttype filter hook output priority -300; policy accept;\n")?;
+    write_resolver_rules(script, &format!("\t\toifname {} ", overlay_ports(plan)))?;
     writeln!(
         script,
         "\t\toifname {} ether type ip6 icmpv6 type {{ mld-listener-report, mld-listener-done, nd-router-solicit, \
@@ -176,6 +184,7 @@ fn write_forward_chain(script: &mut String, plan: &Plan) -> fmt::Result {
     writeln!(script, "\tchain query {{\n\t\tupdate @{ASKERS} {{ iifname . oifname {limit} }} counter drop\n\t}}")?;
     script.write_str("\tchain forward {\n\t\ttype filter hook forward priority -300; policy accept;\n")?;
     writeln!(script, "\t\toifname != {overlay} accept")?;
+    write_resolver_rules(script, "\t\t")?;
     script.write_str(
         "\t\tether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 accept\n\
          \t\tether type arp jump query\n\
@@ -261,7 +270,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::plan::{BridgeNames, BridgePlan};
+    use crate::plan::{BridgeNames, BridgePlan, Resolver};
 
     fn plan() -> Plan {
         Plan {
@@ -273,6 +282,7 @@ mod tests {
             vxlan_fdb: BTreeMap::new(),
             flood: BTreeSet::new(),
             neighbours: BTreeMap::new(),
+            resolver: Resolver::Absent,
             exposed: BTreeMap::new(),
             guard: Rules {
                 mesh_port: 6783,

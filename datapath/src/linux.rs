@@ -18,6 +18,7 @@ pub mod clock;
 mod errno;
 pub mod firewall;
 mod garp;
+pub mod interfaces;
 pub mod kernel;
 pub mod mtu;
 pub mod netlink;

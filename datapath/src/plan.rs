@@ -23,11 +23,11 @@ mod step;
 pub use diff::{Conflict, diff};
 pub use exposed::{Accept, Crossing, IpVersion};
 pub use link_name::{BridgeNames, HOST_LINK_PREFIX, InvalidLinkName, LinkName};
-pub use observed::{BridgeFdbEntry, Keep, LinkKind, NeighbourEntry, Observed, ObservedLink};
+pub use observed::{BridgeFdbEntry, Keep, LinkKind, NeighbourEntry, Observed, ObservedLink, Serving};
 pub use step::Step;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
@@ -56,6 +56,8 @@ pub struct Plan {
     pub neighbours: BTreeMap<IpAddr, MacAddr>,
     /// The networks between which and the rest of the world this host forwards, by their first address.
     pub exposed: BTreeMap<Subnet, Crossing>,
+    /// Where containers find the resolver of their host; on the bridge, and unknown to the rest of the overlay.
+    pub resolver: Resolver,
     /// What is let through beyond the addresses of [`ports`](Self::ports).
     pub guard: guard::Rules,
 }
@@ -81,6 +83,16 @@ pub struct VxlanPlan {
     /// The underlay source address. An unspecified one lets the kernel choose, and its family is the family of the
     /// underlay: a VXLAN device speaks one of the two.
     pub local: IpAddr,
+}
+
+/// Where containers find the resolver of their host: the same on every host, and never on the wire between two.
+pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(169, 254, 65, 53);
+
+/// Whether names are served at [`RESOLVER`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolver {
+    Served,
+    Absent,
 }
 
 /// One attached container.

@@ -42,6 +42,11 @@ impl Subnet {
         };
         Self { address, prefix_len }
     }
+
+    /// Whether `address` has the same prefix.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.address.is_ipv4() && Self { address, ..*self }.network() == self.network()
+    }
 }
 
 /// What a peer says of itself.

@@ -117,6 +117,14 @@ impl Apply<'_> {
                 let bridge = self.index(bridge)?;
                 self.netlink.remove_neighbour(bridge, *address)?;
             }
+            Step::ServeResolver { bridge } => {
+                let bridge = self.index(bridge)?;
+                self.netlink.serve_resolver(bridge)?;
+            }
+            Step::RemoveResolver { bridge } => {
+                let bridge = self.index(bridge)?;
+                self.netlink.remove_resolver(bridge)?;
+            }
             Step::Announce { bridge, address, mac } => {
                 let bridge = self.index(bridge)?;
                 garp::announce(bridge, *address, *mac).map_err(ApplyError::Announce)?;

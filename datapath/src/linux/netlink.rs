@@ -6,6 +6,7 @@
 pub(super) mod address;
 mod link;
 mod neighbour;
+mod resolver;
 
 use std::fmt;
 use std::io;

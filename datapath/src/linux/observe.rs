@@ -59,6 +59,7 @@ pub fn observe(netlink: &mut Netlink, names: &BridgeNames) -> Result<Observed, N
             .neighbours
             .extend(messages.iter().filter(|message| message.header.ifindex == bridge).filter_map(neighbour));
     }
+    observed.resolver = netlink.serving(bridge)?;
     Ok(observed)
 }
 

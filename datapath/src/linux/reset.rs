@@ -41,6 +41,10 @@ fn remove_links(netlink: &mut Netlink, names: &BridgeNames, errors: &mut Vec<Res
         Ok(observed) => observed.links,
         Err(error) => return errors.push(error.into()),
     };
+    if let Some(bridge) = links.get(&names.bridge) {
+        // The rule outlives the bridge.
+        errors.extend(netlink.remove_resolver(bridge.index).err().map(ResetError::from));
+    }
     let (bridges, ports): (Vec<_>, Vec<_>) =
         links.iter().filter(|(name, link)| is_ours(name, link, names)).partition(|(name, _)| **name == names.bridge);
     for (name, _) in ports.into_iter().chain(bridges) {

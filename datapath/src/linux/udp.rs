@@ -13,10 +13,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub use exchange::Exchange;
 pub use receive::{Arrival, Receiver};
 pub use send::{SendOutcome, Sender};
 
 mod address;
+mod exchange;
 mod receive;
 mod send;
 

@@ -21,7 +21,7 @@ use weave_mesh::name::MacAddr;
 use super::netlink::{Netlink, NetlinkError, VethPeer};
 use super::netns::Netns;
 use super::sysctl::{self, SysctlError};
-use crate::plan::{HOST_LINK_PREFIX, InvalidLinkName, LinkName, PortFlags};
+use crate::plan::{HOST_LINK_PREFIX, InvalidLinkName, LinkName, PortFlags, Resolver};
 
 /// The interface inside a container.
 pub const CONTAINER_LINK: &str = "ethwe";
@@ -36,6 +36,8 @@ pub struct AttachSpec {
     /// Of `ethwe`; chosen by the kernel when absent. An interface that exists keeps its own.
     pub mac: Option<MacAddr>,
     pub addresses: Vec<Subnet>,
+    /// Whether it gets a route to the resolver of its host.
+    pub resolver: Resolver,
 }
 
 /// An attached container.

@@ -10,7 +10,9 @@ use std::net::IpAddr;
 use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 
-use super::{Keep, LinkKind, LinkName, Observed, ObservedLink, OverlayPort, Plan, PortFlags, Step, VxlanPlan};
+use super::{
+    Keep, LinkKind, LinkName, Observed, ObservedLink, OverlayPort, Plan, PortFlags, Resolver, Serving, Step, VxlanPlan,
+};
 use crate::guard;
 
 /// A device of the planned name that is something else.
@@ -37,6 +39,7 @@ pub fn diff(observed: &Observed, plan: &Plan) -> Result<Vec<Step>, Conflict> {
     diff.bridge_fdb();
     diff.flood();
     diff.neighbours();
+    diff.resolver();
     diff.surplus_vxlan();
     diff.steps.append(&mut diff.removals);
     Ok(diff.steps)
@@ -226,6 +229,15 @@ impl Diff<'_> {
             if entry.permanent && !self.plan.neighbours.contains_key(&address) {
                 self.removals.push(Step::RemoveNeighbour { bridge: bridge.clone(), address });
             }
+        }
+    }
+
+    fn resolver(&mut self) {
+        let bridge = self.plan.names.bridge.clone();
+        match (self.plan.resolver, self.observed.resolver) {
+            (Resolver::Served, Serving::Whole) | (Resolver::Absent, Serving::Absent) => {}
+            (Resolver::Served, Serving::Absent | Serving::Partly) => self.steps.push(Step::ServeResolver { bridge }),
+            (Resolver::Absent, Serving::Whole | Serving::Partly) => self.removals.push(Step::RemoveResolver { bridge }),
         }
     }
 

@@ -23,8 +23,19 @@ pub struct Observed {
     pub neighbours: BTreeMap<IpAddr, NeighbourEntry>,
     /// The MAC that an address had when it was last removed from the neighbours: somebody's cache may still have it.
     pub former_neighbours: BTreeMap<IpAddr, MacAddr>,
+    /// How much there is of what serves the resolver's address.
+    pub resolver: Serving,
     /// The script whose result our tables still are; `None` when there are none, or not as we left them.
     pub guard: Option<String>,
+}
+
+/// How much there is of an address on the bridge, a rule for what leaves from it, and a table with its one route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Serving {
+    #[default]
+    Absent,
+    Partly,
+    Whole,
 }
 
 /// A network device.

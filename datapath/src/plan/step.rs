@@ -99,6 +99,13 @@ pub enum Step {
         bridge: LinkName,
         address: IpAddr,
     },
+    /// The resolver's address on the bridge, and a way back from it that nothing else takes.
+    ServeResolver {
+        bridge: LinkName,
+    },
+    RemoveResolver {
+        bridge: LinkName,
+    },
     /// Tell the containers of this host that `address` has another MAC than it had: gratuitous ARP or unsolicited NA.
     /// Theirs is swallowed by the suppression on the overlay ports.
     Announce {

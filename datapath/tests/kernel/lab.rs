@@ -19,7 +19,7 @@ use weave_datapath::linux::netns::Netns;
 use weave_datapath::linux::observe::observe;
 use weave_datapath::linux::tap::Tap;
 use weave_datapath::linux::veth::{self, AttachSpec, Attached};
-use weave_datapath::plan::{BridgeNames, BridgePlan, Observed, Plan, PortPlan, VxlanPlan};
+use weave_datapath::plan::{BridgeNames, BridgePlan, Observed, Plan, PortPlan, Resolver, VxlanPlan};
 use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 use weave_netns_tests::probe;
@@ -99,6 +99,7 @@ pub(crate) fn bare_plan(host: u8) -> Plan {
         vxlan_fdb: BTreeMap::new(),
         flood: BTreeSet::new(),
         neighbours: BTreeMap::new(),
+        resolver: Resolver::Absent,
         exposed: BTreeMap::new(),
         guard: Rules {
             mesh_port: 6783,
@@ -167,6 +168,7 @@ impl Host {
             mtu: self.plan.bridge.mtu,
             mac: Some(mac(last)),
             addresses: addresses.iter().map(|text| subnet(text)).collect(),
+            resolver: Resolver::Absent,
         };
         let attached = veth::attach(&netns, &spec).expect("attach");
         let own: BTreeSet<IpAddr> = spec.addresses.iter().map(|subnet| subnet.address).collect();

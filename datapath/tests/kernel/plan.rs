@@ -5,7 +5,7 @@ use weave_datapath::linux::apply::apply;
 use weave_datapath::linux::netlink::Netlink;
 use weave_datapath::linux::tap::Tap;
 use weave_datapath::linux::veth::{self, AttachSpec};
-use weave_datapath::plan::{Conflict, OverlayPort, Plan, PortPlan, Step, diff};
+use weave_datapath::plan::{Conflict, OverlayPort, Plan, PortPlan, Resolver, Step, diff};
 
 use crate::lab::{bare_plan, fresh_namespace, ip, look, mac, names, on_a_host, run, subnet};
 
@@ -54,6 +54,7 @@ fn a_plan_applied_once_leaves_nothing_to_do() {
             mtu: 1376,
             mac: Some(mac(5)),
             addresses: vec![subnet("10.32.0.5/12"), subnet("fd00::5/64")],
+            resolver: Resolver::Absent,
         };
         let netns = fresh_namespace();
         let attached = veth::attach(&netns, &spec).expect("attach");

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use weave_datapath::linux::netns::Netns;
 use weave_datapath::linux::veth::{AttachError, AttachSpec, attach, detach, inspect};
-use weave_datapath::plan::{LinkKind, PortFlags};
+use weave_datapath::plan::{LinkKind, PortFlags, Resolver};
 
 use crate::lab::{fresh_namespace, look, mac, on_a_host, run, subnet};
 
@@ -14,6 +14,7 @@ fn spec(addresses: &[&str]) -> AttachSpec {
         mtu: 1376,
         mac: Some(mac(5)),
         addresses: addresses.iter().map(|text| subnet(text)).collect(),
+        resolver: Resolver::Absent,
     }
 }
 

@@ -77,7 +77,7 @@ impl Names {
     }
 
     /// Takes up what `owner` says in `record`. Text that is no name is left out.
-    pub(super) fn add(&mut self, owner: PeerKey, record: &Record) {
+    pub fn add(&mut self, owner: PeerKey, record: &Record) {
         for (name, text) in texts(record).iter().enumerate() {
             let Ok(folded) = folded(text) else { continue };
             for address in addresses(record) {

@@ -9,6 +9,7 @@ use crate::linux::netlink::address::subnet_of;
 use crate::linux::netns::Netns;
 use crate::linux::observe::mac_of;
 use crate::linux::sysctl;
+use crate::plan::Resolver;
 
 /// Whether the container has an interface of our name.
 pub(super) fn exists(netns: &Netns) -> Result<bool, AttachError> {
@@ -33,6 +34,9 @@ pub(super) fn furnish(netns: &Netns, spec: &AttachSpec) -> Result<MacAddr, Attac
             netlink.add_address(index, *subnet)?;
         }
         netlink.add_multicast_route(index)?;
+        if spec.resolver == Resolver::Served {
+            netlink.add_resolver_route(index)?;
+        }
         Ok(mac)
     })
 }

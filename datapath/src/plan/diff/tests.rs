@@ -38,6 +38,7 @@ pub(in crate::plan) fn bare_plan() -> Plan {
         vxlan_fdb: BTreeMap::new(),
         flood: BTreeSet::new(),
         neighbours: BTreeMap::new(),
+        resolver: Resolver::Absent,
         exposed: BTreeMap::new(),
         guard: Rules {
             mesh_port: 6783,
