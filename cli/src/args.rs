@@ -2,13 +2,18 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args as Arguments, Parser, Subcommand, ValueEnum};
 use weave_mesh::connector::Target;
 use weave_mesh::name::PeerName;
-use weave_router::config::{BridgeName, DEFAULT_STATE_DIR, EtherType, Init, MeshName, MtuBytes};
+use weave_router::config::dns::{
+    DEFAULT_DOMAIN, DEFAULT_RESOLV_CONF, DEFAULT_TTL, TTL_MAX, parse_fallback_timeout, parse_listen_address,
+};
+use weave_router::config::{BridgeName, DEFAULT_STATE_DIR, DnsDomain, EtherType, Init, MeshName, MtuBytes};
+use weave_router::naming::EXTERN;
 
-use crate::client::Format;
+use crate::client::{Format, escaped};
 use crate::sim::SimArgs;
 
 /// An encrypted network for the containers of many Docker hosts.
@@ -39,7 +44,7 @@ pub(crate) enum Command {
     /// Put a container on the network, with an address of its own unless one is given; prints its addresses
     Attach(AttachArgs),
     /// Take addresses, or all of them, from a container; prints what was taken
-    Detach(AttachArgs),
+    Detach(DetachArgs),
     /// Make this host a part of the overlay, and a way out of it; prints its addresses there
     Expose(ExposeArgs),
     /// Undo `expose`; prints what was exposed
@@ -55,6 +60,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         format: FormatArgs,
     },
+    /// Give a container, or any address, a name
+    DnsAdd(NameArgs),
+    /// Take names away: of a container, of an address, or one by itself
+    DnsRemove(NameArgs),
+    /// Print the addresses of a name of the domain
+    DnsLookup { name: String },
+    /// Print what `docker run` needs to resolve names here; nothing with --no-dns
+    DnsArgs,
     /// Show what the daemon is doing
     Status {
         table: Option<Table>,
@@ -116,6 +129,7 @@ pub(crate) enum Table {
     Targets,
     Endpoints,
     Ipam,
+    Dns,
 }
 
 #[derive(Clone, Copy, Debug, Arguments)]
@@ -141,21 +155,38 @@ pub(crate) struct WaitArgs {
 
 #[derive(Debug, Arguments)]
 pub(crate) struct AttachArgs {
-    /// Addresses, then the container: a Docker name or id, pid:N, or netns:/run/netns/NAME. ADDRESS/LENGTH is that
-    /// address, net:SUBNET one of that subnet, net:default (and nothing at all) one of the default subnet
-    #[arg(required = true, value_name = "[ADDRESS]… TARGET")]
-    words: Vec<String>,
+    #[command(flatten)]
+    target: DetachArgs,
     #[command(flatten)]
     wait: WaitArgs,
+    /// Give it no name
+    #[arg(long)]
+    without_dns: bool,
 }
 
 impl AttachArgs {
+    pub(crate) fn form(self) -> Vec<(&'static str, String)> {
+        let mut form = self.target.form();
+        form.extend(self.wait.wait.map(|seconds| ("wait", seconds.to_string())));
+        form.extend(self.without_dns.then(|| ("without-dns", "true".to_owned())));
+        form
+    }
+}
+
+#[derive(Debug, Arguments)]
+pub(crate) struct DetachArgs {
+    /// Addresses, then the container: a Docker name or id, pid:N, or netns:/run/netns/NAME. ADDRESS/LENGTH is that
+    /// address, and when attaching net:SUBNET is one of that subnet, net:default (and nothing at all) one of the default
+    #[arg(required = true, value_name = "[ADDRESS]… TARGET")]
+    words: Vec<String>,
+}
+
+impl DetachArgs {
     /// The form fields: all words are addresses but the last.
     pub(crate) fn form(self) -> Vec<(&'static str, String)> {
         let last = self.words.len().saturating_sub(1);
         let name = |index| if index == last { "target" } else { "address" };
-        let words = self.words.into_iter().enumerate().map(|(index, word)| (name(index), word));
-        words.chain(self.wait.wait.map(|seconds| ("wait", seconds.to_string()))).collect()
+        self.words.into_iter().enumerate().map(|(index, word)| (name(index), word)).collect()
     }
 }
 
@@ -186,6 +217,37 @@ impl ExposeArgs {
         let nat = self.without_masquerade.then(|| ("skipNAT", "true".to_owned()));
         let wait = self.wait.wait.map(|seconds| ("wait", seconds.to_string()));
         addresses.chain(name).chain(nat).chain(wait).collect()
+    }
+}
+
+#[derive(Debug, Arguments)]
+#[command(disable_help_flag = true)]
+pub(crate) struct NameArgs {
+    /// Addresses (all of the container's without), then the container
+    #[arg(value_name = "[IP]… [CONTAINER]")]
+    words: Vec<String>,
+    /// The name [default: the container's own]
+    #[arg(short = 'h', long = "fqdn", value_name = "FQDN")]
+    fqdn: Option<String>,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+}
+
+impl NameArgs {
+    /// The paths to ask, one for each address.
+    pub(crate) fn paths(self) -> Vec<String> {
+        let (addresses, others): (Vec<String>, Vec<String>) =
+            self.words.into_iter().partition(|word| word.parse::<IpAddr>().is_ok());
+        let container = others.into_iter().next_back();
+        let query = self.fqdn.map(|fqdn| format!("?fqdn={}", escaped(&fqdn))).unwrap_or_default();
+        if addresses.is_empty() {
+            let container = container.map(|container| format!("/{}", escaped(&container))).unwrap_or_default();
+            return vec![format!("/name{container}{query}")];
+        }
+        let container = container.unwrap_or_else(|| EXTERN.to_owned());
+        let path = |address: &String| format!("/name/{}/{}{query}", escaped(&container), escaped(address));
+        addresses.iter().map(path).collect()
     }
 }
 
@@ -265,6 +327,25 @@ pub(crate) struct LaunchArgs {
     /// Seconds after which sleeve changes its keys, 5 to 120
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(5..=120))]
     pub(crate) rekey_interval: u64,
+    /// Domain of the names that are served
+    #[arg(long, value_name = "DOMAIN", default_value = DEFAULT_DOMAIN)]
+    pub(crate) dns_domain: DnsDomain,
+    /// Serve names at this address too (repeatable) [default: Docker's bridge, port 53]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_listen_address)]
+    pub(crate) dns_listen_address: Vec<SocketAddr>,
+    /// How long an answer may be kept, seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TTL,
+        value_parser = clap::value_parser!(u32).range(0..=i64::from(TTL_MAX)))]
+    pub(crate) dns_ttl: u32,
+    /// How long each upstream server has to answer, seconds, such as 5 or 5s
+    #[arg(long, value_name = "SECONDS", default_value = "5s", value_parser = parse_fallback_timeout)]
+    pub(crate) dns_fallback_timeout: Duration,
+    /// Where upstream servers are read from
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_RESOLV_CONF)]
+    pub(crate) resolv_conf: PathBuf,
+    /// Serve no names
+    #[arg(long)]
+    pub(crate) no_dns: bool,
     /// error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: String,
@@ -290,6 +371,7 @@ pub(crate) fn status_path(table: Option<Table>) -> String {
         Some(Table::Targets) => "targets",
         Some(Table::Endpoints) => "endpoints",
         Some(Table::Ipam) => "ipam",
+        Some(Table::Dns) => "dns",
     };
     format!("/status/{name}")
 }
@@ -315,7 +397,9 @@ mod tests {
                     --password-file f --trusted-subnets 10.0.0.0/8 --state-dir d --http-addr 127.0.0.1:1 --socket s --bridge b \
                     --mtu 1400 --allow-ethertype 0x88cc --no-fastdp --no-discovery --conn-limit 9 --log-level debug \
                     --ipalloc-range 10.2.0.0/16 --ipalloc-default-subnet 10.2.3.0/24 --ipalloc-init consensus=3 \
-                    --status-addr 127.0.0.1:2";
+                    --status-addr 127.0.0.1:2 \
+                    --dns-domain x.local --dns-listen-address 127.0.0.1 --dns-ttl 5 --dns-fallback-timeout 2s \
+                    --resolv-conf r --no-dns";
 
         assert!(parsed(line).is_ok());
     }
@@ -333,6 +417,9 @@ mod tests {
             "weave-rs attach --wait x web",
             "weave-rs rmpeer",
             "weave-rs launch --ipalloc-init seed=host1",
+            "weave-rs launch --dns-listen-address 0.0.0.0",
+            "weave-rs launch --dns-domain a..b",
+            "weave-rs launch --dns-fallback-timeout 0",
         ] {
             assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");
         }
@@ -347,5 +434,23 @@ mod tests {
         let form = args.form();
         let names: Vec<_> = form.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["address", "address", "target"]);
+    }
+
+    #[test]
+    fn a_name_is_given_to_each_address_and_without_any_to_all_of_the_container() {
+        let paths = |line: &str| match parsed(line).unwrap().command {
+            Command::DnsAdd(args) => args.paths(),
+            _ => panic!("not dns-add"),
+        };
+
+        assert_eq!(paths("weave-rs dns-add web"), ["/name/web"]);
+        assert_eq!(
+            paths("weave-rs dns-add 10.0.0.1 fd00::1 web -h a.weave.local"),
+            ["/name/web/10.0.0.1?fqdn=a.weave.local", "/name/web/fd00%3A%3A1?fqdn=a.weave.local"]
+        );
+        assert_eq!(
+            paths("weave-rs dns-add 10.0.0.1 -h a.weave.local"),
+            ["/name/weave%3Aextern/10.0.0.1?fqdn=a.weave.local"]
+        );
     }
 }

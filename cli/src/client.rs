@@ -112,6 +112,19 @@ impl Client {
         }
     }
 
+    /// What `docker run` needs; nothing when the daemon serves no names.
+    pub(crate) fn dns_args(&self) -> anyhow::Result<String> {
+        let asked = async |path: &str| self.exchange(Request::get(path).body(Full::default())?).await;
+        runtime()?.block_on(async {
+            let (status, address) = asked("/dns-address").await?;
+            if status == StatusCode::NOT_FOUND {
+                return Ok(String::new());
+            }
+            let (_, domain) = asked("/domain").await?;
+            Ok(format!("--dns={address} --dns-search={domain}"))
+        })
+    }
+
     /// The body of a good answer; a refusal's text is the error.
     pub(crate) fn ask(&self, request: Request<Full<Bytes>>) -> anyhow::Result<String> {
         let answer = runtime()?.block_on(async { tokio::time::timeout(TIMEOUT, self.send(request)).await });
@@ -119,16 +132,7 @@ impl Client {
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<String> {
-        let (status, body) = match self {
-            Self::Unix(path) => {
-                let stopped = |error| self.stopped(&path.display(), error);
-                exchange(UnixStream::connect(path).await.map_err(stopped)?, "localhost", request).await?
-            }
-            Self::Tcp(address) => {
-                let stopped = |error| self.stopped(address, error);
-                exchange(TcpStream::connect(address).await.map_err(stopped)?, &address.to_string(), request).await?
-            }
-        };
+        let (status, body) = self.exchange(request).await?;
         // A daemon that is not ready shows its status all the same.
         if status.is_success() || (status == StatusCode::SERVICE_UNAVAILABLE && body.contains("Service: ")) {
             return Ok(body);
@@ -136,6 +140,19 @@ impl Client {
         match body.trim() {
             "" => bail!("the daemon answered {status}; is it of another version?"),
             refusal => bail!("{}", refusal.replace('\n', "; ")),
+        }
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, String)> {
+        match self {
+            Self::Unix(path) => {
+                let stopped = |error| self.stopped(&path.display(), error);
+                exchange(UnixStream::connect(path).await.map_err(stopped)?, "localhost", request).await
+            }
+            Self::Tcp(address) => {
+                let stopped = |error| self.stopped(address, error);
+                exchange(TcpStream::connect(address).await.map_err(stopped)?, &address.to_string(), request).await
+            }
         }
     }
 

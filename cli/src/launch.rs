@@ -8,7 +8,7 @@ use weave_mesh::card::NICKNAME_MAX_BYTES;
 use weave_mesh::connector::Discovery;
 use weave_router::config::value::parse_trusted_subnets;
 use weave_router::config::{
-    Allocation, Config, DEFAULT_HTTP_ADDR, DEFAULT_SOCKET, DEFAULT_STATUS_ADDR, FastPath, Passwords,
+    Allocation, Config, DEFAULT_HTTP_ADDR, DEFAULT_SOCKET, DEFAULT_STATUS_ADDR, DnsConfig, FastPath, Passwords,
 };
 use weave_router::{app, telemetry};
 use zeroize::Zeroizing;
@@ -59,6 +59,13 @@ fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
         connection_limit: args.conn_limit,
         allocation,
         rekey_interval: Duration::from_secs(args.rekey_interval),
+        dns: (!args.no_dns).then_some(DnsConfig {
+            domain: args.dns_domain,
+            listen: args.dns_listen_address,
+            ttl: args.dns_ttl,
+            resolv_conf: args.resolv_conf,
+            fallback_timeout: args.dns_fallback_timeout,
+        }),
     })
 }
 

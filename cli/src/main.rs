@@ -44,6 +44,14 @@ fn run(args: Args) -> anyhow::Result<()> {
             let targets: Vec<_> = targets.iter().map(|target| format!("target={}", client::escaped(target))).collect();
             Client::of(&control)?.get(&format!("/ps?{}", targets.join("&")), format.wanted())
         }
+        Command::DnsAdd(args) => args.paths().iter().try_for_each(|path| Client::of(&control)?.show("PUT", path, &[])),
+        Command::DnsRemove(args) => {
+            args.paths().iter().try_for_each(|path| Client::of(&control)?.show("DELETE", path, &[]))
+        }
+        Command::DnsLookup { name } => {
+            Client::of(&control)?.get(&format!("/dns-lookup/{}", client::escaped(&name)), client::Format::Text)
+        }
+        Command::DnsArgs => print(&Client::of(&control)?.dns_args()?),
         Command::Status { table, format } => Client::of(&control)?.get(&args::status_path(table), format.wanted()),
         Command::Peers { format } => Client::of(&control)?.get("/status/peers", format.wanted()),
         Command::Report => Client::of(&control)?.get("/report", client::Format::Json),

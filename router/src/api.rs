@@ -4,7 +4,7 @@
 //! | method and path | parameters | answer |
 //! |---|---|---|
 //! | R GET /status | | summary; 503 until ready |
-//! | R GET /status/{connections,peers,targets,paths,endpoints,ipam} | | one table |
+//! | R GET /status/{connections,peers,targets,paths,endpoints,ipam,dns} | | one table |
 //! | R GET /report | | JSON under the original's field names |
 //! | R GET /metrics | | what Prometheus scrapes |
 //! | GET /ps | query `target`… | attached containers, or these of them |
@@ -23,6 +23,11 @@
 //! | DELETE /ip/{id}\[/{ip}\] | | 204 when it is free |
 //! | GET /ipinfo/{defaultsubnet,tracker,waiting} | | a line; what is waited for |
 //! | GET /ring | `wait` | 200 once this host can give addresses |
+//! | PUT /name/{container}[/{ip}] | `fqdn` | 204, or 200 with a remark |
+//! | DELETE /name[/{container}[/{ip}]] | `fqdn` | 204 |
+//! | GET /name | | the entries, JSON only |
+//! | GET /dns-lookup/{name} | | one address on a line |
+//! | GET /domain, /dns-address, /dns-address-port | | the domain; where names are served |
 //! | DELETE /peer | | 204 after everything is removed; the daemon ends |
 //! | DELETE /peer/{peer} | `wait` | `N IPs taken over from …`, once the dead peer owns none |
 //!
@@ -35,7 +40,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 
 use crate::attach::AttachError;
 use crate::docker::Docker;
@@ -46,6 +51,7 @@ mod attach;
 mod expose;
 mod ip;
 mod listen;
+mod names;
 mod peers;
 mod status;
 
@@ -98,6 +104,13 @@ fn control() -> Router<Context> {
         .route("/ipinfo/tracker", get(ip::tracker))
         .route("/ipinfo/waiting", get(ip::waiting))
         .route("/ring", get(ip::ring))
+        .route("/name", get(names::list).delete(names::delete_any))
+        .route("/name/{container}", put(names::put_all).delete(names::delete_all))
+        .route("/name/{container}/{ip}", put(names::put).delete(names::delete))
+        .route("/dns-lookup/{name}", get(names::look_up))
+        .route("/domain", get(names::domain))
+        .route("/dns-address", get(names::dns_address))
+        .route("/dns-address-port", get(names::dns_address_port))
         .route("/peer", delete(peers::reset))
         .route("/peer/{peer}", delete(ip::take_over))
 }

@@ -29,7 +29,7 @@ use weave_datapath::linux::tap::{self, Tap};
 use weave_datapath::linux::udp::{self, UdpSocket};
 use weave_datapath::linux::underlay::{self, UnderlayError};
 use weave_datapath::linux::veth;
-use weave_datapath::plan::{BridgeNames, InvalidLinkName};
+use weave_datapath::plan::{BridgeNames, InvalidLinkName, Resolver};
 use weave_datapath::sleeve::seal::Cipher;
 use weave_mesh::card::ADDRESSES_MAX;
 use weave_mesh::connection;
@@ -44,6 +44,7 @@ use crate::admin::Admin;
 use crate::api::{ListenError, Listeners};
 use crate::attach::Ledger;
 use crate::config::{AllocationError, Config, ConfigError, FastPath, PasswordError};
+use crate::dns::{Dns, DnsError};
 use crate::fabric::{FastSetting, Loom, unspecified_like};
 use crate::node::{Control, Host, NodeError, Outcome, Parts, Remains, Weaving};
 use crate::peers::{self, Peers};
@@ -69,6 +70,8 @@ pub enum LaunchError {
     Control(#[from] ListenError),
     #[error(transparent)]
     Listen(#[from] peers::ListenError),
+    #[error(transparent)]
+    Dns(#[from] DnsError),
     #[error(transparent)]
     Udp(#[from] udp::Error),
     #[error(transparent)]
@@ -193,6 +196,7 @@ struct Sockets {
     tcp: TcpListener,
     udp: UdpSocket,
     control: Listeners,
+    dns: Option<Dns>,
 }
 
 impl Sockets {
@@ -201,6 +205,7 @@ impl Sockets {
             tcp: peers::listen(config.host, config.port)?,
             udp: UdpSocket::bind(config.host, config.port)?,
             control: Listeners::open(&config.socket, config.http_addr, config.status_addr)?,
+            dns: config.dns.as_ref().map(Dns::spawn).transpose()?,
         })
     }
 }
@@ -223,6 +228,7 @@ async fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store) -> Resul
     let key = identity.key();
     let ledger = living(store.ledger()?, &store)?;
     let exposure = store.exposure()?;
+    let host_names = store.host_names()?;
 
     let node_config = node_config(config, &store, name, &underlay, machine)?;
     let node =
@@ -273,6 +279,8 @@ async fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store) -> Resul
         packet_events,
         requests,
         about: about(config, mtu, clock.wall()),
+        host_names,
+        dns: sockets.dns,
         connection,
         allocation: config.allocation.as_ref().map(|allocation| allocation.config.clone()),
     };
@@ -359,6 +367,7 @@ fn loom(config: &Config, names: BridgeNames, mtu: u16, underlay: &[IpAddr]) -> L
         },
         local,
         allowed_ethertypes: config.allowed_ethertypes.iter().map(|ethertype| ethertype.0).collect(),
+        resolver: if config.dns.is_some() { Resolver::Served } else { Resolver::Absent },
     }
 }
 
@@ -373,6 +382,7 @@ fn about(config: &Config, mtu: u16, started: UnixTime) -> About {
         fast_path: config.fast_path == FastPath::On,
         connection_limit: config.connection_limit,
         started,
+        dns: config.dns.clone(),
     }
 }
 

@@ -10,6 +10,7 @@ use weave_mesh::card::Subnet;
 use weave_mesh::store::ENDPOINT_NAME_MAX_BYTES;
 
 use crate::docker::{Docker, DockerError};
+use crate::naming::Called;
 
 pub use self::grace::{GRACE, Grace};
 pub use self::ledger::{Attachment, Ledger};
@@ -87,10 +88,17 @@ impl Subject {
         match self {
             Self::Docker(name) => {
                 let found = docker.inspect(&name).await?;
-                Ok(Container { label: found.id, netns: process_netns(found.pid) })
+                Ok(Container { label: found.id, netns: process_netns(found.pid), called: found.called })
             }
-            Self::Process(pid) => Ok(Container { label: format!("pid:{pid}"), netns: process_netns(pid) }),
-            Self::Namespace(path) => Ok(Container { label: format!("netns:{}", path.display()), netns: path }),
+            Self::Process(pid) => {
+                let label = format!("pid:{pid}");
+                Ok(Container { label, netns: process_netns(pid), called: Called::default() })
+            }
+            Self::Namespace(path) => {
+                let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+                let called = Called { hostname: None, name };
+                Ok(Container { label: format!("netns:{}", path.display()), netns: path, called })
+            }
         }
     }
 }
@@ -100,11 +108,12 @@ fn process_netns(pid: u32) -> PathBuf {
 }
 
 /// A container that was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Container {
     /// Its Docker id, or the target as it was given.
     pub label: String,
     pub netns: PathBuf,
+    pub called: Called,
 }
 
 impl fmt::Display for Container {

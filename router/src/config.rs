@@ -11,10 +11,12 @@ use weave_mesh::connector::{Discovery, TARGETS_MAX, Target};
 use weave_mesh::name::PeerName;
 
 pub use self::allocation::{Allocation, AllocationError, Init};
+pub use self::dns::{DnsConfig, DnsDomain};
 pub use self::password::{PasswordError, Passwords};
 pub use self::value::{BridgeName, EtherType, MeshName, MtuBytes};
 
 pub mod allocation;
+pub mod dns;
 pub mod password;
 pub mod value;
 
@@ -65,6 +67,8 @@ pub struct Config {
     pub allocation: Option<Allocation>,
     /// How long a sleeve session is used before its keys are replaced.
     pub rekey_interval: Duration,
+    /// How names are served; not at all when `None`.
+    pub dns: Option<DnsConfig>,
 }
 
 /// Options that do not fit together or with this host.
@@ -162,6 +166,7 @@ mod tests {
             connection_limit: 200,
             allocation: None,
             rekey_interval: Duration::from_secs(120),
+            dns: None,
         }
     }
 

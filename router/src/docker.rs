@@ -11,6 +11,8 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::UnixStream;
 
+use crate::naming::Called;
+
 pub mod events;
 
 /// Where Docker listens unless `DOCKER_HOST` names another unix socket.
@@ -43,14 +45,26 @@ pub enum DockerError {
 pub struct Inspected {
     pub id: String,
     pub pid: u32,
+    pub called: Called,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Inspection {
     id: String,
+    #[serde(default)]
+    name: String,
     state: State,
     host_config: HostConfig,
+    #[serde(default)]
+    config: Naming,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Naming {
+    hostname: String,
+    domainname: String,
 }
 
 #[derive(Deserialize)]
@@ -129,6 +143,19 @@ impl Docker {
     }
 }
 
+impl Naming {
+    /// A host name with a dot in it was given with its domain.
+    fn called(&self, name: &str) -> Called {
+        let hostname = match (self.hostname.as_str(), self.domainname.as_str()) {
+            (hostname, "") => hostname.contains('.').then(|| hostname.to_owned()),
+            (hostname, domain) => Some(format!("{hostname}.{domain}")),
+        };
+        // Docker's names begin with a slash.
+        let name = Some(name.trim_start_matches('/').to_owned()).filter(|name| !name.is_empty());
+        Called { hostname, name }
+    }
+}
+
 fn inspected(name: &str, body: &[u8]) -> Result<Inspected, DockerError> {
     let inspection: Inspection =
         serde_json::from_slice(body).map_err(|error| DockerError::Answer(error.to_string()))?;
@@ -137,7 +164,9 @@ fn inspected(name: &str, body: &[u8]) -> Result<Inspected, DockerError> {
         Inspection { host_config: HostConfig { network_mode }, .. } if network_mode == "host" => {
             Err(DockerError::HostNetwork(name.to_owned()))
         }
-        Inspection { id, state: State { pid }, .. } => Ok(Inspected { id, pid }),
+        Inspection { id, name, state: State { pid }, config, .. } => {
+            Ok(Inspected { id, pid, called: config.called(&name) })
+        }
     }
 }
 
@@ -153,10 +182,24 @@ mod tests {
 
         let found = inspected("web", body(42, "bridge").as_bytes());
 
-        assert_eq!(found.unwrap(), Inspected { id: "abc".to_owned(), pid: 42 });
+        assert_eq!(found.unwrap(), Inspected { id: "abc".to_owned(), pid: 42, called: Called::default() });
         assert!(matches!(inspected("web", body(0, "bridge").as_bytes()), Err(DockerError::NotRunning(_))));
         assert!(matches!(inspected("web", body(42, "host").as_bytes()), Err(DockerError::HostNetwork(_))));
         assert!(matches!(inspected("web", b"<html>"), Err(DockerError::Answer(_))));
+    }
+
+    #[test]
+    fn a_container_is_called_by_its_host_name_with_a_domain_and_by_its_own_name() {
+        let called = |config: &str| {
+            let body = format!(
+                r#"{{"Id":"abc","Name":"/web","State":{{"Pid":1}},"HostConfig":{{"NetworkMode":"x"}},"Config":{config}}}"#
+            );
+            inspected("web", body.as_bytes()).unwrap().called.hostname
+        };
+
+        assert_eq!(called(r#"{"Hostname":"h","Domainname":"weave.local"}"#).as_deref(), Some("h.weave.local"));
+        assert_eq!(called(r#"{"Hostname":"h.weave.local","Domainname":""}"#).as_deref(), Some("h.weave.local"));
+        assert_eq!(called(r#"{"Hostname":"0123456789ab"}"#), None);
     }
 
     #[test]

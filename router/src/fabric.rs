@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use weave_datapath::guard;
-use weave_datapath::plan::{BridgeNames, BridgePlan, LinkName, OverlayPort, Plan, PortPlan, VxlanPlan};
+use weave_datapath::plan::{BridgeNames, BridgePlan, LinkName, OverlayPort, Plan, PortPlan, Resolver, VxlanPlan};
 use weave_datapath::tables::{Carrier, FastPath, Local, PeerEntry, Standing, Tables, Why};
 use weave_mesh::card::{Card, Subnet};
 use weave_mesh::connector::Destination;
@@ -44,6 +44,7 @@ pub struct Loom {
     /// The underlay address that VXLAN leaves from; unspecified lets the kernel choose.
     pub local: IpAddr,
     pub allowed_ethertypes: BTreeSet<u16>,
+    pub resolver: Resolver,
 }
 
 /// What the operator allows of the fast path.
@@ -146,6 +147,7 @@ impl Loom {
             flood: BTreeSet::new(),
             neighbours: neighbours(strands.view),
             exposed: strands.exposure.networks(),
+            resolver: self.resolver,
             guard: guard::Rules {
                 mesh_port: self.mesh_port,
                 vxlan_port: self.vxlan_port,
@@ -287,19 +289,7 @@ fn neighbours(view: &View) -> BTreeMap<IpAddr, MacAddr> {
 }
 
 fn contains(subnets: &[Subnet], address: IpAddr) -> bool {
-    subnets.iter().any(|subnet| match (subnet.address, address) {
-        (IpAddr::V4(network), IpAddr::V4(address)) => {
-            let shift = 32_u32.saturating_sub(subnet.prefix_len.into());
-            let prefix = |address: Ipv4Addr| u32::from(address).checked_shr(shift).unwrap_or(0);
-            prefix(network) == prefix(address)
-        }
-        (IpAddr::V6(network), IpAddr::V6(address)) => {
-            let shift = 128_u32.saturating_sub(subnet.prefix_len.into());
-            let prefix = |address: Ipv6Addr| u128::from(address).checked_shr(shift).unwrap_or(0);
-            prefix(network) == prefix(address)
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-    })
+    subnets.iter().any(|subnet| subnet.contains(address))
 }
 
 #[cfg(test)]

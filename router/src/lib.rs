@@ -4,6 +4,7 @@
 //!   control thread (node.rs)          owns the mesh machine; peers.rs brings it TCP, store.rs keeps its state,
 //!        │  ▲                         fabric.rs turns its view into kernel plan and packet tables
 //!        │  └── request.rs ◄── admin thread (api.rs, docker.rs, attach.rs): asks, never holds state of its own
+//!        ├────► dns.rs: threads that answer names from a snapshot
 //!        └────► datapath's packet thread and kernel keeper: snapshots in, events out
 //! ```
 //!
@@ -15,10 +16,12 @@ pub mod api;
 pub mod app;
 pub mod attach;
 pub mod config;
+pub mod dns;
 pub mod docker;
 pub mod expose;
 pub mod fabric;
 pub mod metrics;
+pub mod naming;
 pub mod node;
 pub mod peers;
 pub mod request;

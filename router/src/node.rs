@@ -34,7 +34,9 @@ use self::attaching::{Done, Job, Waiting};
 use self::burying::Burying;
 use self::showing::Showing;
 use crate::attach::Ledger;
+use crate::dns::Dns;
 use crate::expose::Exposure;
+use crate::naming::HostNames;
 use crate::peers::{Arrival, Caller, Peers, Report};
 use crate::request::{Reply, Request};
 use crate::status::{About, Tallies};
@@ -45,6 +47,7 @@ mod addressing;
 mod attaching;
 mod burying;
 mod exposing;
+mod naming;
 mod showing;
 mod weaving;
 
@@ -103,6 +106,9 @@ pub struct Parts {
     pub packet_events: mpsc::Receiver<engine::Event>,
     pub requests: mpsc::Receiver<Request>,
     pub about: About,
+    pub host_names: HostNames,
+    /// Absent with `--no-dns`.
+    pub dns: Option<Dns>,
     /// What every connection brings along, but for the card.
     pub connection: connection::Config,
     /// How addresses are given, if they are.
@@ -142,6 +148,8 @@ pub struct Control {
     showings: Vec<Showing>,
     about: About,
     tallies: Tallies,
+    host_names: HostNames,
+    dns: Option<Dns>,
     connection: connection::Config,
     watchdog: Watchdog,
     ready: bool,
@@ -182,6 +190,8 @@ impl Control {
             requests: parts.requests,
             about: parts.about,
             tallies: Tallies::default(),
+            host_names: parts.host_names,
+            dns: parts.dns,
             connection: parts.connection,
         })
     }
@@ -193,6 +203,8 @@ impl Control {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(Outcome, Remains), NodeError> {
         tokio::pin!(stop);
         self.resume_containers();
+        self.publish_host_names();
+        self.serve_names();
         while self.outcome.is_none() {
             self.settle()?;
             tokio::select! {
@@ -330,7 +342,7 @@ impl Control {
                 self.refresh_card();
                 self.weaving.touch(self.clock.now());
             }
-            Event::NamesChanged => {}
+            Event::NamesChanged => self.serve_names(),
             Event::PeerUp(peer) => info!(%peer, name = %self.label(&peer), "peer is reachable"),
             Event::PeerDown(peer) => info!(%peer, name = %self.label(&peer), "peer is unreachable"),
             Event::Renamed(name) => warn!(%name, "another peer has our name; this is ours from here on"),
@@ -392,10 +404,18 @@ impl Control {
                 self.keep_targets();
                 let _ = reply.send(());
             }
-            Request::Attach { container, addresses, reply } => self.enqueue(Job::attach(container, addresses, reply)),
+            Request::Attach { container, addresses, named, reply } => {
+                let name = named.then(|| self.own_name(&container)).flatten();
+                self.enqueue(Job::attach(container, addresses, name, reply));
+            }
             Request::Detach { container, addresses, reply } => self.enqueue(Job::detach(container, addresses, reply)),
             Request::Expose { addresses, manner, reply } => self.expose(addresses, &manner, reply),
             Request::Hide { addresses, reply } => self.hide(&addresses, reply),
+            Request::AddName { container, addresses, name, reply } => {
+                let _ = reply.send(self.add_name(&container, addresses, name));
+            }
+            Request::RemoveNames { pattern, reply } => drop(reply.send(self.remove_names(&pattern))),
+            Request::Dns(reply) => drop(reply.send(self.dns_material())),
             Request::Pose { ticket, question, reply } => self.pose(ticket, question, reply),
             Request::Cancel { ticket, reply } => self.cancel(ticket, reply),
             Request::Release { container, address, reply } => {
@@ -432,6 +452,9 @@ impl Control {
     async fn part(mut self, outcome: &Outcome) -> Result<Remains, NodeError> {
         if matches!(outcome, Outcome::Reset(_) | Outcome::Stopped) {
             self.carry_out()?;
+        }
+        if let Some(dns) = self.dns.take() {
+            dns.stop();
         }
         if tokio::time::timeout(DRAIN_TIMEOUT, self.peers.drain()).await.is_err() {
             debug!("some peers did not read our last messages");

@@ -1,7 +1,7 @@
 //! What admin work asks of the control task: one value per question, each with the channel for its answer.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,8 +13,9 @@ use weave_mesh::ipam::{self, Answer, Cidr, Ticket};
 
 use crate::attach::{AttachError, Container};
 use crate::docker::events::{Census, Fate};
+use crate::naming::{NameError, Pattern};
 use crate::node::Manner;
-use crate::status::Material;
+use crate::status::{DnsMaterial, Material};
 
 /// Requests that may wait for control; beyond it the API waits.
 const REQUESTS_MAX: usize = 64;
@@ -38,6 +39,8 @@ pub enum Request {
     Attach {
         container: Container,
         addresses: Vec<Subnet>,
+        /// Whether the container's name is to lead to its addresses.
+        named: bool,
         reply: Reply<Result<Vec<Subnet>, AttachError>>,
     },
     /// Without addresses: all of them.
@@ -93,6 +96,20 @@ pub enum Request {
         fate: Fate,
         reply: Reply<()>,
     },
+    /// Gives a container a name at `addresses`, or at all that it has; the answer is what there is to say about that.
+    AddName {
+        container: Container,
+        addresses: Vec<IpAddr>,
+        /// Its own when `None`.
+        name: Option<String>,
+        reply: Reply<Result<Option<String>, NameError>>,
+    },
+    RemoveNames {
+        pattern: Pattern,
+        reply: Reply<Result<(), NameError>>,
+    },
+    /// `None` when no names are served.
+    Dns(Reply<Option<DnsMaterial>>),
     /// Hands our address ranges over, says goodbye, removes kernel state and state directory, and ends the daemon; answers before it ends.
     Reset(Reply<Result<(), String>>),
 }

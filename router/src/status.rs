@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-pub use self::gather::{About, CarrierChanges, Material, Tallies};
+pub use self::gather::{About, CarrierChanges, DnsMaterial, Material, Tallies};
 pub use self::ipam::{Ipam, IpamOwner, IpamProblem, IpamWaiting};
 
 mod gather;
@@ -50,6 +50,8 @@ pub struct Snapshot {
     pub endpoints: Vec<Endpoint>,
     /// Absent when no addresses are given.
     pub ipam: Option<Ipam>,
+    /// Absent with `--no-dns`.
+    pub dns: Option<Dns>,
     /// Conditions that a human should know of, such as a mesh without a password.
     pub warnings: Vec<String>,
     /// Dropped frames and datagrams by reason, over the life of the daemon.
@@ -222,6 +224,31 @@ pub struct Endpoint {
     pub container: String,
     pub peer: PeerLabel,
     pub state: EndpointState,
+}
+
+/// How names are served, and which there are.
+#[derive(Clone, Debug, Serialize)]
+pub struct Dns {
+    pub domain: String,
+    /// The servers that are asked for everything else.
+    pub upstream: Vec<String>,
+    /// Where containers are to ask.
+    pub address: String,
+    pub listening: Vec<String>,
+    /// Seconds.
+    pub ttl: u32,
+    /// Sorted by name, origin, container, address.
+    pub entries: Vec<DnsEntry>,
+}
+
+/// One address of a name.
+#[derive(Clone, Debug, Serialize)]
+pub struct DnsEntry {
+    pub hostname: String,
+    pub address: String,
+    /// Empty for a name that belongs to none.
+    pub container_id: String,
+    pub origin: PeerLabel,
 }
 
 /// What is known of a station.

@@ -41,6 +41,7 @@ pub use self::machine::Machine;
 pub use self::members::MemberWriter;
 use crate::attach::Ledger;
 use crate::expose::Exposure;
+use crate::naming::HostNames;
 
 mod file;
 mod journal;
@@ -54,15 +55,18 @@ const INCARNATION: Kind = Kind { name: "incarnation", version: 1, without: "trus
 const SLEEVE_TIMESTAMP: Kind =
     Kind { name: "sleeve-timestamp", version: 1, without: "trust this host's clock instead" };
 const TARGETS: Kind = Kind { name: "targets", version: 1, without: "start with the peers given to launch only" };
-const ATTACHMENTS: Kind = Kind { name: "attachments", version: 1, without: "attach every container again" };
+const HOST_NAMES: Kind = Kind { name: "names", version: 1, without: "add the names again" };
+const ATTACHMENTS: Kind = Kind { name: "attachments", version: 2, without: "attach every container again" };
+
 const EXPOSURE: Kind = Kind { name: "exposure", version: 1, without: "expose the host again" };
 const RING: Kind = Kind { name: "ring", version: 1, without: "join without addresses of its own" };
 const ADDRESSES: Kind = Kind { name: "addresses", version: 1, without: "forget which stopped container had which" };
 
 /// Everything but the lock. The identity is moved last: until it is gone, the next start finds the mismatch again and
 /// finishes the move.
-const STATE: [&str; 9] = [
+const STATE: [&str; 10] = [
     MEMBERS,
+    HOST_NAMES.name,
     ATTACHMENTS.name,
     EXPOSURE.name,
     ADDRESSES.name,
@@ -257,6 +261,12 @@ impl Store {
     }
 
     /// # Errors
+    /// When their file is damaged.
+    pub fn host_names(&self) -> Result<HostNames, FileError> {
+        Ok(HOST_NAMES.read(&self.directory)?.unwrap_or_default())
+    }
+
+    /// # Errors
     /// When the disk refuses.
     pub fn write_exposure(&self, exposure: &Exposure) -> Result<(), FileError> {
         EXPOSURE.write(&self.directory, exposure, Durability::Process)
@@ -274,6 +284,12 @@ impl Store {
     /// When the disk refuses.
     pub fn address_journal(&self, held: BTreeMap<String, Vec<Cidr>>) -> Result<AddressJournal, FileError> {
         Journal::begin(&ADDRESSES, &self.directory, machine::boot(), AddressJournal::changes(held))
+    }
+
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_host_names(&self, names: &HostNames) -> Result<(), FileError> {
+        HOST_NAMES.write(&self.directory, names, Durability::Process)
     }
 
     /// # Errors

@@ -134,10 +134,11 @@ pub(super) async fn obtain(
 
 pub(super) async fn attach(State(context): State<Context>, Form(form): Fields) -> Result<String, Refusal> {
     let (container, wanted) = parse(&context, &form).await?;
+    let named = !values(&form, "without-dns").any(|value| value == "true");
     let (addresses, obtained) = obtain(&context, &container.label, wanted, ip::patience(&form)?).await?;
     // What has begun inside the container is finished, whether or not the caller is still there.
     let attaching = async move {
-        let attached = context.requester.ask(|reply| Request::Attach { container, addresses, reply }).await??;
+        let attached = context.requester.ask(|reply| Request::Attach { container, addresses, named, reply }).await??;
         obtained.keep();
         Ok(line(&attached))
     };

@@ -9,6 +9,7 @@ use weave_datapath::plan::BridgeNames;
 
 use super::{Context, Refusal};
 use crate::metrics;
+use crate::naming::NameError;
 use crate::request::Request;
 use crate::status::{Snapshot, report as reporting, text, why as explaining};
 
@@ -34,7 +35,7 @@ impl Format {
 }
 
 /// Four spaces deep, as the original indents its report.
-fn json<T: Serialize>(value: &T) -> Result<Response, Refusal> {
+pub(super) fn json<T: Serialize>(value: &T) -> Result<Response, Refusal> {
     let mut bytes = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
@@ -69,9 +70,13 @@ pub(super) async fn table(
         "paths" => format.render(|| text::paths(&snapshot), &snapshot.paths),
         "endpoints" => format.render(|| text::endpoints(&snapshot), &snapshot.endpoints),
         "ipam" => format.render(|| text::ipam(&snapshot), &snapshot.ipam),
+        "dns" => match &snapshot.dns {
+            Some(dns) => format.render(|| text::dns(dns), &dns.entries),
+            None => Err(NameError::NoDns.into()),
+        },
         _ => {
             let why = format!(
-                "there is no status of `{table}`; ask for connections, peers, targets, paths, endpoints or ipam"
+                "there is no status of `{table}`; ask for connections, peers, targets, paths, endpoints, ipam or dns"
             );
             Err(Refusal(StatusCode::NOT_FOUND, why))
         }

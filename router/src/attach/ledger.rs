@@ -14,6 +14,7 @@ use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 
 use super::{AttachError, Container};
+use crate::naming::Pattern;
 
 /// How many containers one host attaches.
 const ATTACHMENTS_MAX: usize = 4_096;
@@ -25,6 +26,8 @@ pub struct Attachment {
     pub netns: PathBuf,
     pub mac: MacAddr,
     pub addresses: Vec<Subnet>,
+    /// The name that leads to all of them.
+    pub name: Option<String>,
     /// Lamport time of the last change; of two claims to an address the higher one wins.
     pub attached: u64,
 }
@@ -68,8 +71,9 @@ impl Ledger {
         self.entries.values().find(has).map(|entry| entry.container.as_str())
     }
 
-    /// Writes down what a container has; `clock` is the highest Lamport time in use anywhere.
-    pub fn record(&mut self, container: &Container, port: &Attached, clock: u64) {
+    /// Writes down what a container has; `name` is what it is called from now on, `None` leaves it as it was. `clock` is
+    /// the highest Lamport time in use anywhere.
+    pub fn record(&mut self, container: &Container, port: &Attached, name: Option<Option<String>>, clock: u64) {
         let host_link = port.host_link.to_string();
         let known = self.entries.get(&host_link);
         let gains = known.is_none_or(|entry| {
@@ -84,6 +88,7 @@ impl Ledger {
             netns: container.netns.clone(),
             mac: port.mac,
             addresses: port.addresses.clone(),
+            name: name.unwrap_or_else(|| known.and_then(|entry| entry.name.clone())),
             attached,
         };
         // A container that was started again has another namespace; what its former one has left is closed.
@@ -100,6 +105,16 @@ impl Ledger {
     pub fn remove_container(&mut self, container: &Container) -> Option<Attachment> {
         let host_link = self.entries.iter().find(|(_, entry)| entry.netns == container.netns)?.0.clone();
         self.remove(&host_link)
+    }
+
+    /// Takes names away; returns whether there were any. A name goes with its container, not with one address.
+    pub fn remove_names(&mut self, pattern: &Pattern) -> bool {
+        let mut removed = false;
+        for entry in self.entries.values_mut() {
+            let matches = |name: &mut String| pattern.matches(&entry.container, None, name);
+            removed |= entry.name.take_if(matches).is_some();
+        }
+        removed
     }
 
     /// What a container has; empty when it is not attached.
@@ -141,7 +156,7 @@ mod tests {
     use crate::config::value::parse_subnet;
 
     fn container(name: &str) -> Container {
-        Container { label: name.to_owned(), netns: format!("/run/netns/{name}").into() }
+        Container { label: name.to_owned(), netns: format!("/run/netns/{name}").into(), ..Container::default() }
     }
 
     fn port(host_link: &str, addresses: &[&str]) -> Attached {
@@ -155,7 +170,7 @@ mod tests {
     #[test]
     fn an_address_belongs_to_one_container_of_a_host() {
         let mut ledger = Ledger::default();
-        ledger.record(&container("a"), &port("vethwepla", &["10.32.0.1/12"]), 0);
+        ledger.record(&container("a"), &port("vethwepla", &["10.32.0.1/12"]), None, 0);
         let address = [parse_subnet("10.32.0.1/12").unwrap()];
 
         let again = ledger.admit(&container("a"), &address);
@@ -184,9 +199,9 @@ mod tests {
     #[test]
     fn a_gained_address_outranks_every_claim_known_so_far() {
         let mut ledger = Ledger::default();
-        ledger.record(&container("a"), &port("vethwepla", &["10.32.0.1/12"]), 7);
-        ledger.record(&container("b"), &port("vethweplb", &["10.32.0.2/12"]), 3);
-        ledger.record(&container("a"), &port("vethwepla", &["10.32.0.1/12"]), 50);
+        ledger.record(&container("a"), &port("vethwepla", &["10.32.0.1/12"]), None, 7);
+        ledger.record(&container("b"), &port("vethweplb", &["10.32.0.2/12"]), None, 3);
+        ledger.record(&container("a"), &port("vethwepla", &["10.32.0.1/12"]), None, 50);
 
         let times: Vec<_> = ledger.entries().map(|(_, entry)| entry.attached).collect();
 

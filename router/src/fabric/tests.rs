@@ -135,9 +135,10 @@ impl Stage {
         for index in 0..attached {
             // The first one's MAC is claimed by the first peer, too.
             let mac = if index == 0 { station(1, 0) } else { station(0, index) };
-            let container = Container { label: format!("c{index}"), netns: format!("/run/netns/c{index}").into() };
+            let (label, netns) = (format!("c{index}"), format!("/run/netns/c{index}").into());
+            let container = Container { label, netns, ..Container::default() };
             let host_link = format!("vethwepl{index}").parse().unwrap();
-            ledger.record(&container, &Attached { host_link, mac, addresses: vec![subnet("10.32.0.1/12")] }, 0);
+            ledger.record(&container, &Attached { host_link, mac, addresses: vec![subnet("10.32.0.1/12")] }, None, 0);
         }
         let keys = |wanted: fn(&Actor) -> bool| {
             numbered().filter(move |(_, actor)| wanted(actor)).map(|(number, _)| identity(number).key())
@@ -158,6 +159,7 @@ impl Stage {
             chosen: keys(|actor| actor.is_chosen).map(|key| (key, Carrier::Fast)).collect(),
             programmed: keys(|actor| actor.is_programmed).collect(),
             loom: Loom {
+                resolver: Resolver::Served,
                 names: BridgeNames::of("weave").unwrap(),
                 vni: 1,
                 mesh_port: 6783,

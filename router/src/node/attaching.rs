@@ -14,6 +14,7 @@ use weave_mesh::card::Subnet;
 
 use super::Control;
 use crate::attach::{AttachError, Container, distinct};
+use crate::fabric::Loom;
 use crate::request::Reply;
 
 /// Attachments that wait for their turn.
@@ -34,6 +35,8 @@ pub(super) struct Job {
     errand: Errand,
     container: Container,
     addresses: Vec<Subnet>,
+    /// What it is called from now on; `None` leaves it as it was.
+    name: Option<Option<String>>,
     /// What the container has when the work begins.
     before: Vec<Subnet>,
     reply: Reply<Answer>,
@@ -51,22 +54,29 @@ pub(super) struct Waiting {
 }
 
 impl Job {
-    pub(super) const fn attach(container: Container, addresses: Vec<Subnet>, reply: Reply<Answer>) -> Self {
-        Self { errand: Errand::Attach, container, addresses, before: Vec::new(), reply }
+    pub(super) const fn attach(
+        container: Container,
+        addresses: Vec<Subnet>,
+        name: Option<String>,
+        reply: Reply<Answer>,
+    ) -> Self {
+        Self { errand: Errand::Attach, container, addresses, name: Some(name), before: Vec::new(), reply }
     }
 
     pub(super) const fn detach(container: Container, addresses: Vec<Subnet>, reply: Reply<Answer>) -> Self {
-        Self { errand: Errand::Detach, container, addresses, before: Vec::new(), reply }
+        Self { errand: Errand::Detach, container, addresses, name: None, before: Vec::new(), reply }
     }
 
     /// The work inside the container's namespace; it blocks.
-    fn work(&self, bridge: &weave_datapath::plan::LinkName, mtu: u32) -> impl FnOnce() -> Done + Send + 'static {
+    fn work(&self, loom: &Loom) -> impl FnOnce() -> Done + Send + 'static {
         let (errand, netns, addresses) = (self.errand, self.container.netns.clone(), self.addresses.clone());
-        let bridge = bridge.clone();
+        let (bridge, mtu, resolver) = (loom.names.bridge.clone(), loom.mtu, loom.resolver);
         move || {
             let netns = veth::open(netns)?;
             match errand {
-                Errand::Attach => Ok(Some(veth::attach(&netns, &AttachSpec { bridge, mtu, mac: None, addresses })?)),
+                Errand::Attach => {
+                    Ok(Some(veth::attach(&netns, &AttachSpec { bridge, mtu, mac: None, addresses, resolver })?))
+                }
                 Errand::Detach => Ok(veth::detach(&netns, &addresses)?),
             }
         }
@@ -110,8 +120,7 @@ impl Control {
             match admitted {
                 Ok(()) => {
                     job.before = self.ledger.addresses(&job.container);
-                    let loom = self.weaving.loom();
-                    self.job = Some(tokio::task::spawn_blocking(job.work(&loom.names.bridge, loom.mtu)));
+                    self.job = Some(tokio::task::spawn_blocking(job.work(self.weaving.loom())));
                 }
                 Err(error) => {
                     if let Some(job) = self.jobs.pop_front() {
@@ -142,8 +151,11 @@ impl Control {
     /// Writes down what the container has, and tells what it gained or lost.
     fn record(&mut self, job: &Job, port: Option<Attached>) -> Answer {
         match &port {
-            Some(port) => self.ledger.record(&job.container, port, self.node.next_attach_time()),
-            None => drop(self.ledger.remove_container(&job.container)),
+            Some(port) => self.ledger.record(&job.container, port, job.name.clone(), self.node.next_attach_time()),
+            None => {
+                self.ledger.remove_container(&job.container);
+                self.forget_names_of(&job.container.label);
+            }
         }
         self.store.write_ledger(&self.ledger)?;
         let after = self.ledger.addresses(&job.container);

@@ -81,12 +81,14 @@ impl Control {
         self.burying.doomed.remove(container);
         info!(container, "container is gone for good, its addresses are free");
         let _ = self.release(container, None);
+        self.forget_names_of(container);
     }
 
     /// A container's device is gone, and its namespace with it.
     pub(super) fn handle_port_gone(&mut self, host_link: &str) {
         let Some(attachment) = self.ledger.remove(host_link) else { return };
         let container = attachment.container;
+        self.forget_names_of(&container);
         info!(port = host_link, container, "container is gone");
         if let Err(error) = self.store.write_ledger(&self.ledger) {
             error!(%error, "cannot write down that a container is gone");
@@ -94,6 +96,8 @@ impl Control {
         if is_namespace(&container) || self.burying.doomed.contains(&container) {
             self.bury(&container);
         }
+        // Its name must not wait for the fabric.
+        self.publish_endpoints();
         self.weaving.touch(self.clock.now());
     }
 }

@@ -47,11 +47,13 @@ impl Control {
         let packets = Arc::clone(&self.packets);
         let (about, ready, warnings) = (self.about.clone(), self.ready, self.warnings());
         let (ipam, tallies) = (self.node.ipam_view(), self.tallies);
+        let dns = self.dns_material();
         let (now, wall) = (self.clock.now(), self.clock.wall());
         tokio::spawn(async move {
             match packets.status().await {
                 Ok(packets) => {
-                    let _ = reply.send(Material { about, ready, view, ipam, packets, tallies, warnings, now, wall });
+                    let _ =
+                        reply.send(Material { about, ready, view, ipam, packets, tallies, dns, warnings, now, wall });
                 }
                 // The asker sees the closed channel.
                 Err(error) => warn!(%error, "no status from the packet thread"),

@@ -268,7 +268,7 @@ impl Control {
                 mac: attachment.mac,
                 addresses: attachment.addresses.clone(),
                 container: shortened(&attachment.container),
-                names: Vec::new(),
+                names: attachment.name.iter().cloned().collect(),
                 attached: attachment.attached,
             };
             (endpoint_id(host_link.as_bytes()), endpoint)
@@ -284,6 +284,9 @@ impl Control {
         }
         if let Err(error) = self.node.set_endpoints(endpoints, self.clock.now()) {
             error!(%error, "some containers are not published");
+        }
+        if self.dns.as_ref().is_some_and(|dns| *dns.published().attached != self.attached_addresses()) {
+            self.serve_names();
         }
     }
 

@@ -1,15 +1,19 @@
 //! From what the parts of the daemon know to what is shown.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use weave_datapath::batch::SendMode;
 use weave_datapath::engine::{PathStatus, Via};
 use weave_datapath::linux::packet;
 use weave_datapath::overlay::Reason;
+use weave_datapath::plan::RESOLVER;
 use weave_datapath::tables::{self, Why};
 use weave_mesh::card::Card;
 use weave_mesh::connector::{AttemptState, Discovery};
+use weave_mesh::dns::{Holder, Names};
 use weave_mesh::identity::PeerKey;
 use weave_mesh::ipam::IpamView;
 use weave_mesh::node::{self, ConnectionView, View};
@@ -18,9 +22,10 @@ use weave_mesh::time::{Instant, UnixTime};
 
 use super::time::rfc3339;
 use super::{
-    Carrier, Connection, ConnectionState, Direction, Endpoint, EndpointState, Ipam, Path, Peer, PeerConnection,
-    PeerLabel, Router, Sends, Snapshot,
+    Carrier, Connection, ConnectionState, Direction, Dns, DnsEntry, Endpoint, EndpointState, Ipam, Path, Peer,
+    PeerConnection, PeerLabel, Router, Sends, Snapshot,
 };
+use crate::config::DnsConfig;
 use crate::config::value::Network;
 
 /// What was settled when the daemon started.
@@ -35,6 +40,7 @@ pub struct About {
     pub fast_path: bool,
     pub connection_limit: usize,
     pub started: UnixTime,
+    pub dns: Option<DnsConfig>,
 }
 
 /// How often things happened since the daemon started.
@@ -54,6 +60,25 @@ pub struct CarrierChanges {
     pub to_sleeve: u64,
 }
 
+/// What is known of names at one moment.
+#[derive(Clone, Debug)]
+pub struct DnsMaterial {
+    pub config: DnsConfig,
+    pub servers: Vec<SocketAddr>,
+    pub listening: Arc<BTreeSet<SocketAddr>>,
+    pub names: Arc<Names>,
+}
+
+impl DnsMaterial {
+    /// Where containers are to ask: where the operator said, else at Docker's bridge, else at the resolver's own address.
+    pub fn address(&self) -> SocketAddr {
+        let is_open = |address: &&SocketAddr| self.listening.contains(address);
+        let elsewhere = self.listening.iter().find(|address| address.ip() != RESOLVER);
+        let given = self.config.listen.iter().find(is_open);
+        given.or(elsewhere).copied().unwrap_or_else(|| SocketAddr::new(RESOLVER.into(), 53))
+    }
+}
+
 /// What the parts of the daemon know at one moment.
 #[derive(Debug)]
 pub struct Material {
@@ -63,6 +88,8 @@ pub struct Material {
     pub ipam: Option<IpamView>,
     pub packets: packet::Status,
     pub tallies: Tallies,
+    /// Absent with `--no-dns`.
+    pub dns: Option<DnsMaterial>,
     pub warnings: Vec<String>,
     pub now: Instant,
     pub wall: UnixTime,
@@ -87,6 +114,7 @@ impl From<Material> for Snapshot {
             paths: material.packets.paths.iter().map(|path| gathering.path(path)).collect(),
             endpoints: gathering.endpoints(),
             ipam,
+            dns: material.dns.as_ref().map(|dns| gathering.dns(dns)),
             warnings,
             counters,
         }
@@ -243,6 +271,33 @@ impl<'a> Gathering<'a> {
                 Some(Via::Direct(_)) | None => None,
             },
             session_age_seconds: path.session.map(|session| session.age.as_secs()),
+        }
+    }
+
+    fn dns(&self, material: &DnsMaterial) -> Dns {
+        let DnsMaterial { config, servers, names, .. } = material;
+        let entry = |holder: &Holder| DnsEntry {
+            hostname: format!("{}.", holder.name()),
+            address: holder.address.to_string(),
+            container_id: holder.container().to_owned(),
+            origin: self.label(&holder.owner),
+        };
+        let mut entries: Vec<DnsEntry> = names.holders().map(entry).collect();
+        entries.sort_by_cached_key(|entry| {
+            (
+                entry.hostname.to_ascii_lowercase(),
+                entry.origin.clone(),
+                entry.container_id.clone(),
+                entry.address.clone(),
+            )
+        });
+        Dns {
+            domain: config.domain.to_string(),
+            upstream: servers.iter().map(|server| server.ip().to_string()).collect(),
+            address: material.address().to_string(),
+            listening: material.listening.iter().map(ToString::to_string).collect(),
+            ttl: config.ttl,
+            entries,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Carrier, Connection, Direction, Ipam, Peer, Snapshot};
+use super::{Carrier, Connection, Direction, Dns, Ipam, Peer, Snapshot};
 
 /// The whole report.
 pub fn report(snapshot: &Snapshot) -> Value {
@@ -15,6 +15,7 @@ pub fn report(snapshot: &Snapshot) -> Value {
         "IPAM": snapshot.ipam.as_ref().map(Ipam::report),
         "Paths": snapshot.paths,
         "Endpoints": snapshot.endpoints,
+        "DNS": snapshot.dns.as_ref().map(dns),
         "Warnings": snapshot.warnings,
         "Counters": snapshot.counters,
     })
@@ -82,6 +83,24 @@ fn connection(connection: &Connection, mesh_has_password: bool) -> Value {
         "State": connection.state,
         "Info": info,
         "Attrs": attributes,
+    })
+}
+
+fn dns(dns: &Dns) -> Value {
+    let entries = dns.entries.iter().map(|entry| {
+        json!({
+            "Hostname": entry.hostname,
+            "Origin": entry.origin.name,
+            "ContainerID": entry.container_id,
+            "Address": entry.address,
+        })
+    });
+    json!({
+        "Domain": dns.domain,
+        "Upstream": dns.upstream,
+        "Address": dns.address,
+        "TTL": dns.ttl,
+        "Entries": entries.collect::<Vec<_>>(),
     })
 }
 

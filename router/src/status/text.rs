@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::time::rfc3339;
-use super::{Carrier, Connection, ConnectionState, Direction, Path, Snapshot};
+use super::{Carrier, Connection, ConnectionState, Direction, Dns, Path, Snapshot};
 
 /// Labels are right-aligned so that the colons sit in this column.
 const LABEL_WIDTH: usize = 15;
@@ -32,12 +32,26 @@ pub fn summary(snapshot: &Snapshot) -> String {
         lines.push(("", String::new()));
         lines.extend(ipam.summary());
     }
+    lines.extend(snapshot.dns.iter().flat_map(dns_summary));
     lines.extend(snapshot.warnings.iter().map(|warning| ("Warning", warning.clone())));
     lines.iter().fold(String::new(), |mut text, (label, value)| {
         let colon = if label.is_empty() { "" } else { ": " };
         let _ = writeln!(text, "{}", format!("{label:>LABEL_WIDTH$}{colon}{value}").trim_end());
         text
     })
+}
+
+fn dns_summary(dns: &Dns) -> [(&'static str, String); 7] {
+    let listed = |texts: &[String]| if texts.is_empty() { "none".to_owned() } else { texts.join(", ") };
+    [
+        ("", String::new()),
+        ("Service", "dns".to_owned()),
+        ("Domain", dns.domain.clone()),
+        ("Upstream", listed(&dns.upstream)),
+        ("Listening", listed(&dns.listening)),
+        ("TTL", dns.ttl.to_string()),
+        ("Entries", dns.entries.len().to_string()),
+    ]
 }
 
 fn trusted_subnets(subnets: &[String]) -> String {
@@ -137,6 +151,17 @@ pub fn paths(snapshot: &Snapshot) -> String {
 }
 
 /// `status endpoints`: MAC, owner, state, container, addresses.
+pub fn dns(dns: &Dns) -> String {
+    let suffix = format!(".{}", dns.domain);
+    lines(&dns.entries, |entry| {
+        let is_inside = entry.hostname.to_ascii_lowercase().ends_with(&suffix);
+        let host = if is_inside { &entry.hostname[..entry.hostname.len() - suffix.len()] } else { &entry.hostname };
+        let container: String = entry.container_id.chars().take(12).collect();
+        format!("{host:<12} {:<15} {container:>12} {}", entry.address, entry.origin.name)
+    })
+}
+
+/// `status endpoints`.
 pub fn endpoints(snapshot: &Snapshot) -> String {
     lines(&snapshot.endpoints, |endpoint| {
         let container = if endpoint.container.is_empty() { "-" } else { &endpoint.container };
@@ -155,7 +180,7 @@ pub fn ipam(snapshot: &Snapshot) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::{Endpoint, EndpointState, Peer, PeerConnection, PeerLabel, Router, Sends};
+    use super::super::{DnsEntry, Endpoint, EndpointState, Peer, PeerConnection, PeerLabel, Router, Sends};
     use super::*;
 
     fn label(number: u8) -> PeerLabel {
@@ -248,6 +273,19 @@ pub(crate) mod tests {
                 state: EndpointState::Local,
             }],
             ipam: Some(super::super::ipam::tests::ipam()),
+            dns: Some(Dns {
+                domain: "weave.local.".to_owned(),
+                upstream: vec!["192.0.2.53".to_owned()],
+                address: "172.17.0.1:53".to_owned(),
+                listening: vec!["169.254.65.53:53".to_owned(), "172.17.0.1:53".to_owned()],
+                ttl: 1,
+                entries: vec![DnsEntry {
+                    hostname: "MixedCase.weave.local.".to_owned(),
+                    address: "10.32.0.77".to_owned(),
+                    container_id: "aaaa81120ee4a67655146b5b".to_owned(),
+                    origin: label(1),
+                }],
+            }),
             warnings: Vec::new(),
             counters: Default::default(),
         }
@@ -307,5 +345,12 @@ pub(crate) mod tests {
 
         let expected = "fast path; plain sends since 2026-11-22T19:20:06Z: the peer is sick of trains\n";
         assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn names_are_shown_without_the_domain_in_the_originals_columns() {
+        let shown = dns(snapshot().dns.as_ref().unwrap());
+
+        assert_eq!(shown, "MixedCase    10.32.0.77      aaaa81120ee4 02:00:00:00:00:01\n");
     }
 }

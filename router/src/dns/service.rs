@@ -1,0 +1,325 @@
+//! The service: its threads, its listeners, and what it looks at every few seconds.
+//!
+//! ```text
+//!   control ── publish ──► watch ──► UDP threads, TCP tasks
+//!   housekeeping, every 5 s ──► resolv.conf ► upstream servers     addresses of this host ► who may ask, where to listen
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::{OsRng, RngCore, SeedableRng};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+use tracing::{debug, error, info, warn};
+use weave_datapath::linux::interfaces::interfaces;
+use weave_datapath::plan::RESOLVER;
+use weave_mesh::dns::Names;
+
+use super::answer::Responder;
+use super::asker::{Askers, DOCKER_BRIDGE};
+use super::forward::Upstream;
+use super::resolv;
+use super::udp::{Forward, Listener};
+use super::{Transport, tcp};
+use crate::config::DnsConfig;
+
+const PORT: u16 = 53;
+/// How often resolv.conf and this host's addresses are looked at.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5);
+/// How soon again when somebody asks who may not: a network of Docker's may be new.
+const STRANGER_INTERVAL: Duration = Duration::from_secs(1);
+/// Questions that wait to be forwarded.
+const FORWARDS_WAITING_MAX: usize = 1_024;
+const STACK_BYTES: usize = 512 * 1024;
+
+/// What control tells.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    pub names: Arc<Names>,
+    /// The addresses of the containers attached on this host.
+    pub attached: Arc<BTreeSet<IpAddr>>,
+}
+
+/// Why names are not served.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsError {
+    #[error("cannot listen at {address} for DNS: {source}; stop what holds it (`ss -lnp 'sport = :{}'` tells), give \
+             another --dns-listen-address, or --no-dns", address.port())]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot start the DNS thread: {0}")]
+    Start(io::Error),
+}
+
+/// What all listeners have.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) responder: Responder,
+    pub(super) upstream: Upstream,
+    published: watch::Receiver<Arc<Published>>,
+    askers: watch::Receiver<Arc<Askers>>,
+    strangers: Notify,
+}
+
+impl Shared {
+    pub(super) fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.published.borrow())
+    }
+
+    pub(super) fn askers(&self) -> Arc<Askers> {
+        Arc::clone(&self.askers.borrow())
+    }
+
+    pub(super) fn may_ask(&self, source: IpAddr) -> bool {
+        let may_ask = self.askers().may_ask(source, &self.published().attached);
+        if !may_ask {
+            self.note_stranger();
+        }
+        may_ask
+    }
+
+    pub(super) fn note_stranger(&self) {
+        self.strangers.notify_one();
+    }
+}
+
+/// A generator for the order of answers, seeded by the system.
+pub(super) fn rng() -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(OsRng.next_u64())
+}
+
+/// Handle to the service. It ends with [`Self::stop`] or when dropped.
+#[derive(Debug)]
+pub struct Dns {
+    publisher: watch::Sender<Arc<Published>>,
+    servers: watch::Receiver<Arc<[SocketAddr]>>,
+    listening: watch::Receiver<Arc<BTreeSet<SocketAddr>>>,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Dns {
+    /// Listens where the operator said, or at the resolver's address and at Docker's bridge.
+    ///
+    /// # Errors
+    /// When an address that the operator gave cannot be listened at.
+    pub fn spawn(config: &DnsConfig) -> Result<Self, DnsError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DnsError::Start)?;
+        let (publisher, published) = watch::channel(Arc::default());
+        let (servers_sender, servers) = watch::channel(Arc::from([]));
+        let (askers_sender, askers) = watch::channel(Arc::default());
+        let (listening_sender, listening) = watch::channel(Arc::default());
+        let shared = Arc::new(Shared {
+            responder: Responder::new(config.domain.folded(), config.ttl),
+            upstream: Upstream::new(servers.clone(), config.fallback_timeout),
+            published,
+            askers,
+            strangers: Notify::new(),
+        });
+        let (forwards, waiting) = mpsc::channel(FORWARDS_WAITING_MAX);
+        let mut listeners =
+            Listeners { shared: Arc::clone(&shared), forwards, open: BTreeMap::new(), failed: BTreeSet::new() };
+        {
+            let _guard = runtime.enter();
+            config.listen.iter().try_for_each(|address| listeners.open(*address))?;
+        }
+        let housekeeping = Housekeeping {
+            config: config.clone(),
+            shared: Arc::clone(&shared),
+            servers: servers_sender,
+            askers: askers_sender,
+            listening: listening_sender,
+            listeners,
+        };
+        let (stop, stopped) = oneshot::channel();
+        let serve = move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = housekeeping.run() => {}
+                    () = forward(waiting, shared) => {}
+                    _ = stopped => {}
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name("dns".to_owned()).stack_size(STACK_BYTES).spawn(serve);
+        Ok(Self { publisher, servers, listening, stop, thread: thread.map_err(DnsError::Start)? })
+    }
+
+    /// Answers from `published` from now on.
+    pub fn publish(&self, published: Published) {
+        self.publisher.send_replace(Arc::new(published));
+    }
+
+    /// What is answered from now.
+    pub fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.publisher.borrow())
+    }
+
+    /// The upstream servers in use.
+    pub fn servers(&self) -> Vec<SocketAddr> {
+        self.servers.borrow().to_vec()
+    }
+
+    /// Where names are served.
+    pub fn listening(&self) -> Arc<BTreeSet<SocketAddr>> {
+        Arc::clone(&self.listening.borrow())
+    }
+
+    pub fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            error!("the DNS thread panicked");
+        }
+    }
+}
+
+/// Has every question that waits answered by upstream servers.
+async fn forward(mut waiting: mpsc::Receiver<Forward>, shared: Arc<Shared>) {
+    while let Some(Forward { socket, source, query, limit }) = waiting.recv().await {
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            if let Some(reply) = shared.upstream.resolve(Transport::Udp, &query, limit).await {
+                // A reply for which there is no room is asked for again.
+                let _ = socket.send_to(&reply, source);
+            }
+        });
+    }
+}
+
+struct Housekeeping {
+    config: DnsConfig,
+    shared: Arc<Shared>,
+    servers: watch::Sender<Arc<[SocketAddr]>>,
+    askers: watch::Sender<Arc<Askers>>,
+    listening: watch::Sender<Arc<BTreeSet<SocketAddr>>>,
+    listeners: Listeners,
+}
+
+impl Housekeeping {
+    async fn run(mut self) {
+        loop {
+            let path = self.config.resolv_conf.clone();
+            // The kernel's lock may be held for long; questions go on.
+            let looked = tokio::task::spawn_blocking(move || (interfaces(), read(&path))).await;
+            if let Ok((interfaces, text)) = looked {
+                match interfaces {
+                    Ok(interfaces) => {
+                        replace(&self.askers, Arc::new(Askers::of(&interfaces)));
+                        let docker = interfaces.iter().find(|interface| interface.name == DOCKER_BRIDGE);
+                        self.listen(docker.map(|interface| interface.subnet.address));
+                    }
+                    Err(error) => debug!(%error, "cannot list this host's addresses"),
+                }
+                self.follow(&text);
+            }
+            tokio::time::sleep(STRANGER_INTERVAL).await;
+            let rest = HOUSEKEEPING_INTERVAL.saturating_sub(STRANGER_INTERVAL);
+            let _ = tokio::time::timeout(rest, self.shared.strangers.notified()).await;
+        }
+    }
+
+    /// Listens where it is wanted now.
+    fn listen(&mut self, docker: Option<IpAddr>) {
+        let usual = [Some(IpAddr::from(RESOLVER)), docker.filter(|_| self.config.listen.is_empty())];
+        let usual = usual.into_iter().flatten().map(|address| SocketAddr::new(address, PORT));
+        let wanted: BTreeSet<SocketAddr> = usual.chain(self.config.listen.iter().copied()).collect();
+        self.listeners.follow(&wanted);
+        replace(&self.listening, Arc::new(self.listeners.open.keys().copied().collect()));
+    }
+
+    fn follow(&self, text: &str) {
+        let listening = self.listeners.open.keys().map(SocketAddr::ip).collect::<BTreeSet<_>>();
+        let servers = resolv::servers(text, |address| listening.contains(&address));
+        if replace(&self.servers, Arc::from(servers)) {
+            info!(servers = ?self.servers.borrow(), "upstream DNS servers");
+            self.shared.upstream.forget();
+        }
+    }
+}
+
+/// Tells `value`, if it is another one than before; returns whether it is.
+fn replace<T: PartialEq>(sender: &watch::Sender<T>, value: T) -> bool {
+    sender.send_if_modified(|current| {
+        let is_news = *current != value;
+        *current = value;
+        is_news
+    })
+}
+
+/// As much of the file as is read; nothing when there is none.
+fn read(path: &Path) -> String {
+    let mut bytes = std::fs::read(path).unwrap_or_default();
+    bytes.truncate(resolv::FILE_BYTES_MAX);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Everything that is open.
+struct Listeners {
+    shared: Arc<Shared>,
+    forwards: mpsc::Sender<Forward>,
+    open: BTreeMap<SocketAddr, Open>,
+    /// Where it did not go, and was said so.
+    failed: BTreeSet<SocketAddr>,
+}
+
+/// Both transports at one address.
+struct Open {
+    _udp: Listener,
+    tcp: AbortHandle,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.tcp.abort();
+    }
+}
+
+impl Listeners {
+    fn follow(&mut self, wanted: &BTreeSet<SocketAddr>) {
+        self.open.retain(|address, _| wanted.contains(address));
+        self.failed.retain(|address| wanted.contains(address));
+        for address in wanted {
+            if self.open.contains_key(address) {
+                continue;
+            }
+            match self.open(*address) {
+                Ok(()) => drop(self.failed.remove(address)),
+                Err(error) if self.failed.insert(*address) => warn!("{error}"),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn open(&mut self, address: SocketAddr) -> Result<(), DnsError> {
+        let failed = |source| DnsError::Listen { address, source };
+        let udp = bound(address, Type::DGRAM, Protocol::UDP).map_err(failed)?;
+        let tcp = bound(address, Type::STREAM, Protocol::TCP).map_err(failed)?;
+        tcp.listen(256).map_err(failed)?;
+        let tcp = tokio::net::TcpListener::from_std(tcp.into()).map_err(failed)?;
+        let udp = Listener::spawn(udp.into(), Arc::clone(&self.shared), self.forwards.clone()).map_err(failed)?;
+        let tcp = tokio::spawn(tcp::serve(tcp, Arc::clone(&self.shared))).abort_handle();
+        info!(%address, "serving names");
+        self.open.insert(address, Open { _udp: udp, tcp });
+        Ok(())
+    }
+}
+
+fn bound(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind.nonblocking(), Some(protocol))?;
+    if kind == Type::STREAM {
+        socket.set_reuse_address(true)?;
+    }
+    if address.ip() == RESOLVER {
+        // The bridge that has it comes later.
+        socket.set_freebind_v4(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}

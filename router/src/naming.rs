@@ -1,0 +1,148 @@
+//! The names that containers of this host have: one by attachment, and any number by hand.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use weave_mesh::dns::{InvalidName, folded};
+use weave_mesh::node::HOST_NAMES_MAX;
+use weave_mesh::store::HostName;
+
+use crate::config::DnsDomain;
+use crate::store::FileError;
+
+/// Stands for the container of a name that belongs to none, as in the original.
+pub const EXTERN: &str = "weave:extern";
+
+/// Why a name was not given or taken away.
+#[derive(Debug, thiserror::Error)]
+pub enum NameError {
+    #[error("this daemon serves no names; start it without --no-dns")]
+    NoDns,
+    #[error(transparent)]
+    Invalid(#[from] InvalidName),
+    #[error("container {0} has no name of its own; give one with -h NAME")]
+    NoName(String),
+    #[error("container {0} has no address on the network; attach it first, or give an address")]
+    NoAddress(String),
+    #[error("{0} names are given by hand on this host, as many as it takes; remove some first")]
+    TooMany(usize),
+    #[error("cannot write down the names: {0}")]
+    Store(#[from] FileError),
+}
+
+/// What a container calls itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Called {
+    /// Host and domain name, if it was given a domain.
+    pub hostname: Option<String>,
+    /// What its engine calls it.
+    pub name: Option<String>,
+}
+
+impl Called {
+    /// Its name in `domain`: its own, if that lies there, else what its engine calls it.
+    pub fn within(&self, domain: &DnsDomain) -> Option<String> {
+        let is_inside = |name: &String| folded(name).is_ok_and(|folded| domain.host(&folded).is_some());
+        let own = self.hostname.clone().filter(is_inside);
+        own.or_else(|| Some(format!("{}.{domain}", self.name.as_ref()?))).filter(is_inside)
+    }
+}
+
+/// Which names to take away; what is absent matches anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pattern {
+    pub container: Option<String>,
+    pub address: Option<IpAddr>,
+    /// Folded.
+    pub name: Option<String>,
+}
+
+impl Pattern {
+    /// # Errors
+    /// When `name` is none.
+    pub fn new(container: Option<String>, address: Option<IpAddr>, name: Option<&str>) -> Result<Self, InvalidName> {
+        Ok(Self { container, address, name: name.map(folded).transpose()? })
+    }
+
+    pub fn matches(&self, container: &str, address: Option<IpAddr>, name: &str) -> bool {
+        self.container.as_ref().is_none_or(|wanted| wanted == container)
+            && self.address.is_none_or(|wanted| address == Some(wanted))
+            && self.name.as_ref().is_none_or(|wanted| folded(name).is_ok_and(|folded| folded == *wanted))
+    }
+}
+
+/// The names that were given by hand on this host, as they are written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostNames(BTreeSet<HostName>);
+
+impl HostNames {
+    /// Returns whether any of them is new.
+    ///
+    /// # Errors
+    /// When they would be too many; nothing is changed then.
+    pub fn add(&mut self, names: impl IntoIterator<Item = HostName>) -> Result<bool, NameError> {
+        let before = self.0.len();
+        let all: BTreeSet<HostName> = self.0.iter().cloned().chain(names).collect();
+        if all.len() > HOST_NAMES_MAX {
+            return Err(NameError::TooMany(before));
+        }
+        self.0 = all;
+        Ok(self.0.len() > before)
+    }
+
+    /// Returns whether there were any.
+    pub fn remove(&mut self, pattern: &Pattern) -> bool {
+        let before = self.0.len();
+        self.0.retain(|name| !pattern.matches(&name.container, Some(name.address), &name.name));
+        self.0.len() < before
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &HostName> {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn called(hostname: Option<&str>, name: Option<&str>) -> Option<String> {
+        let called = Called { hostname: hostname.map(str::to_owned), name: name.map(str::to_owned) };
+        called.within(&"weave.local".parse().unwrap())
+    }
+
+    #[test]
+    fn a_containers_own_name_counts_where_it_lies_in_the_domain() {
+        assert_eq!(called(Some("Web.weave.local"), Some("c1")).as_deref(), Some("Web.weave.local"));
+        assert_eq!(called(Some("web.example.com"), Some("c1")).as_deref(), Some("c1.weave.local."));
+        assert_eq!(called(None, Some("c1")).as_deref(), Some("c1.weave.local."));
+        assert_eq!(called(None, None), None);
+        assert_eq!(called(None, Some("not a name")), None);
+    }
+
+    #[test]
+    fn names_are_taken_away_by_container_address_and_name() {
+        let name = |name: &str, last: u8, container: &str| HostName {
+            name: name.to_owned(),
+            address: [10, 32, 0, last].into(),
+            container: container.to_owned(),
+        };
+        let all = [name("A.weave.local", 1, "x"), name("a.weave.local", 2, "x"), name("b.weave.local", 1, "y")];
+        let left = |container: Option<&str>, last: Option<u8>, fqdn: Option<&str>| {
+            let mut names = HostNames::default();
+            assert!(names.add(all.clone()).unwrap() && !names.add(all.clone()).unwrap());
+            let address = last.map(|last| IpAddr::from([10, 32, 0, last]));
+            let removed = names.remove(&Pattern::new(container.map(str::to_owned), address, fqdn).unwrap());
+            assert_eq!(removed, names.iter().count() < all.len());
+            names.iter().count()
+        };
+
+        assert_eq!(left(None, None, None), 0);
+        assert_eq!(left(Some("x"), None, None), 1);
+        assert_eq!(left(None, Some(1), None), 1);
+        assert_eq!(left(None, None, Some("a.WEAVE.local.")), 1);
+        assert_eq!(left(Some("x"), Some(2), Some("a.weave.local")), 2);
+        assert_eq!(left(Some("z"), None, None), 3);
+    }
+}

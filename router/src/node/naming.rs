@@ -1,0 +1,111 @@
+//! Names, as control sees them: what this host's containers are called, and what is handed to the threads that answer.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tracing::error;
+use weave_mesh::dns::folded;
+use weave_mesh::store::HostName;
+
+use super::Control;
+use crate::attach::Container;
+use crate::dns::Published;
+use crate::naming::{NameError, Pattern};
+use crate::status::DnsMaterial;
+
+impl Control {
+    /// Hands the names of the mesh to those who answer.
+    pub(super) fn serve_names(&mut self) {
+        if let Some(dns) = &self.dns {
+            let attached = Arc::new(self.attached_addresses());
+            dns.publish(Published { names: self.node.names(), attached });
+        }
+    }
+
+    pub(super) fn attached_addresses(&self) -> BTreeSet<IpAddr> {
+        let addresses = self.ledger.entries().flat_map(|(_, entry)| &entry.addresses);
+        addresses.map(|subnet| subnet.address).collect()
+    }
+
+    /// What is shown of names.
+    pub(super) fn dns_material(&self) -> Option<DnsMaterial> {
+        let (dns, config) = (self.dns.as_ref()?, self.about.dns.as_ref()?);
+        Some(DnsMaterial {
+            config: config.clone(),
+            servers: dns.servers(),
+            listening: dns.listening(),
+            names: Arc::clone(&dns.published().names),
+        })
+    }
+
+    /// The name that attaching gives `container`.
+    pub(super) fn own_name(&self, container: &Container) -> Option<String> {
+        container.called.within(&self.about.dns.as_ref()?.domain)
+    }
+
+    /// Gives `name`, else its own, to `addresses`, else to all that the container has. Returns what there is to say.
+    pub(super) fn add_name(
+        &mut self,
+        container: &Container,
+        mut addresses: Vec<IpAddr>,
+        name: Option<String>,
+    ) -> Result<Option<String>, NameError> {
+        let domain = self.about.dns.as_ref().ok_or(NameError::NoDns)?.domain.clone();
+        let name = name.or_else(|| self.own_name(container));
+        let name = name.ok_or_else(|| NameError::NoName(container.label.clone()))?;
+        if domain.host(&folded(&name)?).is_none() {
+            return Ok(Some(format!("{name} does not lie in {domain} and is not answered here\n")));
+        }
+        if addresses.is_empty() {
+            addresses = self.ledger.addresses(container).iter().map(|subnet| subnet.address).collect();
+        }
+        if addresses.is_empty() {
+            return Err(NameError::NoAddress(container.label.clone()));
+        }
+        let label = &container.label;
+        let host_name = |address| HostName { name: name.clone(), address, container: label.clone() };
+        if self.host_names.add(addresses.into_iter().map(host_name))? {
+            self.keep_host_names()?;
+        }
+        Ok(None)
+    }
+
+    /// Takes names away, those of attached containers too.
+    pub(super) fn remove_names(&mut self, pattern: &Pattern) -> Result<(), NameError> {
+        if self.about.dns.is_none() {
+            return Err(NameError::NoDns);
+        }
+        if self.host_names.remove(pattern) {
+            self.keep_host_names()?;
+        }
+        if self.ledger.remove_names(pattern) {
+            self.store.write_ledger(&self.ledger)?;
+            self.publish_endpoints();
+        }
+        Ok(())
+    }
+
+    /// A container is gone, and the names that were given to it by hand with it.
+    pub(super) fn forget_names_of(&mut self, container: &str) {
+        let pattern = Pattern { container: Some(container.to_owned()), ..Pattern::default() };
+        if self.host_names.remove(&pattern)
+            && let Err(error) = self.keep_host_names()
+        {
+            error!(%error, "cannot write down that the names of a container are gone");
+        }
+    }
+
+    /// Publishes the names given by hand and writes them down.
+    fn keep_host_names(&mut self) -> Result<(), NameError> {
+        self.publish_host_names();
+        Ok(self.store.write_host_names(&self.host_names)?)
+    }
+
+    pub(super) fn publish_host_names(&mut self) {
+        let host_names = self.host_names.iter().cloned().collect();
+        if let Err(error) = self.node.set_host_names(host_names, self.clock.now()) {
+            error!(%error, "some names are not published");
+        }
+    }
+}
