@@ -11,7 +11,7 @@ export CARGO_TERM_COLOR ?= auto
 # What the binary runs (ip is for the tests; the daemon speaks netlink), and what the tests look with.
 BUILD_PACKAGES := gcc libc6-dev
 DEMO_PACKAGES := $(BUILD_PACKAGES) iproute2 nftables iptables iputils-ping procps
-TEST_PACKAGES := $(DEMO_PACKAGES) docker.io busybox-static
+TEST_PACKAGES := $(DEMO_PACKAGES) docker.io busybox-static bind9-dnsutils
 BENCH_PACKAGES := $(DEMO_PACKAGES) iperf3 ethtool linux-perf valgrind dnsperf
 RIVAL_PACKAGES := $(BUILD_PACKAGES) tinc fastd wireguard-go wireguard-tools
 RIVAL_CRATES := boringtun-cli@0.7.1 vpncloud@2.3.0
@@ -81,8 +81,9 @@ soak: ## the long ones: fresh seeds for the simulator (SEEDS=n), a lossy wire wi
 	$(CARGO) build --locked --workspace --bins
 	SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) run --locked -q -p weave-netns-tests --bin soak
 	SEEDS=$$(( $(SEEDS) * 100 )) $(CARGO) test --locked --release -p weave-mesh --test addresses
+	WEAVE_FUZZ_RUNS=1000000 $(CARGO) test --locked --release -p weave-router --test fuzz -- --nocapture
 	if $(CARGO) fuzz --version > /dev/null 2>&1; then
-	  for crate in mesh datapath; do
+	  for crate in mesh datapath router; do
 	    for target in $$(cd $$crate && $(CARGO) fuzz list); do
 	      (cd $$crate && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target -- -max_total_time=600)
 	    done

@@ -1,0 +1,321 @@
+//! Names of containers, asked for by `dig` from inside them.
+//!
+//! ```text
+//!   h1 ──────── switch ──────── h2            169.254.65.53 of each host answers its own containers
+//!   └ 10.32.0.1                 └ 10.32.0.2
+//! ```
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use weave_netns_tests::probe::eventually;
+use weave_netns_tests::scene::{SETTLED, Scene};
+use weave_netns_tests::topology::Namespace;
+use weave_netns_tests::weave::Launch;
+
+const RESOLVER: &str = "169.254.65.53";
+/// How long the names of a lost host are answered, and what a busy machine may add until it is noticed.
+const HOLD: Duration = Duration::from_secs(5);
+const BUSY_MACHINE: Duration = Duration::from_secs(3);
+
+/// What `dig` prints, with `words` after the server.
+fn dig(from: &Namespace, words: &str) -> Result<String> {
+    from.run(&format!("dig +tries=1 +time=2 @{RESOLVER} {words}"))
+}
+
+/// The addresses of a name, sorted; none when it does not exist.
+fn addresses(from: &Namespace, name: &str) -> Result<Vec<String>> {
+    let mut lines: Vec<String> = dig(from, &format!("+short {name}"))?.lines().map(str::to_owned).collect();
+    lines.sort();
+    Ok(lines)
+}
+
+fn wait_addresses(from: &Namespace, name: &str, expected: &[&str]) -> Result<Duration> {
+    eventually(SETTLED, &format!("{name} is {expected:?}"), || Ok(addresses(from, name)? == expected))
+}
+
+/// Two hosts; the container of the first is `Web.weave.local`, and the second knows.
+fn scene(launch: &Launch) -> Result<Scene> {
+    let scene = Scene::new(2, launch)?;
+    scene.wait_known()?;
+    scene.weaves[0].run(&["dns-add", &scene.containers[0].target(), "-h", "Web.weave.local"])?;
+    wait_addresses(scene.containers[1].namespace(), "web.weave.local", &["10.32.0.1"])?;
+    Ok(scene)
+}
+
+#[test]
+fn a_container_finds_the_containers_of_all_hosts_by_name() -> Result<()> {
+    let scene = scene(&Launch::new())?;
+    let here = scene.containers[1].namespace();
+
+    let whole = dig(here, "wEb.Weave.local")?;
+    for expected in ["status: NOERROR", "flags: qr aa rd ra", "wEb.Weave.local.\t1\tIN\tA\t10.32.0.1", "udp: 1232"] {
+        assert!(whole.contains(expected), "{expected:?} is missing from {whole}");
+    }
+    assert_eq!(addresses(here, "WEB")?, ["10.32.0.1"]);
+    assert_eq!(dig(here, "+short -x 10.32.0.1")?.lines().last(), Some("Web.weave.local."));
+    let v6 = dig(here, "web.weave.local AAAA")?;
+    assert!(v6.contains("status: NOERROR") && v6.contains("ANSWER: 0") && v6.contains("SOA"), "{v6}");
+    let unknown = dig(here, "nobody.weave.local")?;
+    assert!(unknown.contains("status: NXDOMAIN") && unknown.contains("weave.local.\t\t1\tIN\tSOA"), "{unknown}");
+    assert_eq!(dig(here, "+short +tcp web.weave.local")?.trim(), "10.32.0.1");
+
+    // Each host answers its own containers: the resolver's MAC is that of the bridge at hand.
+    let neighbour = here.run(&format!("ip neigh show {RESOLVER}"))?;
+    assert!(neighbour.contains(scene.weaves[1].name()), "{neighbour}");
+    Ok(())
+}
+
+#[test]
+fn an_attached_container_has_a_name_of_its_own_until_it_is_gone() -> Result<()> {
+    let mut scene = Scene::new(2, &Launch::new())?;
+    scene.wait_known()?;
+    let gone = scene.containers.remove(0);
+    let here = scene.containers[0].namespace();
+    let name = gone.target().rsplit('/').next().context("a path")?.to_owned();
+    wait_addresses(here, &name, &["10.32.0.1"])?;
+    let shown = scene.weaves[1].run(&["status", "dns"])?;
+    assert!(shown.contains(&name) && shown.contains("10.32.0.1") && shown.contains("02:00:00:00:00:01"), "{shown}");
+    assert_eq!(scene.weaves[1].run(&["dns-lookup", &name])?, "10.32.0.1\n");
+    scene.weaves[0].run(&["dns-add", &gone.target(), "-h", "second.weave.local"])?;
+    wait_addresses(here, "second.weave.local", &["10.32.0.1"])?;
+
+    drop(gone);
+
+    wait_addresses(here, &name, &[])?;
+    wait_addresses(here, "second.weave.local", &[])?;
+    Ok(())
+}
+
+#[test]
+fn names_are_added_and_removed_by_hand_and_outlast_a_restart() -> Result<()> {
+    let mut scene = scene(&Launch::new())?;
+    let target = scene.containers[0].target();
+    let here =
+        |scene: &Scene, name: &str, expected: &[&str]| wait_addresses(scene.containers[1].namespace(), name, expected);
+    scene.weaves[0].run(&["dns-add", "192.0.2.1", "192.0.2.2", "-h", "db.weave.local"])?;
+    here(&scene, "db.weave.local", &["192.0.2.1", "192.0.2.2"])?;
+    let said = scene.weaves[0].run(&["dns-add", "192.0.2.1", "-h", "db.example.com"])?;
+    assert!(said.contains("db.example.com does not lie in weave.local."), "{said}");
+
+    scene.weaves[0].kill()?;
+    scene.weaves[0].start()?;
+    here(&scene, "db.weave.local", &["192.0.2.1", "192.0.2.2"])?;
+    scene.weaves[0].run(&["dns-remove", "192.0.2.1", "-h", "db.weave.local"])?;
+    here(&scene, "db.weave.local", &["192.0.2.2"])?;
+    scene.weaves[0].run(&["dns-remove", &target])?;
+    here(&scene, "web.weave.local", &[])?;
+
+    let arguments = scene.weaves[0].run(&["dns-args"])?;
+    assert_eq!(arguments, format!("--dns={RESOLVER} --dns-search=weave.local."));
+    Ok(())
+}
+
+#[test]
+fn a_large_answer_is_cut_over_udp_and_whole_over_tcp() -> Result<()> {
+    let scene = scene(&Launch::new())?;
+    let all: Vec<String> = (1..=60).map(|last| format!("192.0.2.{last}")).collect();
+    let words: Vec<&str> =
+        ["dns-add"].into_iter().chain(all.iter().map(String::as_str)).chain(["-h", "many.weave.local"]).collect();
+    scene.weaves[0].run(&words)?;
+    let here = scene.containers[1].namespace();
+    eventually(SETTLED, "all are known", || Ok(addresses(here, "many.weave.local")?.len() == 60))?;
+
+    let plain = dig(here, "+noedns +ignore many.weave.local")?;
+    assert!(plain.contains("flags: qr aa tc rd ra") && plain.contains("ANSWER: 29,"), "{plain}");
+    let small = dig(here, "+bufsize=700 +ignore many.weave.local")?;
+    assert!(small.contains(" tc ") && small.contains("ANSWER: 40,"), "{small}");
+    let edns = dig(here, "+bufsize=1232 +ignore many.weave.local")?;
+    assert!(!edns.contains(" tc ") && edns.contains("ANSWER: 60,"), "{edns}");
+    // dig asks again over TCP by itself.
+    let whole = dig(here, "+noedns many.weave.local")?;
+    assert!(whole.contains("ANSWER: 60,") && whole.contains("(TCP)"), "{whole}");
+    Ok(())
+}
+
+#[test]
+fn the_names_of_a_lost_host_are_gone_after_five_seconds_and_not_before() -> Result<()> {
+    let mut scene = scene(&Launch::new())?;
+
+    scene.weaves[0].kill()?;
+    let lost = Instant::now();
+    let answered = wait_addresses(scene.containers[1].namespace(), "web.weave.local", &[])?;
+
+    ensure!(answered >= HOLD - Duration::from_millis(500), "gone after {answered:?}");
+    ensure!(lost.elapsed() <= HOLD + BUSY_MACHINE, "answered for {:?}", lost.elapsed());
+    // Nor does a daemon answer for it that starts afterwards.
+    scene.weaves[1].wait_log("peer is unreachable", SETTLED)?;
+    eventually(SETTLED, "it is written down", || Ok(lost.elapsed() > HOLD + BUSY_MACHINE))?;
+    scene.weaves[1].kill()?;
+    scene.weaves[1].start()?;
+    assert_eq!(addresses(scene.containers[1].namespace(), "web.weave.local")?, [""; 0]);
+    Ok(())
+}
+
+#[test]
+fn a_restart_of_either_daemon_changes_no_answer() -> Result<()> {
+    let mut scene = scene(&Launch::new())?;
+    let web = |scene: &Scene| addresses(scene.containers[1].namespace(), "web.weave.local");
+
+    // It comes back in time: every answer meanwhile is as before.
+    scene.weaves[0].kill()?;
+    scene.weaves[0].spawn()?;
+    let begin = Instant::now();
+    while begin.elapsed() < HOLD + Duration::from_secs(2) {
+        assert_eq!(web(&scene)?, ["10.32.0.1"], "after {:?}", begin.elapsed());
+    }
+    scene.weaves[0].wait_ready()?;
+
+    scene.weaves[1].kill()?;
+    scene.weaves[1].start()?;
+    let begin = Instant::now();
+    while begin.elapsed() < HOLD + Duration::from_secs(2) {
+        assert_eq!(web(&scene)?, ["10.32.0.1"], "{:?} after our own restart", begin.elapsed());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_name_is_answered_on_the_other_host_as_soon_as_it_is_given() -> Result<()> {
+    let scene = scene(&Launch::new())?;
+    let mut longest = Duration::ZERO;
+    for number in 0..5 {
+        let name = format!("n{number}.weave.local");
+        scene.weaves[0].run(&["dns-add", "192.0.2.1", "-h", &name])?;
+        let given = Instant::now();
+        eventually(SETTLED, &name, || Ok(addresses(scene.containers[1].namespace(), &name)? == ["192.0.2.1"]))?;
+        longest = longest.max(given.elapsed());
+    }
+
+    println!("answered on the other host at most {longest:?} after it was given, a process for each question included");
+    ensure!(longest < Duration::from_millis(500), "{longest:?}");
+    Ok(())
+}
+
+/// A server for everything, at a loopback address of a host: it answers with `address`, or never.
+struct Upstream {
+    asked: Arc<AtomicUsize>,
+}
+
+impl Upstream {
+    fn start(host: &Namespace, at: &str, address: Option<Ipv4Addr>) -> Result<Self> {
+        let socket = host.enter(|| Ok(UdpSocket::bind((at, 53))?))?;
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok((length, source)) = socket.recv_from(&mut buffer) {
+                counter.fetch_add(1, Ordering::Relaxed);
+                if let Some(address) = address {
+                    let _ = socket.send_to(&reply(&buffer[..length], address), source);
+                }
+            }
+        });
+        Ok(Self { asked })
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+/// The question, and one address that lives for a second.
+fn reply(query: &[u8], address: Ipv4Addr) -> Vec<u8> {
+    let question = 12 + query[12..].iter().position(|octet| *octet == 0).unwrap_or(0) + 5;
+    let mut reply = query[..question].to_vec();
+    reply[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+    reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+    reply.extend(address.octets());
+    reply
+}
+
+fn write_resolv_conf(path: &Path, servers: &[&str]) -> Result<()> {
+    let lines: Vec<String> = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+    Ok(std::fs::write(path, lines.concat())?)
+}
+
+#[test]
+fn everything_else_is_asked_of_the_servers_of_the_host() -> Result<()> {
+    let file = std::env::temp_dir().join(format!("weave-rs-resolv-{}.conf", std::process::id()));
+    write_resolv_conf(&file, &["127.0.0.8", "127.0.0.9"])?;
+    let path = file.to_string_lossy().into_owned();
+    let scene = scene(&Launch::new().argument("--resolv-conf").argument(&path).argument("--dns-fallback-timeout=1s"))?;
+    let (host, here) = (scene.hosts[1].namespace(), scene.containers[1].namespace());
+    let silent = Upstream::start(host, "127.0.0.8", None)?;
+    let good = Upstream::start(host, "127.0.0.9", Some([198, 51, 100, 1].into()))?;
+    let other = Upstream::start(host, "127.0.0.10", Some([198, 51, 100, 2].into()))?;
+
+    let asked = "+short +time=5 example.com";
+    assert_eq!(dig(here, asked)?.trim(), "198.51.100.1");
+    ensure!(silent.asked() > 0 && good.asked() > 0, "{} {}", silent.asked(), good.asked());
+    // What is answered here is never asked there.
+    let before = (silent.asked(), good.asked());
+    dig(here, "nobody.weave.local")?;
+    dig(here, "+short -x 10.32.0.1")?;
+    assert_eq!((silent.asked(), good.asked()), before);
+
+    write_resolv_conf(&file, &["127.0.0.10"])?;
+    eventually(SETTLED, "the other server is asked", || Ok(dig(here, asked)?.trim() == "198.51.100.2"))?;
+    ensure!(other.asked() > 0);
+    write_resolv_conf(&file, &["127.0.0.11"])?;
+    eventually(SETTLED, "nobody can answer", || Ok(dig(here, "+time=5 example.com")?.contains("status: SERVFAIL")))?;
+    assert_eq!(addresses(here, "web.weave.local")?, ["10.32.0.1"]);
+    std::fs::remove_file(&file)?;
+    Ok(())
+}
+
+#[test]
+fn nobody_from_outside_is_answered() -> Result<()> {
+    let scene = Scene::with(weave_netns_tests::topology::Topology::new()?, 2, |number, hosts| match number {
+        0 => Launch::new().argument(&format!("--dns-listen-address={}", hosts[0].address())),
+        _ => Launch::new().peer(&hosts[0]),
+    })?;
+    let ask = |from: &Namespace, transport: &str| {
+        from.run(&format!("dig {transport} +tries=1 +time=1 @{} x.weave.local", scene.hosts[0].address()))
+    };
+
+    eventually(SETTLED, "the host itself is answered", || {
+        Ok(ask(scene.hosts[0].namespace(), "+notcp").is_ok_and(|text| text.contains("NXDOMAIN")))
+    })?;
+    assert!(ask(scene.hosts[0].namespace(), "+tcp")?.contains("NXDOMAIN"));
+    for transport in ["+notcp", "+tcp"] {
+        assert!(ask(scene.hosts[1].namespace(), transport).is_err(), "a stranger is answered {transport}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_resolver_adds_one_route_and_leaves_the_rest_alone() -> Result<()> {
+    let mut scene = scene(&Launch::new())?;
+    let (host, here) = (scene.hosts[1].namespace(), scene.containers[1].namespace());
+    for line in [
+        "ip link add eth0 type dummy",
+        "ip addr add 172.17.0.2/16 dev eth0",
+        "ip link set eth0 up",
+        "ip route add default via 172.17.0.1",
+    ] {
+        here.run(line)?;
+    }
+
+    // The metadata service of a cloud stays where it was.
+    assert!(here.run("ip route get 169.254.169.254")?.contains("dev eth0"));
+    assert!(here.run(&format!("ip route get {RESOLVER}"))?.contains("dev ethwe"));
+    assert_eq!(addresses(here, "web.weave.local")?, ["10.32.0.1"]);
+    // The host has no route into the overlay.
+    assert!(!host.run("ip route get 10.32.0.1")?.contains("weave"));
+    // What somebody flushes is there again soon.
+    host.run(&format!("ip addr del {RESOLVER}/32 dev weave"))?;
+    host.run(&format!("ip rule del from {RESOLVER}"))?;
+    wait_addresses(here, "web.weave.local", &["10.32.0.1"])?;
+
+    scene.weaves[1].run(&["reset"])?;
+    scene.weaves[1].wait_end(SETTLED)?;
+    let host = scene.hosts[1].namespace();
+    let left = [host.run("ip rule show")?, host.run("ip route show table all")?, host.run("ip addr show")?].concat();
+    assert!(!left.contains("169.254.65.53") && !left.contains("6753"), "{left}");
+    Ok(())
+}
