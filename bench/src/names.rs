@@ -36,10 +36,12 @@ pub(crate) fn measure() -> Result<String> {
     scene.wait_known()?;
     let crossings = cross(&scene)?;
     let pid = scene.weaves[0].pid().context("the daemon ended")?;
-    let (mut loads, mut resident, mut registered) = (Vec::new(), Vec::new(), 0);
+    let (mut loads, mut registrations, mut resident, mut registered) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for count in COUNTS {
         progress(&format!("registering {count} names"));
+        let begin = Instant::now();
         register(&scene, registered..count)?;
+        registrations.push(begin.elapsed().as_secs_f64() * 1e3 / (count - registered) as f64);
         registered = count;
         progress(&format!("asking for {count} names"));
         loads.push(perf::load(
@@ -53,19 +55,19 @@ pub(crate) fn measure() -> Result<String> {
     }
     let grown = resident.last().zip(resident.first()).map_or(0, |(last, first)| last.saturating_sub(*first));
     let mebibytes = grown as f64 / 1024.0;
-    render(&loads, &crossings, mebibytes)
+    render(&loads, &registrations, &crossings, mebibytes)
 }
 
-fn render(loads: &[Load], crossings: &[f64], mebibytes: f64) -> Result<String> {
+fn render(loads: &[Load], registrations: &[f64], crossings: &[f64], mebibytes: f64) -> Result<String> {
     let mut text = format!(
         "\n## Names\n\n`{}` on the daemon's host, names of the daemon's own; CPU of the daemon. At half load: `-Q` with half \
          the rate just measured.\n\n\
-         | names | queries per second | CPU us/query | at half load p50 ms | p99 ms |\n|---|---|---|---|---|\n",
+         | names | ms a registration | queries per second | CPU us/query | at half load p50 ms | p99 ms |\n|---|---|---|---|---|---|\n",
         perf::command(SERVER, "NAMES")
     );
-    for Load { names, per_second, cpu_micros, half } in loads {
+    for (Load { names, per_second, cpu_micros, half }, registration) in loads.iter().zip(registrations) {
         let (p50, p99) = (median(half), percentile(half, 0.99));
-        writeln!(text, "| {names} | {per_second:.0} | {cpu_micros:.1} | {p50:.3} | {p99:.3} |")?;
+        writeln!(text, "| {names} | {registration:.1} | {per_second:.0} | {cpu_micros:.1} | {p50:.3} | {p99:.3} |")?;
     }
     let (p50, most) = (median(crossings), percentile(crossings, 1.0));
     writeln!(
