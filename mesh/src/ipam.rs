@@ -18,6 +18,7 @@
 //! - an operation is answered once, or cancelled.
 
 mod cidr;
+mod config;
 mod death;
 mod donation;
 mod formation;
@@ -43,13 +44,14 @@ use crate::card::Card;
 use crate::connector::{ConnectionId, Connector};
 use crate::identity::{Hash, Identity, PeerKey};
 use crate::members::Members;
-use crate::name::{MeshId, PeerName};
+use crate::name::MeshId;
 use crate::node::links::Links;
 use crate::time::Instant;
 use crate::topology::Topology;
 use crate::verifier::Verifier;
 
 pub use self::cidr::{Cidr, InvalidCidr, Range, SUBNET_PREFIX_MAX};
+pub use self::config::{Config, ConfigError, Init};
 pub use self::death::Certificate;
 pub use self::holdings::Change;
 pub use self::note::Note;
@@ -70,40 +72,6 @@ pub(crate) use self::rules::Rule;
 use self::rules::Rules;
 use self::space::Space;
 use self::strays::{Lodgers, Strays};
-
-/// How the first ring comes about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Init {
-    /// A majority of so many peers agrees; without a number, of the distinct peers given and ourselves.
-    Consensus(Option<u32>),
-    /// These peers, and all others are told the same.
-    Seed(Vec<PeerName>),
-    /// Others make it; we take no part.
-    Observer,
-}
-
-/// What the operator chose.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// `--ipalloc-range`, the same everywhere.
-    pub range: Cidr,
-    /// `--ipalloc-default-subnet`.
-    pub default_subnet: Cidr,
-    pub init: Init,
-}
-
-/// A configuration that makes no IPAM.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    #[error("--ipalloc-range {0} is no subnet of 4 addresses or more")]
-    Range(Cidr),
-    #[error("--ipalloc-default-subnet {subnet} is no subnet of 4 addresses or more that overlaps the range {range}")]
-    DefaultSubnet { subnet: Cidr, range: Cidr },
-    #[error("--ipalloc-init seed= names more than {SHARES_MAX} peers, or none")]
-    Seeds,
-    #[error("what was stored of addresses cannot be used: {0}")]
-    State(#[from] StateError),
-}
 
 /// Something for the node to do, in order.
 #[derive(Clone, Debug)]
@@ -584,23 +552,6 @@ impl Ipam {
             for address in self.holdings.within(range).chain(self.lodgers.within(range)) {
                 self.space.take(address);
             }
-        }
-    }
-}
-
-impl Config {
-    fn check(&self) -> Result<(), ConfigError> {
-        let is_usable = |subnet: Cidr| subnet.is_subnet() && subnet.hosts().is_some();
-        let (range, subnet) = (self.range, self.default_subnet);
-        if !is_usable(range) {
-            return Err(ConfigError::Range(range));
-        }
-        if !is_usable(subnet) || subnet.range().intersection(range.range()).is_none() {
-            return Err(ConfigError::DefaultSubnet { subnet, range });
-        }
-        match &self.init {
-            Init::Seed(seeds) if seeds.is_empty() || seeds.len() > SHARES_MAX => Err(ConfigError::Seeds),
-            Init::Seed(_) | Init::Consensus(_) | Init::Observer => Ok(()),
         }
     }
 }

@@ -186,12 +186,12 @@ mod tests {
     #[test]
     fn a_container_that_was_started_again_takes_its_address_along() {
         let mut ledger = Ledger::default();
-        let again = Container { label: "a".to_owned(), netns: "/proc/2/ns/net".into() };
+        let again = Container { netns: "/proc/2/ns/net".into(), ..container("a") };
         let address = [parse_subnet("10.32.0.1/12").unwrap()];
-        ledger.record(&container("a"), &port("vethwepla", &["10.32.0.1/12"]), 0);
+        ledger.record(&container("a"), &port("vethwepla", &["10.32.0.1/12"]), None, 0);
 
         assert!(ledger.admit(&again, &address).is_ok());
-        ledger.record(&again, &port("vethweplb", &["10.32.0.1/12"]), 0);
+        ledger.record(&again, &port("vethweplb", &["10.32.0.1/12"]), None, 0);
 
         assert_eq!(ledger.entries().map(|(host_link, _)| host_link).collect::<Vec<_>>(), ["vethweplb"]);
     }

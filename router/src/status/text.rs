@@ -205,7 +205,7 @@ pub(crate) mod tests {
         }
     }
 
-    pub(crate) fn snapshot() -> Snapshot {
+    fn links() -> Vec<Connection> {
         let established = Connection {
             direction: Direction::Inbound,
             address: "192.168.48.12:34919".to_owned(),
@@ -225,12 +225,55 @@ pub(crate) mod tests {
             info: "connection refused, retry: 2026-11-22T19:20:05Z".to_owned(),
             ..established
         };
+        vec![established, failed]
+    }
+
+    fn path() -> Path {
+        Path {
+            peer: label(2),
+            key: "cd".repeat(32),
+            carrier: Carrier::Sleeve,
+            encrypted: true,
+            mtu: 1376,
+            mtu_reason: "frames of 1390 octets arrive".to_owned(),
+            sends: Sends {
+                segmented: false,
+                fallen_back: false,
+                since: 1_795_375_206,
+                reason: "the peer is sick of trains".to_owned(),
+            },
+            since: 1_795_375_205,
+            reason: "no answer to heartbeats on the fast path".to_owned(),
+            outlook: "an answered heartbeat moves it to fastdp".to_owned(),
+            remote: Some("192.168.48.12:6783".to_owned()),
+            relay: None,
+            session_age_seconds: Some(3),
+        }
+    }
+
+    fn names() -> Dns {
+        Dns {
+            domain: "weave.local.".to_owned(),
+            upstream: vec!["192.0.2.53".to_owned()],
+            address: "172.17.0.1:53".to_owned(),
+            listening: vec!["169.254.65.53:53".to_owned(), "172.17.0.1:53".to_owned()],
+            ttl: 1,
+            entries: vec![DnsEntry {
+                hostname: "MixedCase.weave.local.".to_owned(),
+                address: "10.32.0.77".to_owned(),
+                container_id: "aaaa81120ee4a67655146b5b".to_owned(),
+                origin: label(1),
+            }],
+        }
+    }
+
+    pub(crate) fn snapshot() -> Snapshot {
         Snapshot {
             version: "0.1.0",
             ready: true,
             router: router(),
             targets: vec!["192.168.48.12".to_owned()],
-            connections: vec![established, failed],
+            connections: links(),
             peers: vec![Peer {
                 label: label(1),
                 key: "ab".repeat(32),
@@ -245,26 +288,7 @@ pub(crate) mod tests {
                     established: true,
                 }],
             }],
-            paths: vec![Path {
-                peer: label(2),
-                key: "cd".repeat(32),
-                carrier: Carrier::Sleeve,
-                encrypted: true,
-                mtu: 1376,
-                mtu_reason: "frames of 1390 octets arrive".to_owned(),
-                sends: Sends {
-                    segmented: false,
-                    fallen_back: false,
-                    since: 1_795_375_206,
-                    reason: "the peer is sick of trains".to_owned(),
-                },
-                since: 1_795_375_205,
-                reason: "no answer to heartbeats on the fast path".to_owned(),
-                outlook: "an answered heartbeat moves it to fastdp".to_owned(),
-                remote: Some("192.168.48.12:6783".to_owned()),
-                relay: None,
-                session_age_seconds: Some(3),
-            }],
+            paths: vec![path()],
             endpoints: vec![Endpoint {
                 mac: "8e:00:00:00:00:01".to_owned(),
                 addresses: vec!["10.32.0.1/12".to_owned()],
@@ -273,19 +297,7 @@ pub(crate) mod tests {
                 state: EndpointState::Local,
             }],
             ipam: Some(super::super::ipam::tests::ipam()),
-            dns: Some(Dns {
-                domain: "weave.local.".to_owned(),
-                upstream: vec!["192.0.2.53".to_owned()],
-                address: "172.17.0.1:53".to_owned(),
-                listening: vec!["169.254.65.53:53".to_owned(), "172.17.0.1:53".to_owned()],
-                ttl: 1,
-                entries: vec![DnsEntry {
-                    hostname: "MixedCase.weave.local.".to_owned(),
-                    address: "10.32.0.77".to_owned(),
-                    container_id: "aaaa81120ee4a67655146b5b".to_owned(),
-                    origin: label(1),
-                }],
-            }),
+            dns: Some(names()),
             warnings: Vec::new(),
             counters: Default::default(),
         }
