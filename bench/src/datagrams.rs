@@ -176,7 +176,9 @@ pub(crate) fn send(socket: &UdpSocket, shape: Shape, rate: Option<f64>, time: Du
             continue;
         };
         let behind = origin.elapsed().as_secs_f64() * rate - counted as f64;
-        let excess = behind / rate - CATCH_UP.as_secs_f64();
+        // What leaves at once must have room to gather.
+        let slack = CATCH_UP.as_secs_f64().max(2.0 * sender.least() as f64 / rate);
+        let excess = behind / rate - slack;
         if excess > 0.0 {
             origin += Duration::from_secs_f64(excess);
         }

@@ -323,6 +323,8 @@ table bridge weave-rs {
 \t}
 \tchain prerouting {
 \t\ttype filter hook prerouting priority -300; policy accept;
+\t\tiifname { \"weave-vx\", \"weave-tap\" } ether type arp arp daddr ip 169.254.65.53 drop
+\t\tiifname { \"weave-vx\", \"weave-tap\" } ether type arp arp saddr ip 169.254.65.53 drop
 \t\tiifname \"vethwepl*\" drop
 \t}
 \tchain query {
@@ -331,12 +333,16 @@ table bridge weave-rs {
 \tchain forward {
 \t\ttype filter hook forward priority -300; policy accept;
 \t\toifname != { \"weave-vx\", \"weave-tap\" } accept
+\t\tether type arp arp daddr ip 169.254.65.53 drop
+\t\tether type arp arp saddr ip 169.254.65.53 drop
 \t\tether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 accept
 \t\tether type arp jump query
 \t\tether type ip6 icmpv6 type nd-neighbor-solicit jump query
 \t}
 \tchain output {
 \t\ttype filter hook output priority -300; policy accept;
+\t\toifname { \"weave-vx\", \"weave-tap\" } ether type arp arp daddr ip 169.254.65.53 drop
+\t\toifname { \"weave-vx\", \"weave-tap\" } ether type arp arp saddr ip 169.254.65.53 drop
 \t\toifname { \"weave-vx\", \"weave-tap\" } ether type ip6 icmpv6 type { mld-listener-report, mld-listener-done, nd-router-solicit, mld2-listener-report } drop
 \t}
 }

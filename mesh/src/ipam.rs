@@ -45,6 +45,7 @@ use crate::connector::{ConnectionId, Connector};
 use crate::identity::{Hash, Identity, PeerKey};
 use crate::members::Members;
 use crate::name::MeshId;
+use crate::node::Claims;
 use crate::node::links::Links;
 use crate::time::Instant;
 use crate::topology::Topology;
@@ -104,6 +105,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) links: &'a Links,
     pub(crate) members: &'a Members,
     pub(crate) connector: &'a Connector,
+    pub(crate) claims: &'a Claims,
     pub(crate) now: Instant,
 }
 
@@ -461,10 +463,19 @@ impl Ipam {
             return Err(Wait::Containers);
         }
         self.await_ring(near)?;
-        let Some(address) = self.space.lowest(window) else { return Err(self.await_space(window, near)) };
+        let Some(address) = self.unclaimed(window, near) else { return Err(self.await_space(window, near)) };
         // A prefix that a subnet has is one that its addresses have.
         let Ok(address) = Cidr::new(address.into(), subnet.prefix_len()) else { return Err(Wait::Space) };
         Ok(self.hold(container, address).map(|()| Answer::Allocated(address)))
+    }
+
+    /// The lowest free address that no endpoint of another peer has: one that was attached by hand is published before
+    /// its owner is told of it.
+    fn unclaimed(&self, window: Range, near: &Surroundings<'_>) -> Option<u32> {
+        self.space.lowest(window, |address| {
+            let claim = near.claims.addresses.get(&Ipv4Addr::from(address).into());
+            claim.is_none_or(|claim| claim.owner == near.card.key)
+        })
     }
 
     /// The addresses of `subnet` that a container may have.

@@ -164,7 +164,7 @@ fn exposing_twice_is_exposing_once_and_hiding_undoes_it() -> Result<()> {
     for _ in 0..2 {
         assert_eq!(lab.weave().run(&EXPOSE)?, "10.32.0.9\n");
     }
-    let addresses = lab.host().run("ip -o -4 addr show dev weave")?;
+    let addresses = lab.host().run("ip -o -4 addr show dev weave scope global")?;
     assert_eq!(addresses.lines().count(), 1, "{addresses}");
 
     assert_eq!(lab.weave().run(&["hide"])?, "10.32.0.9\n");

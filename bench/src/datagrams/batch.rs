@@ -55,6 +55,11 @@ impl<'a> Sender<'a> {
         Ok(datagrams)
     }
 
+    /// How many datagrams leave in one send.
+    pub(super) fn least(&self) -> usize {
+        self.segments
+    }
+
     pub(super) fn sent(&self) -> u64 {
         self.sent
     }

@@ -35,8 +35,9 @@ impl Space {
         intervals.filter_map(move |interval| interval.intersection(window))
     }
 
-    pub(super) fn lowest(&self, window: Range) -> Option<u32> {
-        self.within(window).next().map(|interval| interval.first)
+    /// The lowest free address inside `window` that `is_wanted`.
+    pub(super) fn lowest(&self, window: Range, is_wanted: impl Fn(u32) -> bool) -> Option<u32> {
+        self.within(window).flat_map(|interval| interval.first..=interval.last).find(|address| is_wanted(*address))
     }
 
     /// The block of `window` to give away: the biggest, but at most half of what is free in `window`.
@@ -102,9 +103,9 @@ mod tests {
     fn the_lowest_free_address_comes_first() {
         let mut space = space(10, 20);
         assert!(space.take(10) && space.take(12));
-        assert_eq!(space.lowest(ALL), Some(11));
-        assert_eq!(space.lowest(Range { first: 12, last: 12 }), None);
-        assert_eq!(space.lowest(Range { first: 12, last: 15 }), Some(13));
+        assert_eq!(space.lowest(ALL, |_| true), Some(11));
+        assert_eq!(space.lowest(Range { first: 12, last: 12 }, |_| true), None);
+        assert_eq!(space.lowest(Range { first: 12, last: 15 }, |_| true), Some(13));
     }
 
     #[test]

@@ -19,6 +19,7 @@ struct Place {
     links: Links,
     members: Members,
     connector: Connector,
+    claims: Claims,
 }
 
 impl Place {
@@ -31,6 +32,7 @@ impl Place {
             links: Links::default(),
             members: Members::default(),
             connector: Connector::new(config, 1),
+            claims: Claims::default(),
             fixture,
         }
     }
@@ -44,6 +46,7 @@ impl Place {
             links: &self.links,
             members: &self.members,
             connector: &self.connector,
+            claims: &self.claims,
             now: Instant::ZERO,
         }
     }

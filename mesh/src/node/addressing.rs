@@ -25,6 +25,7 @@ macro_rules! surroundings {
             links: &$node.links,
             members: &$node.members,
             connector: &$node.connector,
+            claims: &$node.claims,
             now: $node.now,
         }
     };

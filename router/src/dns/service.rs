@@ -238,7 +238,7 @@ impl Housekeeping {
         let listening = self.listeners.open.keys().map(SocketAddr::ip).collect::<BTreeSet<_>>();
         let servers = resolv::servers(text, |address| listening.contains(&address));
         if replace(&self.servers, Arc::from(servers)) {
-            info!(servers = ?self.servers.borrow(), "upstream DNS servers");
+            info!(servers = ?**self.servers.borrow(), "upstream DNS servers");
             self.shared.upstream.forget();
         }
     }

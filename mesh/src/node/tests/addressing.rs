@@ -100,6 +100,19 @@ fn an_address_found_on_a_container_is_not_given_to_another() {
 }
 
 #[test]
+fn an_address_that_another_peer_attached_by_hand_is_not_allocated() {
+    let mut pair = pair();
+    let mut by_hand = endpoints(1);
+    by_hand.values_mut().for_each(|endpoint| endpoint.addresses[0].address = [10, 32, 0, 2].into());
+    let now = pair.now;
+    pair.nodes[1].set_endpoints(by_hand, now).unwrap();
+    pair.talk();
+    pair.run_for(1);
+
+    assert_eq!(allocate(&mut pair, 0, 3), Some(Ok(Answer::Allocated(cidr("10.32.0.3/24")))));
+}
+
+#[test]
 fn a_peer_that_resets_gives_everything_back() {
     let mut pair = pair();
     let [first, second] = pair.keys();
