@@ -19,8 +19,8 @@ const ROUNDS: usize = 40;
 /// Fills the overlay's MTU of 1376.
 const DATAGRAM: usize = 1_348;
 const PORT: u16 = 7_000;
-/// How long a mesh of so many debug builds may take on two cores.
-const SETTLED: Duration = Duration::from_secs(60);
+/// How long a mesh of so many debug builds may take on two cores: a minute was seen, so several are allowed.
+const SETTLED: Duration = Duration::from_secs(240);
 
 #[test]
 fn bursts_to_fifty_peers_starve_none() -> Result<()> {
