@@ -4,11 +4,11 @@
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
+#[path = "../fuzz/corpus.rs"]
+mod corpus;
+
 #[path = "../fuzz/mutation.rs"]
 mod mutation;
-
-use std::fs;
-use std::path::Path;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
@@ -23,16 +23,6 @@ const MUTATIONS: usize = 3_000;
 /// Longer than any message of ours.
 const BYTES_MAX: usize = 100_000;
 const SEED: u64 = 7;
-
-fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let mut files: Vec<_> = fs::read_dir(&folder)
-        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
-        .map(|entry| entry.expect("a readable folder").path())
-        .collect();
-    files.sort();
-    files.iter().map(|file| fs::read(file).expect("a readable file")).collect()
-}
 
 /// One valid input or more for a target, to mutate.
 fn samples(target: &str) -> Vec<Vec<u8>> {
@@ -59,7 +49,7 @@ fn samples(target: &str) -> Vec<Vec<u8>> {
 fn no_input_makes_a_decoder_panic() {
     for (name, _) in targets::TARGETS {
         let mut rng = ChaCha8Rng::seed_from_u64(SEED);
-        let seeds = [corpus(name), samples(name)].concat();
+        let seeds = [corpus::read(name), samples(name)].concat();
         mutation::run_all(&seeds, MUTATIONS, BYTES_MAX, &mut rng, |bytes| targets::run(name, bytes));
     }
 }

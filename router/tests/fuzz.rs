@@ -4,11 +4,11 @@
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
+#[path = "../../mesh/fuzz/corpus.rs"]
+mod corpus;
+
 #[path = "../../mesh/fuzz/mutation.rs"]
 mod mutation;
-
-use std::fs;
-use std::path::Path;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
@@ -19,23 +19,13 @@ const MUTATIONS: usize = 10_000;
 const BYTES_MAX: usize = 5_000;
 const SEED: u64 = 7;
 
-fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let mut files: Vec<_> = fs::read_dir(&folder)
-        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
-        .map(|entry| entry.expect("a readable folder").path())
-        .collect();
-    files.sort();
-    files.iter().map(|file| fs::read(file).expect("a readable file")).collect()
-}
-
 #[test]
 fn no_input_makes_a_decoder_panic_or_an_answer_lie() {
     let runs = std::env::var("WEAVE_FUZZ_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(MUTATIONS);
     for (name, _) in targets::TARGETS {
         let mut rng = ChaCha8Rng::seed_from_u64(SEED);
         let begin = std::time::Instant::now();
-        mutation::run_all(&corpus(name), runs, BYTES_MAX, &mut rng, |bytes| targets::run(name, bytes));
+        mutation::run_all(&corpus::read(name), runs, BYTES_MAX, &mut rng, |bytes| targets::run(name, bytes));
         println!("{name}: {runs} mutations in {:?}", begin.elapsed());
     }
 }
