@@ -66,6 +66,15 @@ fn copy(out: &Outbox, datagrams: &mut DatagramBatch) {
     }
 }
 
+/// Takes frames from host A to host B.
+fn carry(net: &mut Net, frames: &FrameBatch, sent: &mut Outbox, datagrams: &mut DatagramBatch, received: &mut Outbox) {
+    sent.clear();
+    received.clear();
+    net.hosts[A].engine.handle_frames(frames, net.now, sent);
+    copy(sent, datagrams);
+    net.hosts[B].engine.handle_datagrams(datagrams, net.now, received);
+}
+
 #[test]
 fn a_frame_costs_no_allocation_at_either_end() {
     let _turn = alone();
@@ -74,11 +83,7 @@ fn a_frame_costs_no_allocation_at_either_end() {
     let mut datagrams = DatagramBatch::new(4, 70_000);
     let (mut sent, mut received) = (Outbox::new(), Outbox::new());
     let mut round = |net: &mut Net| {
-        sent.clear();
-        received.clear();
-        net.hosts[A].engine.handle_frames(&frames, net.now, &mut sent);
-        copy(&sent, &mut datagrams);
-        net.hosts[B].engine.handle_datagrams(&mut datagrams, net.now, &mut received);
+        carry(net, &frames, &mut sent, &mut datagrams, &mut received);
         assert_eq!(received.deliveries(&datagrams).count(), 32);
     };
     round(&mut net);
@@ -127,11 +132,7 @@ fn a_super_frame_costs_no_allocation_at_either_end_and_arrives_as_one() {
     let mut datagrams = DatagramBatch::new(256, 70_000);
     let (mut sent, mut received) = (Outbox::new(), Outbox::new());
     let mut round = |net: &mut Net| {
-        sent.clear();
-        received.clear();
-        net.hosts[A].engine.handle_frames(&frames, net.now, &mut sent);
-        copy(&sent, &mut datagrams);
-        net.hosts[B].engine.handle_datagrams(&mut datagrams, net.now, &mut received);
+        carry(net, &frames, &mut sent, &mut datagrams, &mut received);
         received.deliveries(&datagrams).map(|delivery| (delivery.header, delivery.bytes)).eq([(header, bytes.len()); 4])
     };
     assert!(round(&mut net), "not what was sent");
