@@ -2,18 +2,21 @@
 //! script.
 //!
 //! ```text
-//!   bridge weave-rs   prerouting   iifname ─┬─ an attached port ──► its own chain ─► common ─► own MAC and addresses
+//!   bridge weave-rs   prerouting   iifname ─┬─ an overlay port ───► ARP for the resolver ─► drop
+//!                                           ├─ an attached port ──► its own chain ─► own MAC ─► own IPv4 address ─► accept
+//!                                           │                                                └► common ─► other addresses
 //!                                           ├─ vethwepl…, unknown ─► drop
 //!                                           └─ any other ──────────► accept
 //!                     forward      a query that nobody here can answer, on its way to an overlay port ─► rate limit
 //!                     output       what the host says to multicast switches and routers, on its way to one ─► drop
 //!   inet weave-rs     input        UDP to the fast path's port ─► accept from known members, drop the rest
-//!                                  from a container to the mesh's own port ─► drop
+//!                                  from a container to the mesh's own port, or to the resolver's address ─► drop
 //!                     forward      from Docker's own network to an exposed one ─► drop
 //!                     postrouting  between an exposed network and the outside ─► masquerade
 //! ```
 //!
 //! Invariants:
+//! - what most frames are is decided first: every frame pays for each rule that it passes;
 //! - one script replaces everything in one transaction, so that no frame meets half of it;
 //! - a port of ours that the plan does not name is closed;
 //! - nothing depends on the daemon: the tables stay when it dies.
@@ -82,7 +85,7 @@ fn write_bridge_table(script: &mut String, plan: &Plan) -> fmt::Result {
     for (link, port) in &plan.ports {
         write_port_chain(script, link, port, &plan.guard)?;
     }
-    write_resolver_chain(script)?;
+    write_overlay_chains(script)?;
     write_prerouting_chain(script, plan)?;
     write_forward_chain(script, plan)?;
     write_output_chain(script, plan)?;
@@ -93,22 +96,23 @@ fn write_bridge_table(script: &mut String, plan: &Plan) -> fmt::Result {
 /// frame that is among the old rules then finds the old map empty already, and would be dropped (Linux 6.18: two in three
 /// replacements cost a busy port a frame, and with the rules none).
 fn write_prerouting_chain(script: &mut String, plan: &Plan) -> fmt::Result {
+    let overlay = [&plan.names.vxlan, &plan.names.tap].map(|link| (link.to_string(), "overlay".to_owned()));
+    let ports = plan.ports.keys().map(|link| (link.to_string(), link.to_string()));
+    let chains: Vec<(String, String)> = overlay.into_iter().chain(ports).collect();
     script.write_str("\tchain prerouting {\n\t\ttype filter hook prerouting priority -300; policy accept;\n")?;
-    if !plan.ports.is_empty() {
-        let verdicts = plan.ports.keys().map(|link| format!("\"{link}\" : goto {link}"));
-        writeln!(script, "\t\tiifname vmap {}", set(verdicts))?;
+    let verdicts = set(chains.iter().map(|(link, chain)| format!("\"{link}\" : goto {chain}")));
+    writeln!(script, "\t\tiifname vmap {verdicts}")?;
+    for (link, chain) in chains {
+        writeln!(script, "\t\tiifname \"{link}\" goto {chain}")?;
     }
-    for link in plan.ports.keys() {
-        writeln!(script, "\t\tiifname \"{link}\" goto {link}")?;
-    }
-    writeln!(script, "\t\tether type arp iifname {} jump resolver", overlay_ports(plan))?;
     writeln!(script, "\t\tiifname \"{HOST_LINK_PREFIX}*\" drop\n\t}}")
 }
 
-/// Nobody asks for the resolver's address or claims it across the overlay: every host has its own. A chain of its own, so
-/// that other frames cost one comparison.
-fn write_resolver_chain(script: &mut String) -> fmt::Result {
-    writeln!(script, "\tchain resolver {{\n\t\tarp daddr ip {RESOLVER} drop\n\t\tarp saddr ip {RESOLVER} drop\n\t}}")
+/// What comes from other hosts was seen to by their guards. Nobody asks for the resolver's address or claims it across the
+/// overlay: every host has its own.
+fn write_overlay_chains(script: &mut String) -> fmt::Result {
+    writeln!(script, "\tchain resolver {{\n\t\tarp daddr ip {RESOLVER} drop\n\t\tarp saddr ip {RESOLVER} drop\n\t}}")?;
+    writeln!(script, "\tchain overlay {{\n\t\tether type != arp accept\n\t\tjump resolver\n\t}}")
 }
 
 /// What no container sends: frames that are not IP, router advertisements, redirects, answers of a DHCP server.
@@ -137,9 +141,13 @@ fn write_port_chain(script: &mut String, link: &LinkName, port: &PortPlan, rules
     let targets = set(ipv6.iter().map(|address| format!("{:#034x}", address.to_bits())));
     let ipv6 = set(ipv6.iter().map(Ipv6Addr::to_string));
 
-    writeln!(script, "\tchain {link} {{\n\t\tether saddr != {mac} drop\n\t\tjump common")?;
-    if !ipv4.is_empty() {
-        let ipv4 = set(ipv4.iter().map(Ipv4Addr::to_string));
+    writeln!(script, "\tchain {link} {{\n\t\tether saddr != {mac} drop")?;
+    let ipv4 = (!ipv4.is_empty()).then(|| set(ipv4.iter().map(Ipv4Addr::to_string)));
+    if let Some(ipv4) = &ipv4 {
+        write_usual_rules(script, ipv4)?;
+    }
+    script.write_str("\t\tjump common\n")?;
+    if let Some(ipv4) = &ipv4 {
         writeln!(script, "\t\tether type ip ip saddr {ipv4} accept")?;
         writeln!(script, "\t\tether type arp arp saddr ether {mac} arp saddr ip {ipv4} accept")?;
     }
@@ -159,6 +167,13 @@ fn write_port_chain(script: &mut String, link: &LinkName, port: &PortPlan, rules
         writeln!(script, "\t\tether type {} accept", set(extra_types(rules)))?;
     }
     script.write_str("\t\tdrop\n\t}\n")
+}
+
+/// Nearly all that a container sends: from its own addresses, and nothing that `common` forbids. What is left for
+/// `common`: fragments without a port among their first bytes, and answers of a DHCP server.
+fn write_usual_rules(script: &mut String, ipv4: &str) -> fmt::Result {
+    writeln!(script, "\t\tether type ip ip saddr {ipv4} ip protocol != udp accept")?;
+    writeln!(script, "\t\tether type ip ip saddr {ipv4} udp dport != 68 accept")
 }
 
 fn overlay_ports(plan: &Plan) -> String {
@@ -184,10 +199,10 @@ fn write_forward_chain(script: &mut String, plan: &Plan) -> fmt::Result {
     let limit = format!("limit rate over {QUERIES_PER_SECOND}/second burst {QUERIES_BURST} packets");
     writeln!(script, "\tchain query {{\n\t\tupdate @{ASKERS} {{ iifname . oifname {limit} }} counter drop\n\t}}")?;
     script.write_str("\tchain forward {\n\t\ttype filter hook forward priority -300; policy accept;\n")?;
+    script.write_str("\t\tether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 accept\n")?;
     writeln!(script, "\t\toifname != {overlay} accept")?;
     script.write_str(
         "\t\tether type arp jump resolver\n\
-         \t\tether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 accept\n\
          \t\tether type arp jump query\n\
          \t\tether type ip6 icmpv6 type nd-neighbor-solicit jump query\n\
          \t}\n",
@@ -218,8 +233,13 @@ fn write_input_chains(script: &mut String, plan: &Plan) -> fmt::Result {
     script.write_str("\t\tcounter drop\n\t}\n")?;
     script.write_str("\tchain input {\n\t\ttype filter hook input priority -10; policy accept;\n")?;
     let bridge = &plan.names.bridge;
+    writeln!(script, "\t\tudp dport {vxlan_port} jump fastpath")?;
     writeln!(script, "\t\tiifname \"{bridge}\" meta l4proto {{ tcp, udp }} th dport {mesh_port} drop")?;
-    writeln!(script, "\t\tudp dport {vxlan_port} jump fastpath\n\t}}")
+    // Only the resolver answers by its bridge: anything else would leave by the host's default route.
+    writeln!(
+        script,
+        "\t\tiifname \"{bridge}\" ip daddr {RESOLVER} meta l4proto . th dport != {{ tcp . 53, udp . 53 }} drop\n\t}}"
+    )
 }
 
 /// Packets that stay on the bridge never come this far, unless `br_netfilter` shows them: hence the output device.
@@ -326,9 +346,15 @@ table bridge weave-rs {
 \t\tarp daddr ip 169.254.65.53 drop
 \t\tarp saddr ip 169.254.65.53 drop
 \t}
+\tchain overlay {
+\t\tether type != arp accept
+\t\tjump resolver
+\t}
 \tchain prerouting {
 \t\ttype filter hook prerouting priority -300; policy accept;
-\t\tether type arp iifname { \"weave-vx\", \"weave-tap\" } jump resolver
+\t\tiifname vmap { \"weave-vx\" : goto overlay, \"weave-tap\" : goto overlay }
+\t\tiifname \"weave-vx\" goto overlay
+\t\tiifname \"weave-tap\" goto overlay
 \t\tiifname \"vethwepl*\" drop
 \t}
 \tchain query {
@@ -336,9 +362,9 @@ table bridge weave-rs {
 \t}
 \tchain forward {
 \t\ttype filter hook forward priority -300; policy accept;
+\t\tether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 accept
 \t\toifname != { \"weave-vx\", \"weave-tap\" } accept
 \t\tether type arp jump resolver
-\t\tether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 accept
 \t\tether type arp jump query
 \t\tether type ip6 icmpv6 type nd-neighbor-solicit jump query
 \t}
@@ -354,8 +380,9 @@ table inet weave-rs {
 \t}
 \tchain input {
 \t\ttype filter hook input priority -10; policy accept;
-\t\tiifname \"weave\" meta l4proto { tcp, udp } th dport 6783 drop
 \t\tudp dport 6784 jump fastpath
+\t\tiifname \"weave\" meta l4proto { tcp, udp } th dport 6783 drop
+\t\tiifname \"weave\" ip daddr 169.254.65.53 meta l4proto . th dport != { tcp . 53, udp . 53 } drop
 \t}
 }
 ";
@@ -373,6 +400,8 @@ table inet weave-rs {
         let expected = "\
 \tchain vethwepl0000001 {
 \t\tether saddr != 02:00:00:00:00:01 drop
+\t\tether type ip ip saddr { 10.32.0.1, 10.32.0.2 } ip protocol != udp accept
+\t\tether type ip ip saddr { 10.32.0.1, 10.32.0.2 } udp dport != 68 accept
 \t\tjump common
 \t\tether type ip ip saddr { 10.32.0.1, 10.32.0.2 } accept
 \t\tether type arp arp saddr ether 02:00:00:00:00:01 arp saddr ip { 10.32.0.1, 10.32.0.2 } accept
@@ -392,7 +421,7 @@ table inet weave-rs {
 
         assert!(script.contains(expected), "{script}");
         assert!(script.contains("\t\tether type != { arp, ip, ip6, 0x88cc } drop\n"), "{script}");
-        assert!(script.contains("\t\tiifname vmap { \"vethwepl0000001\" : goto vethwepl0000001 }\n"), "{script}");
+        assert!(script.contains(", \"vethwepl0000001\" : goto vethwepl0000001 }\n"), "{script}");
         assert!(script.contains("\t\tiifname \"vethwepl0000001\" goto vethwepl0000001\n"), "{script}");
     }
 
