@@ -307,17 +307,61 @@ fn the_resolver_adds_one_route_and_leaves_the_rest_alone() -> Result<()> {
     assert!(here.run("ip route get 169.254.169.254")?.contains("dev eth0"));
     assert!(here.run(&format!("ip route get {RESOLVER}"))?.contains("dev ethwe"));
     assert_eq!(addresses(here, "web.weave.local")?, ["10.32.0.1"]);
-    // The host has no route into the overlay.
+    // The host has no route into the overlay, and the kernel none but its own rules to go through for each packet.
     assert!(!host.run("ip route get 10.32.0.1")?.contains("weave"));
-    // What somebody flushes is there again soon.
-    host.run(&format!("ip addr del {RESOLVER}/32 dev weave"))?;
-    host.run(&format!("ip rule del from {RESOLVER}"))?;
-    wait_addresses(here, "web.weave.local", &["10.32.0.1"])?;
+    assert_eq!(host.run("ip rule show")?.lines().count(), 3);
 
     scene.weaves[1].run(&["reset"])?;
     scene.weaves[1].wait_end(SETTLED)?;
     let host = scene.hosts[1].namespace();
-    let left = [host.run("ip rule show")?, host.run("ip route show table all")?, host.run("ip addr show")?].concat();
-    assert!(!left.contains("169.254.65.53") && !left.contains("6753"), "{left}");
+    let left = [host.run("ip route show table all")?, host.run("ip addr show")?].concat();
+    assert!(!left.contains("169.254.65.53"), "{left}");
+    Ok(())
+}
+
+#[test]
+fn containers_and_the_host_are_answered_again_after_somebody_took_the_resolver_away() -> Result<()> {
+    let scene = scene(&Launch::new())?;
+    let (host, here) = (scene.hosts[1].namespace(), scene.containers[1].namespace());
+    let answered = || {
+        wait_addresses(here, "web.weave.local", &["10.32.0.1"])?;
+        eventually(SETTLED, "an answer over TCP", || Ok(dig(here, "+short +tcp web.weave.local")? == "10.32.0.1\n"))?;
+        wait_addresses(host, "web.weave.local", &["10.32.0.1"])
+    };
+    answered()?;
+
+    host.run(&format!("ip addr del {RESOLVER}/32 dev weave"))?;
+    answered()?;
+    host.run("ip link del weave")?;
+    answered()?;
+    Ok(())
+}
+
+/// Strict filters want the route back to lead out by the device that a packet came in by, and there is no such route.
+#[test]
+fn strict_reverse_path_filters_let_questions_in() -> Result<()> {
+    let scene = scene(&Launch::new())?;
+    let (host, here) = (scene.hosts[1].namespace(), scene.containers[1].namespace());
+    host.run("sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.weave.rp_filter=1")?;
+    host.run(&format!("ip addr del {RESOLVER}/32 dev weave"))?;
+
+    wait_addresses(here, "web.weave.local", &["10.32.0.1"])?;
+    assert_eq!(dig(here, "+short +tcp web.weave.local")?, "10.32.0.1\n");
+    Ok(())
+}
+
+/// What listens on all addresses of the host is not there for containers at the resolver's.
+#[test]
+fn nothing_but_names_is_reached_at_the_resolvers_address() -> Result<()> {
+    let scene = scene(&Launch::new())?;
+    let (host, here) = (scene.hosts[1].namespace(), scene.containers[1].namespace());
+    let open = |namespace: &Namespace, address: &str| namespace.enter(|| Ok(UdpSocket::bind(address)?));
+    let listener = open(host, "0.0.0.0:8080")?;
+    open(here, "0.0.0.0:0")?.send_to(b"hello", (RESOLVER, 8080))?;
+
+    // Answered by the same host on the same way, and later: the datagram before it has come if it ever does.
+    assert_eq!(addresses(here, "web.weave.local")?, ["10.32.0.1"]);
+    listener.set_nonblocking(true)?;
+    assert!(listener.recv(&mut [0; 8]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
     Ok(())
 }

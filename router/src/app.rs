@@ -205,7 +205,7 @@ impl Sockets {
             tcp: peers::listen(config.host, config.port)?,
             udp: UdpSocket::bind(config.host, config.port)?,
             control: Listeners::open(&config.socket, config.http_addr, config.status_addr)?,
-            dns: config.dns.as_ref().map(Dns::spawn).transpose()?,
+            dns: config.dns.as_ref().map(|dns| Dns::spawn(dns, config.bridge.clone())).transpose()?,
         })
     }
 }

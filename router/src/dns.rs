@@ -25,6 +25,7 @@ mod answer;
 mod asker;
 mod cache;
 mod forward;
+mod places;
 pub mod resolv;
 mod service;
 mod tcp;

@@ -118,8 +118,9 @@ impl Apply<'_> {
                 self.netlink.remove_neighbour(bridge, *address)?;
             }
             Step::ServeResolver { bridge } => {
+                sysctl::let_strangers_in(bridge.as_str())?;
                 let bridge = self.index(bridge)?;
-                self.netlink.serve_resolver(bridge)?;
+                self.netlink.add_resolver(bridge)?;
             }
             Step::RemoveResolver { bridge } => {
                 let bridge = self.index(bridge)?;

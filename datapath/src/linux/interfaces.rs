@@ -15,6 +15,7 @@ use super::observe::link_name;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     pub name: String,
+    pub index: u32,
     pub is_bridge: bool,
     /// The address, and the length of the network that is reached there.
     pub subnet: Subnet,
@@ -40,9 +41,10 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
         })
         .collect();
     let interfaces = netlink.addresses().map_err(refused)?.into_iter().filter_map(|message| {
-        let (name, is_bridge) = links.get(&message.header.index)?.clone();
+        let index = message.header.index;
+        let (name, is_bridge) = links.get(&index)?.clone();
         let address = address(&message.attributes)?;
-        Some(Interface { name, is_bridge, subnet: Subnet { address, prefix_len: message.header.prefix_len } })
+        Some(Interface { name, index, is_bridge, subnet: Subnet { address, prefix_len: message.header.prefix_len } })
     });
     Ok(interfaces.collect())
 }

@@ -6,7 +6,7 @@
 pub(super) mod address;
 mod link;
 mod neighbour;
-mod resolver;
+pub(super) mod resolver;
 
 use std::fmt;
 use std::io;

@@ -15,11 +15,12 @@ use netlink_packet_route::neighbour::{
 use weave_mesh::name::MacAddr;
 
 use super::netlink::address::subnet_of;
+use super::netlink::resolver::is_resolver;
 use super::netlink::{Netlink, NetlinkError};
 use super::sysctl;
 use crate::plan::{
     BridgeFdbEntry, BridgeNames, HOST_LINK_PREFIX, Keep, LinkKind, LinkName, NeighbourEntry, Observed, ObservedLink,
-    PortFlags,
+    PortFlags, Serving,
 };
 
 /// Ticks per second in which the kernel counts ages towards user space (`USER_HZ`), the same on all machines.
@@ -59,7 +60,10 @@ pub fn observe(netlink: &mut Netlink, names: &BridgeNames) -> Result<Observed, N
             .neighbours
             .extend(messages.iter().filter(|message| message.header.ifindex == bridge).filter_map(neighbour));
     }
-    observed.resolver = netlink.serving(bridge)?;
+    if addresses.iter().any(|message| is_resolver(message, bridge)) {
+        let is_heard = sysctl::lets_strangers_in(names.bridge.as_str());
+        observed.resolver = if is_heard { Serving::Whole } else { Serving::Partly };
+    }
     Ok(observed)
 }
 

@@ -49,6 +49,33 @@ pub(super) fn promote_secondaries(link: &str) -> Result<(), SysctlError> {
     write_file(format!("/proc/sys/net/ipv4/conf/{link}/promote_secondaries"), "1")
 }
 
+/// The filter drops packets whose source is not routed by the device that they come from: one wants that very route
+/// (strict, the default of many distributions), zero and two do not.
+const REVERSE_PATH_STRICT: u8 = 1;
+
+/// Lets packets in that come from where no route leads, but a port's guard has seen to their source.
+///
+/// # Errors
+/// When `/proc/sys` is read-only.
+pub(super) fn let_strangers_in(link: &str) -> Result<(), SysctlError> {
+    // The larger of the two counts, so that none is possible only where nobody filters.
+    let mode = if reverse_path("all") == 0 { "0" } else { "2" };
+    write_file(reverse_path_file(link), mode)
+}
+
+/// Whether [`let_strangers_in`] need change nothing.
+pub(super) fn lets_strangers_in(link: &str) -> bool {
+    reverse_path("all").max(reverse_path(link)) != REVERSE_PATH_STRICT
+}
+
+fn reverse_path(link: &str) -> u8 {
+    fs::read_to_string(reverse_path_file(link)).ok().and_then(|text| text.trim_end().parse().ok()).unwrap_or(0)
+}
+
+fn reverse_path_file(link: &str) -> String {
+    format!("/proc/sys/net/ipv4/conf/{link}/rp_filter")
+}
+
 fn write(link: &str, switch: &str, value: &str) -> Result<(), SysctlError> {
     write_file(path(link, switch), value)
 }

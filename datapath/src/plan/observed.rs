@@ -29,7 +29,7 @@ pub struct Observed {
     pub guard: Option<String>,
 }
 
-/// How much there is of an address on the bridge, a rule for what leaves from it, and a table with its one route.
+/// How much there is of an address on the bridge, and a reverse-path filter that lets questions to it in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Serving {
     #[default]

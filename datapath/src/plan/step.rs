@@ -99,7 +99,7 @@ pub enum Step {
         bridge: LinkName,
         address: IpAddr,
     },
-    /// The resolver's address on the bridge, and a way back from it that nothing else takes.
+    /// The resolver's address on the bridge, and no reverse-path filter that wants a route to whoever asks.
     ServeResolver {
         bridge: LinkName,
     },

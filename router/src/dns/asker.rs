@@ -50,7 +50,7 @@ mod tests {
     use crate::config::value::parse_subnet;
 
     fn interface(name: &str, is_bridge: bool, subnet: &str) -> Interface {
-        Interface { name: name.to_owned(), is_bridge, subnet: parse_subnet(subnet).unwrap() }
+        Interface { name: name.to_owned(), index: 1, is_bridge, subnet: parse_subnet(subnet).unwrap() }
     }
 
     #[test]

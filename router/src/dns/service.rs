@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   control ── publish ──► watch ──► UDP threads, TCP tasks
-//!   housekeeping, every 5 s ──► resolv.conf ► upstream servers     addresses of this host ► who may ask, where to listen
+//!   housekeeping, every 5 s ──► resolv.conf ► upstream servers     addresses of this host ► who may ask, places.rs
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,23 +15,22 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{OsRng, RngCore, SeedableRng};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Type;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tracing::{debug, error, info, warn};
 use weave_datapath::linux::interfaces::interfaces;
-use weave_datapath::plan::RESOLVER;
 use weave_mesh::dns::Names;
 
 use super::answer::Responder;
-use super::asker::{Askers, DOCKER_BRIDGE};
+use super::asker::Askers;
 use super::forward::Upstream;
+use super::places::{self, Place};
 use super::resolv;
 use super::udp::{Forward, Listener};
 use super::{Transport, tcp};
-use crate::config::DnsConfig;
+use crate::config::{BridgeName, DnsConfig};
 
-const PORT: u16 = 53;
 /// How often resolv.conf and this host's addresses are looked at.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5);
 /// How soon again when somebody asks who may not: a network of Docker's may be new.
@@ -51,9 +50,9 @@ pub struct Published {
 /// Why names are not served.
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
-    #[error("cannot listen at {address} for DNS: {source}; stop what holds it (`ss -lnp 'sport = :{}'` tells), give \
-             another --dns-listen-address, or --no-dns", address.port())]
-    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot listen at {place} for DNS: {source}; stop what holds it (`ss -lnp 'sport = :{}'` tells), give \
+             another --dns-listen-address, or --no-dns", place.address.port())]
+    Listen { place: Place, source: io::Error },
     #[error("cannot start the DNS thread: {0}")]
     Start(io::Error),
 }
@@ -66,6 +65,8 @@ pub(super) struct Shared {
     published: watch::Receiver<Arc<Published>>,
     askers: watch::Receiver<Arc<Askers>>,
     strangers: Notify,
+    /// The devices of this host are others than before.
+    moved: Notify,
 }
 
 impl Shared {
@@ -88,6 +89,13 @@ impl Shared {
     pub(super) fn note_stranger(&self) {
         self.strangers.notify_one();
     }
+
+    /// Ends when somebody asked who may not, or the next look is due.
+    async fn strangers_or_late(&self) {
+        tokio::time::sleep(STRANGER_INTERVAL).await;
+        let rest = HOUSEKEEPING_INTERVAL.saturating_sub(STRANGER_INTERVAL);
+        let _ = tokio::time::timeout(rest, self.strangers.notified()).await;
+    }
 }
 
 /// A generator for the order of answers, seeded by the system.
@@ -101,16 +109,17 @@ pub struct Dns {
     publisher: watch::Sender<Arc<Published>>,
     servers: watch::Receiver<Arc<[SocketAddr]>>,
     listening: watch::Receiver<Arc<BTreeSet<SocketAddr>>>,
+    shared: Arc<Shared>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Dns {
-    /// Listens where the operator said, or at the resolver's address and at Docker's bridge.
+    /// Listens where the operator said, or at Docker's bridge, and at the resolver's address on `bridge`.
     ///
     /// # Errors
     /// When an address that the operator gave cannot be listened at.
-    pub fn spawn(config: &DnsConfig) -> Result<Self, DnsError> {
+    pub fn spawn(config: &DnsConfig, bridge: BridgeName) -> Result<Self, DnsError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DnsError::Start)?;
         let (publisher, published) = watch::channel(Arc::default());
         let (servers_sender, servers) = watch::channel(Arc::from([]));
@@ -122,16 +131,18 @@ impl Dns {
             published,
             askers,
             strangers: Notify::new(),
+            moved: Notify::new(),
         });
         let (forwards, waiting) = mpsc::channel(FORWARDS_WAITING_MAX);
         let mut listeners =
             Listeners { shared: Arc::clone(&shared), forwards, open: BTreeMap::new(), failed: BTreeSet::new() };
         {
             let _guard = runtime.enter();
-            config.listen.iter().try_for_each(|address| listeners.open(*address))?;
+            config.listen.iter().try_for_each(|address| listeners.open(Place::anywhere(*address)))?;
         }
         let housekeeping = Housekeeping {
             config: config.clone(),
+            bridge,
             shared: Arc::clone(&shared),
             servers: servers_sender,
             askers: askers_sender,
@@ -139,6 +150,7 @@ impl Dns {
             listeners,
         };
         let (stop, stopped) = oneshot::channel();
+        let handle = Arc::clone(&shared);
         let serve = move || {
             runtime.block_on(async {
                 tokio::select! {
@@ -149,7 +161,7 @@ impl Dns {
             });
         };
         let thread = std::thread::Builder::new().name("dns".to_owned()).stack_size(STACK_BYTES).spawn(serve);
-        Ok(Self { publisher, servers, listening, stop, thread: thread.map_err(DnsError::Start)? })
+        Ok(Self { publisher, servers, listening, shared: handle, stop, thread: thread.map_err(DnsError::Start)? })
     }
 
     /// Answers from `published` from now on.
@@ -160,6 +172,11 @@ impl Dns {
     /// What is answered from now.
     pub fn published(&self) -> Arc<Published> {
         Arc::clone(&self.publisher.borrow())
+    }
+
+    /// Looks at once where to listen: the kernel has another bridge than before.
+    pub fn note_moved(&self) {
+        self.shared.moved.notify_one();
     }
 
     /// The upstream servers in use.
@@ -195,6 +212,7 @@ async fn forward(mut waiting: mpsc::Receiver<Forward>, shared: Arc<Shared>) {
 
 struct Housekeeping {
     config: DnsConfig,
+    bridge: BridgeName,
     shared: Arc<Shared>,
     servers: watch::Sender<Arc<[SocketAddr]>>,
     askers: watch::Sender<Arc<Askers>>,
@@ -212,30 +230,27 @@ impl Housekeeping {
                 match interfaces {
                     Ok(interfaces) => {
                         replace(&self.askers, Arc::new(Askers::of(&interfaces)));
-                        let docker = interfaces.iter().find(|interface| interface.name == DOCKER_BRIDGE);
-                        self.listen(docker.map(|interface| interface.subnet.address));
+                        self.listen(&places::wanted(&self.config.listen, &self.bridge, &interfaces));
                     }
                     Err(error) => debug!(%error, "cannot list this host's addresses"),
                 }
                 self.follow(&text);
             }
-            tokio::time::sleep(STRANGER_INTERVAL).await;
-            let rest = HOUSEKEEPING_INTERVAL.saturating_sub(STRANGER_INTERVAL);
-            let _ = tokio::time::timeout(rest, self.shared.strangers.notified()).await;
+            tokio::select! {
+                () = self.shared.moved.notified() => {}
+                () = self.shared.strangers_or_late() => {}
+            }
         }
     }
 
     /// Listens where it is wanted now.
-    fn listen(&mut self, docker: Option<IpAddr>) {
-        let usual = [Some(IpAddr::from(RESOLVER)), docker.filter(|_| self.config.listen.is_empty())];
-        let usual = usual.into_iter().flatten().map(|address| SocketAddr::new(address, PORT));
-        let wanted: BTreeSet<SocketAddr> = usual.chain(self.config.listen.iter().copied()).collect();
-        self.listeners.follow(&wanted);
-        replace(&self.listening, Arc::new(self.listeners.open.keys().copied().collect()));
+    fn listen(&mut self, wanted: &BTreeSet<Place>) {
+        self.listeners.follow(wanted);
+        replace(&self.listening, Arc::new(self.listeners.addresses().collect()));
     }
 
     fn follow(&self, text: &str) {
-        let listening = self.listeners.open.keys().map(SocketAddr::ip).collect::<BTreeSet<_>>();
+        let listening = self.listeners.addresses().map(|address| address.ip()).collect::<BTreeSet<_>>();
         let servers = resolv::servers(text, |address| listening.contains(&address));
         if replace(&self.servers, Arc::from(servers)) {
             info!(servers = ?**self.servers.borrow(), "upstream DNS servers");
@@ -264,12 +279,12 @@ fn read(path: &Path) -> String {
 struct Listeners {
     shared: Arc<Shared>,
     forwards: mpsc::Sender<Forward>,
-    open: BTreeMap<SocketAddr, Open>,
+    open: BTreeMap<Place, Open>,
     /// Where it did not go, and was said so.
-    failed: BTreeSet<SocketAddr>,
+    failed: BTreeSet<Place>,
 }
 
-/// Both transports at one address.
+/// Both transports at one place.
 struct Open {
     _udp: Listener,
     tcp: AbortHandle,
@@ -282,44 +297,35 @@ impl Drop for Open {
 }
 
 impl Listeners {
-    fn follow(&mut self, wanted: &BTreeSet<SocketAddr>) {
-        self.open.retain(|address, _| wanted.contains(address));
-        self.failed.retain(|address| wanted.contains(address));
-        for address in wanted {
-            if self.open.contains_key(address) {
+    fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.open.keys().map(|place| place.address)
+    }
+
+    fn follow(&mut self, wanted: &BTreeSet<Place>) {
+        self.open.retain(|place, _| wanted.contains(place));
+        self.failed.retain(|place| wanted.contains(place));
+        for place in wanted {
+            if self.open.contains_key(place) {
                 continue;
             }
-            match self.open(*address) {
-                Ok(()) => drop(self.failed.remove(address)),
-                Err(error) if self.failed.insert(*address) => warn!("{error}"),
+            match self.open(place.clone()) {
+                Ok(()) => drop(self.failed.remove(place)),
+                Err(error) if self.failed.insert(place.clone()) => warn!("{error}"),
                 Err(_) => {}
             }
         }
     }
 
-    fn open(&mut self, address: SocketAddr) -> Result<(), DnsError> {
-        let failed = |source| DnsError::Listen { address, source };
-        let udp = bound(address, Type::DGRAM, Protocol::UDP).map_err(failed)?;
-        let tcp = bound(address, Type::STREAM, Protocol::TCP).map_err(failed)?;
+    fn open(&mut self, place: Place) -> Result<(), DnsError> {
+        let failed = |source| DnsError::Listen { place: place.clone(), source };
+        let udp = place.bind(Type::DGRAM).map_err(failed)?;
+        let tcp = place.bind(Type::STREAM).map_err(failed)?;
         tcp.listen(256).map_err(failed)?;
         let tcp = tokio::net::TcpListener::from_std(tcp.into()).map_err(failed)?;
         let udp = Listener::spawn(udp.into(), Arc::clone(&self.shared), self.forwards.clone()).map_err(failed)?;
         let tcp = tokio::spawn(tcp::serve(tcp, Arc::clone(&self.shared))).abort_handle();
-        info!(%address, "serving names");
-        self.open.insert(address, Open { _udp: udp, tcp });
+        info!(%place, "serving names");
+        self.open.insert(place, Open { _udp: udp, tcp });
         Ok(())
     }
-}
-
-fn bound(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), kind.nonblocking(), Some(protocol))?;
-    if kind == Type::STREAM {
-        socket.set_reuse_address(true)?;
-    }
-    if address.ip() == RESOLVER {
-        // The bridge that has it comes later.
-        socket.set_freebind_v4(true)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
 }

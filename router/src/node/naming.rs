@@ -28,6 +28,13 @@ impl Control {
         addresses.map(|subnet| subnet.address).collect()
     }
 
+    /// The bridge at which names are served may be another one.
+    pub(super) fn note_bridge(&self) {
+        if let Some(dns) = &self.dns {
+            dns.note_moved();
+        }
+    }
+
     /// What is shown of names.
     pub(super) fn dns_material(&self) -> Option<DnsMaterial> {
         let (dns, config) = (self.dns.as_ref()?, self.about.dns.as_ref()?);

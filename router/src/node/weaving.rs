@@ -181,6 +181,7 @@ impl Control {
             kernel::Event::Healed { steps } => {
                 self.tallies.kernel_repairs += steps as u64;
                 warn!(steps, "kernel state was changed by others and is repaired");
+                self.note_bridge();
             }
             kernel::Event::Used { ages } => self.note_traffic(&ages),
         }
@@ -196,6 +197,7 @@ impl Control {
             self.ready = true;
             info!("ready");
             self.watchdog.ready();
+            self.note_bridge();
         }
         self.answer_waiting();
         // The tables may say now what the kernel does.
