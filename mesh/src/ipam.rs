@@ -412,9 +412,8 @@ impl Ipam {
                 self.handle_ask(from, &certificate, id, (ring, members), near);
             }
             Note::Consent(consent) => self.handle_consent(from, &consent, near),
-            Note::Occupied { dead, heir } => self.handle_occupied(from, dead, heir, near),
-            Note::Withdraw { dead, id } => self.handle_withdraw(from, dead, Some(id), near),
-            Note::WithdrawAny { dead } => self.handle_withdraw(from, dead, None, near),
+            Note::Occupied { dead, heir, id } => self.handle_occupied(from, dead, (heir, id), near),
+            Note::Withdraw { dead, id } => self.handle_withdraw(from, dead, id, near),
             Note::Holds(holds) => self.handle_holds(from, &holds, near),
             Note::HoldsHeard { number } => self.handle_holds_heard(from, number, near),
             Note::HandOver { id, transfers } => self.handle_hand_over(from, id, &transfers, near),

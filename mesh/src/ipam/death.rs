@@ -10,6 +10,7 @@
 //!   all consented: TakeOver, durable, told to all ──► promises end
 //!
 //!   two heirs     whoever was promised elsewhere says Occupied; of two askers the one with the higher key withdraws
+//!   nothing left  an heir that hears that the dead one gave everything away withdraws: promises end, grants are believed
 //! ```
 //!
 //! Invariants:
@@ -53,7 +54,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    fn sign(identity: &Identity, mesh: MeshId, dead: PeerKey, successor: Option<PeerKey>) -> Self {
+    pub(super) fn sign(identity: &Identity, mesh: MeshId, dead: PeerKey, successor: Option<PeerKey>) -> Self {
         let by = identity.key();
         Self { dead, by, successor, signature: identity.sign(&Self::bytes(mesh, &dead, &by, successor)) }
     }
@@ -253,9 +254,10 @@ impl Ipam {
         }
         let dead: Vec<PeerKey> = self.certificates.keys().copied().collect();
         for dead in dead {
-            if self.owned_by(dead) == 0 || self.heir(dead, near) != near.card.key {
-                self.deaths.askings.remove(&dead);
-            } else if !self.deaths.withdrawn.contains_key(&dead) {
+            let (is_heir, is_owner) = (self.heir(dead, near) == near.card.key, self.owned_by(dead) > 0);
+            if is_heir && !is_owner {
+                self.withdraw(dead, near);
+            } else if is_heir && !self.deaths.withdrawn.contains_key(&dead) {
                 self.pursue_inheritance(dead, near);
             }
         }
@@ -336,14 +338,7 @@ impl Ipam {
         }
         match self.promises.get(&dead).map(|promise| promise.heir) {
             Some(heir) if heir == own && from < own => self.withdraw(dead, near),
-            Some(heir) if heir != from => {
-                self.write(from, &Note::Occupied { dead, heir });
-                if heir != own {
-                    // It may have given up, and its letter got lost.
-                    self.write(heir, &Note::Occupied { dead, heir });
-                }
-                return;
-            }
+            Some(heir) if heir != from => return self.tell_occupied(from, dead, near),
             Some(_) | None => {}
         }
         self.promises.insert(dead, Promise { heir: from, id });
@@ -405,37 +400,56 @@ impl Ipam {
         self.is_changed = true;
     }
 
-    /// We give up asking for what `dead` owned.
+    /// `from` asks for what is promised to another: both hear so, since the other may have given up and its letter got lost.
+    fn tell_occupied(&mut self, from: PeerKey, dead: PeerKey, near: &Surroundings<'_>) {
+        let Some(Promise { heir, id }) = self.promises.get(&dead).copied() else { return };
+        let told = [from, heir].into_iter().filter(|peer| *peer != near.card.key);
+        told.for_each(|peer| self.write(peer, &Note::Occupied { dead, heir, id }));
+    }
+
+    /// We give up asking for what `dead` owned, and whoever promised it to us is free.
     fn withdraw(&mut self, dead: PeerKey, near: &Surroundings<'_>) {
-        let Some(asking) = self.deaths.askings.remove(&dead) else { return };
+        let Some(Promise { id, .. }) = self.promises.remove(&dead) else { return };
+        let known = self.deaths.askings.remove(&dead).map(|asking| asking.known).unwrap_or_default();
         self.deaths.withdrawn.insert(dead, near.now + WITHDRAWN_DELAY);
-        self.promises.remove(&dead);
         self.persist();
-        for peer in self.alive(near).into_iter().chain(asking.known) {
+        for peer in self.alive(near).into_iter().chain(known) {
             if near.is_reachable(&peer) {
-                self.write(peer, &Note::Withdraw { dead, id: asking.id });
+                self.write(peer, &Note::Withdraw { dead, id });
             }
         }
     }
 
-    pub(super) fn handle_occupied(&mut self, from: PeerKey, dead: PeerKey, heir: PeerKey, near: &Surroundings<'_>) {
+    /// Somebody has promised to `heir`, in this asking of its.
+    pub(super) fn handle_occupied(
+        &mut self,
+        from: PeerKey,
+        dead: PeerKey,
+        (heir, id): (PeerKey, u64),
+        near: &Surroundings<'_>,
+    ) {
         let own = near.card.key;
-        match self.deaths.askings.get_mut(&dead) {
-            Some(_) if heir < own => self.withdraw(dead, near),
-            Some(asking) if asking.known.len() < OWNERS_MAX => {
-                asking.known.insert(heir);
-            }
-            None if heir == own && self.promises.get(&dead).is_none_or(|promise| promise.heir != own) => {
-                self.write(from, &Note::WithdrawAny { dead });
-            }
-            Some(_) | None => {}
+        if heir == own {
+            self.answer_reminder(from, dead, id);
+        } else if self.deaths.askings.contains_key(&dead) && heir < own {
+            self.withdraw(dead, near);
+        } else if let Some(asking) = self.deaths.askings.get_mut(&dead).filter(|asking| asking.known.len() < OWNERS_MAX)
+        {
+            asking.known.insert(heir);
         }
     }
 
-    /// The heir gave up: in one asking of its, or altogether.
-    pub(super) fn handle_withdraw(&mut self, from: PeerKey, dead: PeerKey, id: Option<u64>, near: &Surroundings<'_>) {
-        let is_void = |promise: &Promise| promise.heir == from && id.is_none_or(|id| id == promise.id);
-        if from != near.card.key && self.promises.get(&dead).is_some_and(is_void) {
+    /// `from` keeps a promise to us: it need not, unless that asking still goes on.
+    fn answer_reminder(&mut self, from: PeerKey, dead: PeerKey, id: u64) {
+        if self.deaths.askings.get(&dead).is_none_or(|asking| asking.id != id) {
+            self.write(from, &Note::Withdraw { dead, id });
+        }
+    }
+
+    /// The heir gave up that asking.
+    pub(super) fn handle_withdraw(&mut self, from: PeerKey, dead: PeerKey, id: u64, near: &Surroundings<'_>) {
+        let void = Promise { heir: from, id };
+        if from != near.card.key && self.promises.get(&dead) == Some(&void) {
             self.promises.remove(&dead);
             self.persist();
             self.is_changed = true;
@@ -456,9 +470,9 @@ impl Ipam {
 
     /// Asks those whom we promised something whether they still want it: a withdrawal may have got lost.
     pub(super) fn remind_heirs(&mut self, near: &Surroundings<'_>) {
-        for (dead, Promise { heir, .. }) in self.promises.clone() {
-            if heir != near.card.key && self.owned_by(dead) > 0 && near.is_reachable(&heir) {
-                self.write(heir, &Note::Occupied { dead, heir });
+        for (dead, Promise { heir, id }) in self.promises.clone() {
+            if heir != near.card.key && near.is_reachable(&heir) {
+                self.write(heir, &Note::Occupied { dead, heir, id });
             }
         }
     }

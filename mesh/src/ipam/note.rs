@@ -82,19 +82,16 @@ pub enum Note {
         members: Hash,
     },
     Consent(Consent),
-    /// Promised to another heir.
+    /// Promised to this heir, in that asking of its.
     Occupied {
         dead: PeerKey,
         heir: PeerKey,
+        id: u64,
     },
-    /// The asker gives up that asking: the promise is void.
+    /// The asker gave up that asking, if it ever was its: the promise is void.
     Withdraw {
         dead: PeerKey,
         id: u64,
-    },
-    /// It asks no more, if it ever did.
-    WithdrawAny {
-        dead: PeerKey,
     },
     /// Every address that containers of mine hold and I do not own.
     Holds(Holds),
@@ -174,9 +171,7 @@ impl Note {
             Self::Refuse { .. } | Self::Accepted { .. } | Self::Wanted | Self::Ask { .. } | Self::Occupied { .. } => {
                 true
             }
-            Self::Withdraw { .. } | Self::WithdrawAny { .. } | Self::HoldsHeard { .. } | Self::HandOverHeard { .. } => {
-                true
-            }
+            Self::Withdraw { .. } | Self::HoldsHeard { .. } | Self::HandOverHeard { .. } => true,
         }
     }
 }

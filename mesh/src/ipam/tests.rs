@@ -1,5 +1,7 @@
 //! One peer by itself: allocation inside what it owns.
 
+mod death;
+
 use super::*;
 use crate::connector;
 use crate::store::fixtures::{Owner as Fixture, verifier};
