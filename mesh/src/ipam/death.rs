@@ -15,6 +15,7 @@
 //!
 //! Invariants:
 //! - a certificate and a promise are durable before they are told or relied on;
+//! - nobody certified dead is promised anything;
 //! - an heir takes over only with the consent of everybody it or any of them knows of;
 //! - what containers elsewhere hold of it is in use until they give it back or are certified dead.
 
@@ -333,7 +334,9 @@ impl Ipam {
         let (dead, own) = (certificate.dead, near.card.key);
         // Who seems alive here may be, and a daemon that does not know its own containers yet cannot speak for them.
         let is_doubtful = dead == own || near.is_reachable(&dead) || !self.is_resumed;
-        if is_doubtful || !self.certificates.contains_key(&dead) {
+        // An asker that is dead itself would never end the promise.
+        let is_in_vain = self.certificates.contains_key(&from);
+        if is_doubtful || is_in_vain || !self.certificates.contains_key(&dead) {
             return;
         }
         match self.promises.get(&dead).map(|promise| promise.heir) {

@@ -46,3 +46,16 @@ fn a_late_withdrawal_ends_no_promise_of_a_later_asking() {
     asked.hear(heir, Note::Withdraw { dead, id: 2 });
     assert_eq!(asked.promised(), []);
 }
+
+#[test]
+fn who_is_certified_dead_is_promised_nothing() {
+    let mut asked = Asked::new();
+    let certificates = vec![asked.certificate(asked.heir.key())];
+    let news = RingNews { ring: None, first: None, transfers: Vec::new(), certificates, compare: None };
+    let from = asked.dead.key();
+    asked.alone.run(|ipam, _, near| ipam.handle_news(ConnectionId(1), from, &news, near));
+
+    asked.ask(1);
+
+    assert_eq!(asked.promised(), []);
+}
