@@ -283,6 +283,7 @@ impl Ipam {
             self.persist_later(near);
         }
         if !fresh.is_empty() {
+            self.are_strays_stale |= fresh.iter().any(|transfer| self.strays.is_any_within(transfer.range));
             self.end_promises(near);
             self.is_changed = true;
         }

@@ -37,6 +37,11 @@ impl Strays {
             self.tell_at = Some(now);
         }
     }
+
+    /// Whether a new owner of `range` is one of any of them.
+    pub(super) fn is_any_within(&self, range: Range) -> bool {
+        self.addresses.range(range.first..=range.last).next().is_some()
+    }
 }
 
 /// Other peers'.

@@ -1,6 +1,7 @@
 //! One peer by itself: allocation inside what it owns.
 
 mod death;
+mod strays;
 
 use super::*;
 use crate::connector;

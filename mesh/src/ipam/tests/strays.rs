@@ -1,0 +1,42 @@
+//! One peer whose containers hold what others own.
+
+use super::*;
+
+/// An address in the half that the peer gives away.
+const STRAY: &str = "10.40.0.9/12";
+
+/// A peer that owns half of the range; a container of its has an address of the other half, and it told the owner so.
+struct Holder {
+    alone: Alone,
+    owner: Fixture,
+}
+
+impl Holder {
+    fn new() -> Self {
+        let mut holder = Self { alone: Alone::new("10.32.0.0/12"), owner: Fixture::new(2) };
+        let (owner, window) = (holder.owner.key(), cidr("10.32.0.0/12").range());
+        holder.alone.run(|ipam, ticket, near| ipam.wait_for_ring(ticket, near));
+        holder.alone.run(|ipam, _, near| ipam.handle_note(owner, Note::Request { id: 1, window }, near));
+        holder.alone.run(|ipam, ticket, near| ipam.claim(ticket, "by hand", cidr(STRAY), ClaimMode::Found, near));
+        assert_eq!(holder.told(), [owner]);
+        holder
+    }
+
+    fn told(&self) -> Vec<PeerKey> {
+        self.alone.ipam.strays.told.iter().copied().collect()
+    }
+}
+
+#[test]
+fn a_new_owner_is_told_which_of_its_addresses_are_held() {
+    let mut holder = Holder::new();
+    let next = Fixture::new(3);
+    let ring = holder.alone.ipam.ring.as_ref().unwrap();
+    let right = Right::Grant { from: holder.owner.key() };
+    let transfer = ring.make(cidr("10.40.0.0/24").range(), right, next.key(), &holder.owner.identity);
+    let granted = Note::Granted { id: 1, transfers: vec![transfer] };
+    let from = holder.owner.key();
+    holder.alone.run(|ipam, _, near| ipam.handle_note(from, granted, near));
+
+    assert!(holder.told().contains(&next.key()));
+}
