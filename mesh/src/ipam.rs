@@ -378,6 +378,7 @@ impl Ipam {
             self.review_at = near.now + REVIEW_INTERVAL;
             self.review_members(near);
             self.remind_heirs(near);
+            self.verify_holds(near);
         }
     }
 
@@ -416,6 +417,7 @@ impl Ipam {
             Note::Withdraw { dead, id } => self.handle_withdraw(from, dead, id, near),
             Note::Holds(holds) => self.handle_holds(from, &holds, near),
             Note::HoldsHeard { number } => self.handle_holds_heard(from, number, near),
+            Note::TellHolds => self.handle_tell_holds(from, near),
             Note::HandOver { id, transfers } => self.handle_hand_over(from, id, &transfers, near),
             Note::HandOverHeard { id } => self.handle_hand_over_heard(id),
         }

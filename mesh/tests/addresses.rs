@@ -91,6 +91,35 @@ fn who_promised_is_freed_when_the_dead_turns_out_to_have_left_nothing() {
     assert!(at.is_some(), "not all space is usable\n{}", explain(&world));
 }
 
+/// The daemon of `host` comes back without its state; its containers run on.
+fn lose_state(world: &mut World, host: HostId) {
+    world.apply(Fault::Kill(host));
+    world.run_for(Duration::from_secs(1));
+    world.apply(Fault::LoseDisk(host));
+    world.apply(Fault::Start(host));
+    let at = world.run_until(2 * MINUTE, World::is_all_space_usable);
+    assert!(at.is_some(), "not all space is usable\n{}", explain(world));
+}
+
+#[test]
+fn what_containers_hold_stays_held_when_their_host_loses_its_state_twice() {
+    for seed in 0..10 {
+        let mut world = World::new(options(3, seed, 1, "10.32.0.0/28"));
+        world.tell_everyone_the_seeds();
+        world.run_for(MINUTE);
+        // More than there are addresses: others wait for any that comes free.
+        for host in (0..8).flat_map(|_| (0..3).map(HostId)) {
+            world.apply(Fault::RunContainer(host));
+        }
+        world.run_for(Duration::from_secs(10));
+
+        lose_state(&mut world, HostId(2));
+        lose_state(&mut world, HostId(2));
+
+        assert_good(&world);
+    }
+}
+
 #[test]
 fn thirty_peers_that_boot_at_once_have_addresses_in_two_seconds() {
     for seed in seeds(40) {

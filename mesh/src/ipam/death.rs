@@ -17,7 +17,7 @@
 //! - a certificate and a promise are durable before they are told or relied on;
 //! - nobody certified dead is promised anything;
 //! - an heir takes over only with the consent of everybody it or any of them knows of;
-//! - what containers elsewhere hold of it is in use until they give it back or are certified dead.
+//! - what containers elsewhere hold of it is in use until they give it back or die with their host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -153,7 +153,7 @@ impl Ipam {
         }
         self.certificates.insert(dead, certificate.clone());
         self.promises.retain(|_, promise| promise.heir != dead);
-        self.forget_holds(&dead, near);
+        self.bequeath_holds(&dead, near);
         self.persist();
         self.is_changed = true;
         true

@@ -4,7 +4,7 @@
 //!   a ring      Prepare ──► Promise | Refuse | Exists       Accept ──► Accepted | Refuse       Wanted (of an observer)
 //!   space       Request ──► Granted | Denied
 //!   a death     Ask ──► Consent… | Occupied                 Withdraw
-//!   strays      Holds ──► HoldsHeard
+//!   strays      Holds ──► HoldsHeard             TellHolds ──► Holds
 //!   leaving     HandOver ──► HandOverHeard
 //! ```
 //!
@@ -98,6 +98,8 @@ pub enum Note {
     HoldsHeard {
         number: HoldsNumber,
     },
+    /// "Tell me what your containers hold": the peer on that machine before is dead.
+    TellHolds,
     HandOver {
         id: u64,
         transfers: Vec<Arc<Transfer>>,
@@ -171,7 +173,7 @@ impl Note {
             Self::Refuse { .. } | Self::Accepted { .. } | Self::Wanted | Self::Ask { .. } | Self::Occupied { .. } => {
                 true
             }
-            Self::Withdraw { .. } | Self::HoldsHeard { .. } | Self::HandOverHeard { .. } => true,
+            Self::Withdraw { .. } | Self::HoldsHeard { .. } | Self::TellHolds | Self::HandOverHeard { .. } => true,
         }
     }
 }

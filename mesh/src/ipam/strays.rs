@@ -6,7 +6,13 @@
 //! ```text
 //!   holder   Holds(all strays of ours, numbered) ──► owner: in use; durable, then HoldsHeard
 //!            again, until it is heard; a shorter list gives addresses back
+//!
+//!   its daemon loses its state: a successor on that machine is known by the certificate of death
+//!   owner    what the dead one held is its successor's, assumed ──► TellHolds, until the successor says Holds itself
 //! ```
+//!
+//! Invariant: what a container was known to hold is in use until the peer on its host says otherwise or is certified dead
+//! without a successor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,6 +24,8 @@ use crate::store::OWNERS_MAX;
 use crate::time::Instant;
 
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
+/// The number of a list that a successor has from who was there before it; every list of its own is newer.
+const ASSUMED: HoldsNumber = (0, 0);
 
 /// Ours.
 #[derive(Debug, Default)]
@@ -84,6 +92,24 @@ impl Lodgers {
     fn forget(&mut self, holder: &PeerKey) -> Vec<u32> {
         let before = self.holds.remove(holder).unwrap_or_default();
         self.release(&before)
+    }
+
+    /// What `dead` held is held by `successor`, unless that has said itself what it holds. Returns what nobody holds any
+    /// more.
+    fn pass_on(&mut self, dead: &PeerKey, successor: PeerKey) -> Vec<u32> {
+        let Some(before) = self.holds.get(dead) else { return Vec::new() };
+        let known = self.holds.get(&successor);
+        if known.is_none_or(|known| known.number == ASSUMED) {
+            let known = known.into_iter().flat_map(|known| &known.addresses);
+            let addresses = before.addresses.iter().chain(known).copied().collect();
+            self.replace(successor, Holds { number: ASSUMED, addresses });
+        }
+        self.forget(dead)
+    }
+
+    /// Of whom we assume what they hold.
+    fn assumed(&self) -> impl Iterator<Item = PeerKey> {
+        self.holds.iter().filter(|(_, holds)| holds.number == ASSUMED).map(|(holder, _)| *holder)
     }
 
     fn release(&mut self, before: &Holds) -> Vec<u32> {
@@ -202,9 +228,44 @@ impl Ipam {
         self.free_all(&freed, near);
     }
 
-    pub(super) fn forget_holds(&mut self, holder: &PeerKey, near: &Surroundings<'_>) {
-        let freed = self.lodgers.forget(holder);
+    /// `dead` holds nothing any more. What containers of its host were known to hold, who is there now is asked.
+    pub(super) fn bequeath_holds(&mut self, dead: &PeerKey, near: &Surroundings<'_>) {
+        let freed = match self.living_on_host_of(dead) {
+            Some(successor) if successor != near.card.key => self.lodgers.pass_on(dead, successor),
+            Some(_) | None => self.lodgers.forget(dead),
+        };
         self.free_all(&freed, near);
+        self.verify_holds(near);
+    }
+
+    /// The last in the line of successors, unless it is dead, too.
+    fn living_on_host_of(&self, dead: &PeerKey) -> Option<PeerKey> {
+        let mut successor = self.certificates.get(dead)?.successor?;
+        // Certificates that contradict each other may lead round in a circle.
+        for _ in 0..self.certificates.len() {
+            match self.certificates.get(&successor) {
+                Some(certificate) => successor = certificate.successor?,
+                None => return Some(successor),
+            }
+        }
+        None
+    }
+
+    /// Asks those of whom we assume it what they hold.
+    pub(super) fn verify_holds(&mut self, near: &Surroundings<'_>) {
+        let assumed: Vec<PeerKey> = self.lodgers.assumed().filter(|holder| near.is_reachable(holder)).collect();
+        assumed.into_iter().for_each(|holder| self.write(holder, &Note::TellHolds));
+    }
+
+    /// `from` wants to know what containers of ours hold, from here on.
+    pub(super) fn handle_tell_holds(&mut self, from: PeerKey, near: &Surroundings<'_>) {
+        if self.is_resumed && !self.certificates.contains_key(&from) && self.strays.told.len() < OWNERS_MAX {
+            self.review_strays(near);
+            self.strays.told.insert(from);
+            self.strays.unheard.insert(from);
+            self.strays.tell_at = Some(near.now);
+            self.persist();
+        }
     }
 
     fn free_all(&mut self, freed: &[u32], near: &Surroundings<'_>) {

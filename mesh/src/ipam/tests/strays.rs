@@ -40,3 +40,21 @@ fn a_new_owner_is_told_which_of_its_addresses_are_held() {
 
     assert!(holder.told().contains(&next.key()));
 }
+
+#[test]
+fn a_successor_holds_what_was_held_before_it_until_it_says_otherwise() {
+    let mut owner = Alone::new("10.32.0.0/12");
+    owner.run(|ipam, ticket, near| ipam.wait_for_ring(ticket, near));
+    let (before, after, address) = (Fixture::new(2), Fixture::new(3), u32::from(cidr(STRAY).address()));
+    let mut hear = |from: &Fixture, note: Note| {
+        owner.run(|ipam, _, near| ipam.handle_note(from.key(), note, near));
+        owner.ipam.lodgers.holder(address)
+    };
+    let certificate = Certificate::sign(&after.identity, after.card.mesh, before.key(), Some(after.key()));
+    let ask = Note::Ask { certificate, id: 1, ring: [0; 32], members: [0; 32] };
+    let holds = |number, addresses: &[u32]| Note::Holds(note::Holds { number, addresses: addresses.to_vec() });
+
+    assert_eq!(hear(&before, holds((9, 1), &[address])), Some(before.key()));
+    assert_eq!(hear(&after, ask), Some(after.key()));
+    assert_eq!(hear(&after, holds((1, 0), &[])), None);
+}
