@@ -4,8 +4,13 @@ mod death;
 mod strays;
 
 use super::*;
-use crate::connector;
+use crate::connector::{self, ConnectionId, Connector};
+use crate::members::Members;
+use crate::node::Claims;
+use crate::node::links::Links;
 use crate::store::fixtures::{Owner as Fixture, verifier};
+use crate::topology::Topology;
+use crate::verifier::Verifier;
 
 /// A peer that makes its ring alone.
 struct Alone {
