@@ -1,6 +1,7 @@
 //! One peer by itself: allocation inside what it owns.
 
 mod death;
+mod review;
 mod strays;
 
 use super::*;
@@ -28,6 +29,7 @@ struct Place {
     members: Members,
     connector: Connector,
     claims: Claims,
+    now: Instant,
 }
 
 impl Place {
@@ -41,6 +43,7 @@ impl Place {
             members: Members::default(),
             connector: Connector::new(config, 1),
             claims: Claims::default(),
+            now: Instant::ZERO,
             fixture,
         }
     }
@@ -55,7 +58,7 @@ impl Place {
             members: &self.members,
             connector: &self.connector,
             claims: &self.claims,
-            now: Instant::ZERO,
+            now: self.now,
         }
     }
 }

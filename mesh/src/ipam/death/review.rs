@@ -1,6 +1,9 @@
 //! Who is found dead without anybody saying so: whoever left for good, and whoever's machine lives on as somebody else.
 //!
-//! Invariant: a machine id that two peers showed while both were reachable for long certifies nobody, ever after.
+//! Invariants:
+//! - who seems reachable and is not for long is nobody's successor: it may be dead itself, and a clock that was set back
+//!   makes it look like the later of two identities;
+//! - a machine id that two peers showed while both were reachable for long certifies nobody, ever after.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,8 +13,9 @@ use crate::card::Card;
 use crate::identity::{Hash, PeerKey, digest};
 use crate::members::Reach;
 
-/// How long two identities of one machine are reachable together until it is no machine id that tells machines apart.
-const TOGETHER: Duration = Duration::from_secs(30);
+/// How long a peer is reachable until that is believed: longer than a dead one can seem so. When two identities of one
+/// machine are, together, its id does not tell machines apart.
+const LONG: Duration = Duration::from_secs(30);
 
 /// What tells a machine from others: its instance id, else its machine id, unless there is none.
 fn machine_of(card: &Card) -> Option<Hash> {
@@ -37,7 +41,7 @@ impl Ipam {
         note(&mut self.shared_machines, near.card, true);
         for (_, member) in near.members.iter() {
             if let Reach::Reachable { since } = member.reach {
-                note(&mut self.shared_machines, &member.card, near.now.since(since) >= TOGETHER);
+                note(&mut self.shared_machines, &member.card, near.now.since(since) >= LONG);
             }
         }
         let mut dead = Vec::new();
@@ -48,7 +52,7 @@ impl Ipam {
             }
             let machine = machine_of(&member.card).filter(|machine| !self.shared_machines.contains(machine));
             match machine.and_then(|machine| living.get(&machine)) {
-                Some((incarnation, successor, _)) if *incarnation > member.card.incarnation && successor != key => {
+                Some((incarnation, successor, true)) if *incarnation > member.card.incarnation && successor != key => {
                     dead.push((*key, Some(*successor)));
                 }
                 _ if member.departed.is_some() => dead.push((*key, None)),
