@@ -1,8 +1,8 @@
 //! Who is found dead without anybody saying so: whoever left for good, and whoever's machine lives on as somebody else.
 //!
 //! Invariants:
-//! - who seems reachable and is not for long is nobody's successor: it may be dead itself, and a clock that was set back
-//!   makes it look like the later of two identities;
+//! - a successor has been reachable for long while the other was not: who died a moment ago seems reachable still, and a
+//!   clock that was set back makes it look like the later of two identities;
 //! - a machine id that two peers showed while both were reachable for long certifies nobody, ever after.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,8 +50,9 @@ impl Ipam {
             if !is_gone || self.certificates.contains_key(key) {
                 continue;
             }
+            let is_outlived = near.now.since(member.reach.since()) >= LONG;
             let machine = machine_of(&member.card).filter(|machine| !self.shared_machines.contains(machine));
-            match machine.and_then(|machine| living.get(&machine)) {
+            match machine.and_then(|machine| living.get(&machine)).filter(|_| is_outlived) {
                 Some((incarnation, successor, true)) if *incarnation > member.card.incarnation && successor != key => {
                     dead.push((*key, Some(*successor)));
                 }

@@ -41,6 +41,17 @@ fn who_lives_for_a_moment_is_nobodys_successor() {
 }
 
 #[test]
+fn who_died_unnoticed_is_nobodys_successor() {
+    let [before, after] = identities([2, 1]);
+    let mut alone = between(&before, &after);
+    let then = Instant::ZERO + Duration::from_secs(40);
+    alone.place.members.set_reachable(&after.key(), then);
+    alone.place.members.set_unreachable(&after.key(), then);
+
+    assert_eq!(certified(&mut alone, Duration::from_secs(50)), []);
+}
+
+#[test]
 fn whose_machine_lives_on_as_somebody_else_is_dead() {
     let [before, after] = identities([1, 2]);
     let mut alone = between(&after, &before);
