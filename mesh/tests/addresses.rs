@@ -64,6 +64,62 @@ fn every_host_has_an_address_of_its_own() {
     assert_good(&world);
 }
 
+/// The hosts in the order of their keys.
+fn by_key(world: &World) -> Vec<HostId> {
+    let mut hosts: Vec<HostId> = world.live().collect();
+    hosts.sort_by_key(|host| world.key(*host));
+    hosts
+}
+
+#[test]
+fn who_promised_is_freed_when_the_dead_turns_out_to_have_left_nothing() {
+    let mut world = populated(4, 2);
+    let [dead, heir, grantee, promised] = by_key(&world)[..] else { panic!("four hosts") };
+    world.apply(Fault::Partition(vec![[dead, grantee].into(), [heir, promised].into()]));
+    world.run_for(Duration::from_secs(20));
+
+    // The grantee alone hears that it was given everything; the others find the dead one an owner.
+    world.apply(Fault::HandOver(dead));
+    world.run_for(Duration::from_secs(1));
+    world.apply(Fault::Destroy(dead));
+    world.apply(Fault::RemovePeer { at: heir, dead });
+    world.run_for(Duration::from_secs(5));
+    world.apply(Fault::Heal);
+
+    let at = world.run_until(MINUTE, World::is_all_space_usable);
+    assert_good(&world);
+    assert!(at.is_some(), "not all space is usable\n{}", explain(&world));
+}
+
+/// The daemon of `host` comes back without its state; its containers run on.
+fn lose_state(world: &mut World, host: HostId) {
+    world.apply(Fault::Kill(host));
+    world.run_for(Duration::from_secs(1));
+    world.apply(Fault::LoseDisk(host));
+    world.apply(Fault::Start(host));
+    let at = world.run_until(2 * MINUTE, World::is_all_space_usable);
+    assert!(at.is_some(), "not all space is usable\n{}", explain(world));
+}
+
+#[test]
+fn what_containers_hold_stays_held_when_their_host_loses_its_state_twice() {
+    for seed in 0..10 {
+        let mut world = World::new(options(3, seed, 1, "10.32.0.0/28"));
+        world.tell_everyone_the_seeds();
+        world.run_for(MINUTE);
+        // More than there are addresses: others wait for any that comes free.
+        for host in (0..8).flat_map(|_| (0..3).map(HostId)) {
+            world.apply(Fault::RunContainer(host));
+        }
+        world.run_for(Duration::from_secs(10));
+
+        lose_state(&mut world, HostId(2));
+        lose_state(&mut world, HostId(2));
+
+        assert_good(&world);
+    }
+}
+
 #[test]
 fn thirty_peers_that_boot_at_once_have_addresses_in_two_seconds() {
     for seed in seeds(40) {

@@ -18,14 +18,15 @@ use std::time::Duration;
 
 use rand_core::RngCore;
 
+use super::leaving::HandingOver;
 use super::note::{Note, TRANSFERS_MAX};
 use super::rules::Rule;
-use super::{Answer, Error, Ipam, Owner, PIECES_MAX, Range, Right, Surroundings, Transfer, Wait};
+use super::{Ipam, Owner, PIECES_MAX, Range, Right, Surroundings, Transfer, Wait};
 use crate::identity::PeerKey;
 use crate::time::Instant;
 
 /// After this time an owner counts as one that has nothing.
-const REQUEST_TIMEOUT: Duration = Duration::from_millis(400);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_millis(400);
 /// When nobody had anything, all are asked again after this time.
 const ROUND_INTERVAL: Duration = Duration::from_secs(3);
 /// How many windows are asked for at once; one for each operation at most.
@@ -45,22 +46,12 @@ struct Request {
     deadline: Instant,
 }
 
-/// What we gave to those who leave it to us, or got from them.
-#[derive(Debug)]
-pub(super) struct HandingOver {
-    id: u64,
-    to: PeerKey,
-    transfers: Vec<Arc<Transfer>>,
-    is_heard: bool,
-    deadline: Instant,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Donations {
     requests: BTreeMap<Range, Request>,
     /// The latest grant to each peer, by the id of its request.
     granted: BTreeMap<PeerKey, (u64, Vec<Arc<Transfer>>)>,
-    handing_over: Option<HandingOver>,
+    pub(super) handing_over: Option<HandingOver>,
 }
 
 impl Ipam {
@@ -191,7 +182,7 @@ impl Ipam {
     }
 
     /// Gives `blocks`, which are free, to `to`; durable and told to all neighbours.
-    fn grant(&mut self, blocks: &[Range], to: PeerKey, near: &Surroundings<'_>) -> Vec<Arc<Transfer>> {
+    pub(super) fn grant(&mut self, blocks: &[Range], to: PeerKey, near: &Surroundings<'_>) -> Vec<Arc<Transfer>> {
         let Some(ring) = &mut self.ring else { return Vec::new() };
         let mut transfers = Vec::new();
         for block in blocks {
@@ -236,63 +227,5 @@ impl Ipam {
             self.refuse_claims(window.first, from);
         }
         self.try_next(window, near);
-    }
-
-    /// `reset`: everything that is free goes to one reachable peer.
-    pub(super) fn try_hand_over(&mut self, near: &Surroundings<'_>) -> Result<Result<Answer, Error>, Wait> {
-        match &self.donations.handing_over {
-            Some(handing) if handing.is_heard => return Ok(Ok(Answer::HandedOver { to: Some(handing.to) })),
-            Some(handing) => return Err(Wait::Peer(handing.to)),
-            None => {}
-        }
-        let mut free: Vec<Range> = self.space.within(self.config.range.range()).collect();
-        let Some(to) = self.successor(near).filter(|_| !free.is_empty()) else {
-            return Ok(Ok(Answer::HandedOver { to: None }));
-        };
-        // The rest is taken over once we have left.
-        free.sort_by_key(|block| std::cmp::Reverse(block.size()));
-        free.truncate(TRANSFERS_MAX);
-        let transfers = self.grant(&free, to, near);
-        let id = self.rng.next_u64();
-        self.write(to, &Note::HandOver { id, transfers: transfers.clone() });
-        let deadline = near.now + REQUEST_TIMEOUT;
-        self.donations.handing_over = Some(HandingOver { id, to, transfers, is_heard: false, deadline });
-        Err(Wait::Peer(to))
-    }
-
-    /// A reachable owner, else anybody reachable.
-    fn successor(&self, near: &Surroundings<'_>) -> Option<PeerKey> {
-        let ring = self.ring.as_ref()?;
-        let is_owner = |peer: &PeerKey| ring.pieces().any(|(_, owner)| owner == Owner::Peer(*peer));
-        let is_alive = |peer: &PeerKey| !self.certificates.contains_key(peer);
-        let mut reachable = near.reachable();
-        reachable.retain(is_alive);
-        reachable.iter().find(|peer| is_owner(peer)).or_else(|| reachable.first()).copied()
-    }
-
-    pub(super) const fn is_leaving(&self) -> bool {
-        self.donations.handing_over.is_some()
-    }
-
-    pub(super) fn handle_hand_over(
-        &mut self,
-        from: PeerKey,
-        id: u64,
-        transfers: &[Arc<Transfer>],
-        near: &Surroundings<'_>,
-    ) {
-        if self.ring.is_none() {
-            return;
-        }
-        let fresh = self.learn(from, transfers, near);
-        self.spread(&fresh, &[], None);
-        self.write(from, &Note::HandOverHeard { id });
-    }
-
-    pub(super) fn handle_hand_over_heard(&mut self, id: u64) {
-        if let Some(handing) = self.donations.handing_over.as_mut().filter(|handing| handing.id == id) {
-            handing.is_heard = true;
-            self.is_changed = true;
-        }
     }
 }

@@ -4,7 +4,7 @@
 //!   a ring      Prepare ──► Promise | Refuse | Exists       Accept ──► Accepted | Refuse       Wanted (of an observer)
 //!   space       Request ──► Granted | Denied
 //!   a death     Ask ──► Consent… | Occupied                 Withdraw
-//!   strays      Holds ──► HoldsHeard
+//!   strays      Holds ──► HoldsHeard             TellHolds ──► Holds
 //!   leaving     HandOver ──► HandOverHeard
 //! ```
 //!
@@ -82,25 +82,24 @@ pub enum Note {
         members: Hash,
     },
     Consent(Consent),
-    /// Promised to another heir.
+    /// Promised to this heir, in that asking of its.
     Occupied {
         dead: PeerKey,
         heir: PeerKey,
+        id: u64,
     },
-    /// The asker gives up that asking: the promise is void.
+    /// The asker gave up that asking, if it ever was its: the promise is void.
     Withdraw {
         dead: PeerKey,
         id: u64,
-    },
-    /// It asks no more, if it ever did.
-    WithdrawAny {
-        dead: PeerKey,
     },
     /// Every address that containers of mine hold and I do not own.
     Holds(Holds),
     HoldsHeard {
         number: HoldsNumber,
     },
+    /// "Tell me what your containers hold": the peer on that machine before is dead.
+    TellHolds,
     HandOver {
         id: u64,
         transfers: Vec<Arc<Transfer>>,
@@ -174,9 +173,7 @@ impl Note {
             Self::Refuse { .. } | Self::Accepted { .. } | Self::Wanted | Self::Ask { .. } | Self::Occupied { .. } => {
                 true
             }
-            Self::Withdraw { .. } | Self::WithdrawAny { .. } | Self::HoldsHeard { .. } | Self::HandOverHeard { .. } => {
-                true
-            }
+            Self::Withdraw { .. } | Self::HoldsHeard { .. } | Self::TellHolds | Self::HandOverHeard { .. } => true,
         }
     }
 }

@@ -17,20 +17,25 @@
 //!   the same one;
 //! - there are at most [`PIECES_MAX`] pieces.
 
+mod first;
+mod merge;
+mod transfer;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::Range;
-use crate::identity::{Hash, Identity, PeerKey, Signature, digest};
+use crate::identity::{Hash, Identity, PeerKey, digest};
 use crate::name::{MeshId, PeerName};
-use crate::verifier::Verifier;
+
+pub use self::first::{FirstRing, Origin, SHARES_MAX};
+pub(super) use self::merge::Merged;
+pub use self::transfer::{Right, Transfer};
 
 /// How many pieces a ring has at most: a /12 cut into as many is one of blocks of 64 addresses.
 pub const PIECES_MAX: usize = 16_384;
-/// Among how many owners the first ring is divided at most; whoever comes later asks for space.
-pub const SHARES_MAX: usize = 256;
 /// How far a take-over raises the version: above every transfer that the dead owner may have made unheard.
 const TAKE_OVER_RISE: u32 = 1_000;
 
@@ -51,149 +56,11 @@ impl std::fmt::Display for Owner {
     }
 }
 
-/// How the first ring came about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Origin {
-    /// A quorum agreed on what the proposer signed.
-    Agreed { owners: Vec<PeerKey>, proposer: PeerKey, signature: Signature },
-    /// The operator named the owners everywhere alike.
-    Seeds(Vec<PeerName>),
-}
-
-/// The first ring of a mesh. Its hash identifies the ring for ever: another one is another ring.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FirstRing {
-    pub range: Range,
-    pub origin: Origin,
-}
-
-impl FirstRing {
-    /// Divided among `owners`, as many of them as there are shares.
-    pub(super) fn propose(range: Range, owners: BTreeSet<PeerKey>, mesh: MeshId, identity: &Identity) -> Self {
-        let room = usize::try_from(range.size()).unwrap_or(usize::MAX).min(SHARES_MAX);
-        let owners: Vec<PeerKey> = owners.into_iter().take(room).collect();
-        let proposer = identity.key();
-        let signature = identity.sign(&agreed_bytes(mesh, range, &owners, &proposer));
-        Self { range, origin: Origin::Agreed { owners, proposer, signature } }
-    }
-
-    pub(super) fn of_seeds(range: Range, seeds: &[PeerName]) -> Self {
-        let names: BTreeSet<PeerName> = seeds.iter().copied().collect();
-        Self { range, origin: Origin::Seeds(names.into_iter().take(SHARES_MAX).collect()) }
-    }
-
-    pub fn id(&self, mesh: MeshId) -> Hash {
-        match &self.origin {
-            Origin::Agreed { owners, proposer, .. } => agreed_bytes(mesh, self.range, owners, proposer),
-            Origin::Seeds(names) => {
-                let names: Vec<u8> = names.iter().flat_map(|name| name.0).collect();
-                digest("weave-rs ring of seeds", &[&mesh.0, &range_bytes(self.range), &names])
-            }
-        }
-    }
-
-    pub(super) fn is_within_limits(&self) -> bool {
-        let shares = self.owners().len();
-        self.range.first <= self.range.last && (1..=SHARES_MAX).contains(&shares) && shares as u64 <= self.range.size()
-    }
-
-    /// Whether its lists are in order and it is signed by its proposer.
-    pub(super) fn is_sound(&self, verifier: &Verifier) -> bool {
-        let is_ordered = self.owners().windows(2).all(|pair| pair[0] < pair[1]);
-        let is_signed = match &self.origin {
-            Origin::Agreed { proposer, signature, .. } => {
-                verifier.is_signed(proposer, &self.id(verifier.mesh()), signature)
-            }
-            Origin::Seeds(_) => true,
-        };
-        self.is_within_limits() && is_ordered && is_signed
-    }
-
-    pub(super) fn owners(&self) -> Vec<Owner> {
-        match &self.origin {
-            Origin::Agreed { owners, .. } => owners.iter().copied().map(Owner::Peer).collect(),
-            Origin::Seeds(names) => names.iter().copied().map(Owner::Named).collect(),
-        }
-    }
-
-    /// Halved again and again, so that shares are blocks: of three owners the first has a half, the others a quarter.
-    fn shares(&self) -> Vec<(Range, Owner)> {
-        let mut shares = Vec::new();
-        split(self.range, &self.owners(), &mut shares);
-        shares
-    }
-}
-
-fn split(range: Range, owners: &[Owner], shares: &mut Vec<(Range, Owner)>) {
-    match owners {
-        [] => {}
-        [owner] => shares.push((range, *owner)),
-        _ => {
-            let middle = range.first + (range.last - range.first) / 2;
-            let (one, other) = owners.split_at(owners.len() / 2);
-            split(Range { last: middle, ..range }, one, shares);
-            split(Range { first: middle + 1, ..range }, other, shares);
-        }
-    }
-}
-
 fn range_bytes(range: Range) -> [u8; 8] {
     let mut bytes = [0; 8];
     bytes[..4].copy_from_slice(&range.first.to_le_bytes());
     bytes[4..].copy_from_slice(&range.last.to_le_bytes());
     bytes
-}
-
-fn agreed_bytes(mesh: MeshId, range: Range, owners: &[PeerKey], proposer: &PeerKey) -> Hash {
-    let owners: Vec<u8> = owners.iter().flat_map(|owner| owner.0).collect();
-    digest("weave-rs first ring", &[&mesh.0, &range_bytes(range), &owners, &proposer.0])
-}
-
-/// By what right a transfer is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Right {
-    /// Its owner gives it away.
-    Grant { from: PeerKey },
-    /// Its owner is certified dead, and everybody else consented.
-    TakeOver { from: PeerKey },
-    /// It was reserved for the name of this peer.
-    Bind { name: PeerName },
-}
-
-/// The next owner of a range, signed by whoever made it so.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Transfer {
-    pub range: Range,
-    /// Higher than every version before at its addresses.
-    pub version: u32,
-    pub right: Right,
-    pub to: PeerKey,
-    signature: Signature,
-}
-
-impl Transfer {
-    fn bytes(ring: &Hash, range: Range, version: u32, right: &Right, to: &PeerKey) -> Hash {
-        // Encoding into memory cannot fail: the type does not refuse to be serialised.
-        let right = postcard::to_stdvec(right).unwrap_or_default();
-        digest("weave-rs transfer", &[ring, &range_bytes(range), &version.to_le_bytes(), &right, &to.0])
-    }
-
-    pub const fn signer(&self) -> PeerKey {
-        match self.right {
-            Right::Grant { from } => from,
-            Right::TakeOver { .. } | Right::Bind { .. } => self.to,
-        }
-    }
-
-    fn is_signed(&self, ring: &Hash, verifier: &Verifier) -> bool {
-        let bytes = Self::bytes(ring, self.range, self.version, &self.right, &self.to);
-        verifier.is_signed(&self.signer(), &bytes, &self.signature)
-    }
-
-    /// Which transfer it is, among those of a ring.
-    const fn key(&self) -> (u32, u32) {
-        (self.range.first, self.version)
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,21 +70,6 @@ struct Piece {
     owner: Owner,
     /// What made it so; nothing for a share of the first ring.
     by: Option<Arc<Transfer>>,
-}
-
-/// What came of a transfer that was heard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Merged {
-    /// It was known, or has been superseded.
-    Old,
-    New,
-    /// It is no transfer of this ring.
-    Unsound(&'static str),
-    /// Another transfer of the same version is for the same address.
-    Conflict {
-        address: u32,
-        signers: [PeerKey; 2],
-    },
 }
 
 #[derive(Clone, Debug)]
@@ -300,74 +152,6 @@ impl Ring {
         let pieces = before.into_iter().chain(from);
         let pieces = pieces.map(|(first, piece)| (Range { first: *first, last: piece.last }, piece));
         pieces.filter(move |(piece, _)| piece.intersection(range).is_some())
-    }
-
-    /// Takes a transfer into account.
-    pub(super) fn merge(&mut self, transfer: &Arc<Transfer>, verifier: &Verifier) -> Merged {
-        let Range { first, last } = transfer.range;
-        if first > last || !self.first.range.covers(transfer.range) || transfer.version == 0 {
-            return Merged::Unsound("a transfer is outside the range");
-        }
-        let standing: Vec<_> = self.overlapping(transfer.range).map(|(at, piece)| (at, piece.clone())).collect();
-        let is_known = standing.iter().all(|(_, piece)| {
-            piece.version > transfer.version
-                || (piece.version == transfer.version && piece.by.as_ref() == Some(transfer))
-        });
-        if is_known {
-            return Merged::Old;
-        }
-        if self.pieces.len() + 2 > PIECES_MAX {
-            return Merged::Unsound("the ring is cut into too many pieces");
-        }
-        if !transfer.is_signed(&self.id, verifier) {
-            return Merged::Unsound("a transfer is not signed by who makes it");
-        }
-        let mut conflict = None;
-        for (at, piece) in standing {
-            if piece.version == transfer.version
-                && let Some(by) = piece.by.as_ref().filter(|by| *by != transfer)
-            {
-                let address = at.first.max(first);
-                conflict = Some(Merged::Conflict { address, signers: [by.signer(), transfer.signer()] });
-            }
-            let is_superseded = piece.version < transfer.version
-                || (piece.version == transfer.version
-                    && piece.by.as_ref().is_some_and(|by| by.signature.0 < transfer.signature.0));
-            if let Some(part) = at.intersection(transfer.range).filter(|_| is_superseded) {
-                self.replace(at, &piece, part, transfer);
-            }
-        }
-        self.join(transfer);
-        conflict.unwrap_or(Merged::New)
-    }
-
-    /// Joins pieces of one transfer that touch, so that equal rings have equal pieces whatever was heard first.
-    fn join(&mut self, transfer: &Arc<Transfer>) {
-        let parts: Vec<Range> = self
-            .overlapping(transfer.range)
-            .filter(|(_, piece)| piece.by.as_ref() == Some(transfer))
-            .map(|(at, _)| at)
-            .collect();
-        for pair in parts.windows(2).rev().filter(|pair| pair[0].last + 1 == pair[1].first) {
-            if let Some(after) = self.pieces.remove(&pair[1].first)
-                && let Some(before) = self.pieces.get_mut(&pair[0].first)
-            {
-                before.last = after.last;
-            }
-        }
-    }
-
-    /// `part` of the piece that is `at` goes where `transfer` says.
-    fn replace(&mut self, at: Range, piece: &Piece, part: Range, transfer: &Arc<Transfer>) {
-        self.pieces.remove(&at.first);
-        if at.first < part.first {
-            self.pieces.insert(at.first, Piece { last: part.first - 1, ..piece.clone() });
-        }
-        if part.last < at.last {
-            self.pieces.insert(part.last + 1, piece.clone());
-        }
-        let (version, owner, by) = (transfer.version, Owner::Peer(transfer.to), Some(Arc::clone(transfer)));
-        self.pieces.insert(part.first, Piece { last: part.last, version, owner, by });
     }
 }
 

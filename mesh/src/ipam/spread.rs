@@ -10,23 +10,19 @@
 //! - a ring of another origin changes nothing here but a problem that names both;
 //! - what a promise forbids is not believed, whoever tells it.
 
-use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::death::Certificate;
 use super::ring::{Merged, Ring};
-use super::{Action, FirstRing, Ipam, Origin, Owner, Range, Surroundings, Transfer};
+use super::{Action, FirstRing, Ipam, Owner, Problem, Range, Surroundings, Transfer};
 use crate::connector::ConnectionId;
 use crate::identity::{Hash, PeerKey, digest};
-use crate::name::PeerName;
 
 /// How many transfers, or certificates, one message carries.
 const NEWS_TRANSFERS_MAX: usize = 200;
 const NEWS_CERTIFICATES_MAX: usize = 64;
-/// Of how many peers a problem is remembered.
-const PROBLEMS_MAX: usize = 64;
 
 /// Which ring a peer has, and in what state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,88 +51,6 @@ impl RingNews {
         self.transfers.len() <= NEWS_TRANSFERS_MAX
             && self.certificates.len() <= NEWS_CERTIFICATES_MAX
             && self.first.as_ref().is_none_or(|first| first.is_within_limits())
-    }
-}
-
-/// Something about the ring that needs a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
-    OtherRange {
-        ours: Range,
-        theirs: Range,
-    },
-    OtherSeeds {
-        ours: Vec<PeerName>,
-        theirs: Vec<PeerName>,
-    },
-    OtherRing {
-        ours: Arc<FirstRing>,
-        theirs: Arc<FirstRing>,
-    },
-    /// Both signed a transfer of the same version at this address.
-    Conflict {
-        address: u32,
-        signers: [PeerKey; 2],
-    },
-    /// Its container has an address that one of ours has, too.
-    HeldTwice {
-        address: u32,
-        container: String,
-    },
-    /// It certified that we are dead.
-    WeAreDead,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ip = |address: &u32| std::net::Ipv4Addr::from(*address);
-        match self {
-            Self::OtherRange { ours, theirs } => {
-                write!(
-                    f,
-                    "its range of addresses is {theirs}, ours {ours}; launch with the same --ipalloc-range everywhere"
-                )
-            }
-            Self::OtherSeeds { ours, theirs } => {
-                write!(
-                    f,
-                    "its seeds are {}, ours {}; launch with the same --ipalloc-init everywhere",
-                    List(theirs),
-                    List(ours)
-                )
-            }
-            Self::OtherRing { ours, theirs } => write!(
-                f,
-                "its ring was made by {theirs}, ours by {ours}: two groups were started apart; run `weave-rs reset` on one of them"
-            ),
-            Self::Conflict { address, signers: [one, other] } => {
-                write!(f, "both {one} and {other} gave away {}; one of them runs an old copy of its state", ip(address))
-            }
-            Self::HeldTwice { address, container } => {
-                write!(f, "a container of its has {}, and so has {container} here; restart one of them", ip(address))
-            }
-            Self::WeAreDead => f.write_str("it certified that this peer is dead; run `weave-rs reset` to join anew"),
-        }
-    }
-}
-
-struct List<'a, T>(&'a [T]);
-
-impl<T: fmt::Display> fmt::Display for List<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().enumerate().try_for_each(|(number, item)| {
-            f.write_str(if number == 0 { "" } else { ", " })?;
-            item.fmt(f)
-        })
-    }
-}
-
-impl fmt::Display for FirstRing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.origin {
-            Origin::Agreed { owners, proposer, .. } => write!(f, "{proposer} among {}", List(owners)),
-            Origin::Seeds(names) => write!(f, "seeds {}", List(names)),
-        }
     }
 }
 
@@ -283,19 +197,10 @@ impl Ipam {
             self.persist_later(near);
         }
         if !fresh.is_empty() {
+            self.are_strays_stale |= fresh.iter().any(|transfer| self.strays.is_any_within(transfer.range));
             self.end_promises(near);
             self.is_changed = true;
         }
         fresh
-    }
-
-    /// Remembers what is wrong with a peer, and warns of it once.
-    pub(super) fn note_problem(&mut self, peer: PeerKey, problem: Problem) {
-        let is_known = self.problems.get(&peer) == Some(&problem);
-        let has_room = self.problems.len() < PROBLEMS_MAX || self.problems.contains_key(&peer);
-        if !is_known && has_room {
-            self.actions.push_back(Action::Problem(peer, problem.clone()));
-            self.problems.insert(peer, problem);
-        }
     }
 }

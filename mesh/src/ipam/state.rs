@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::death::{Certificate, Promise};
 use super::formation::Voter;
+use super::lodgers::Lodgers;
 use super::note::Holds;
 use super::ring::{Merged, Ring};
-use super::strays::Lodgers;
 use super::{Action, Change, Cidr, FirstRing, Ipam, Range, Surroundings, Transfer};
 use crate::identity::{Hash, PeerKey};
 

@@ -6,9 +6,15 @@
 //! ```text
 //!   holder   Holds(all strays of ours, numbered) ──► owner: in use; durable, then HoldsHeard
 //!            again, until it is heard; a shorter list gives addresses back
+//!
+//!   its daemon loses its state: a successor on that machine is known by the certificate of death
+//!   owner    what the dead one held is its successor's, assumed ──► TellHolds, until the successor says Holds itself
 //! ```
+//!
+//! Invariant: what a container was known to hold is in use until the peer on its host says otherwise or is certified dead
+//! without a successor.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::note::{ADDRESSES_MAX, Holds, HoldsNumber, Note};
@@ -19,7 +25,6 @@ use crate::time::Instant;
 
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Ours.
 #[derive(Debug, Default)]
 pub(super) struct Strays {
     addresses: BTreeSet<u32>,
@@ -37,61 +42,10 @@ impl Strays {
             self.tell_at = Some(now);
         }
     }
-}
 
-/// Other peers'.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Lodgers {
-    pub(super) holds: BTreeMap<PeerKey, Holds>,
-    /// How many hold it; more than one only by mistake.
-    count: BTreeMap<u32, u32>,
-}
-
-impl Lodgers {
-    pub(super) fn restore(holds: BTreeMap<PeerKey, Holds>) -> Self {
-        let mut lodgers = Self::default();
-        holds.into_iter().for_each(|(holder, holds)| drop(lodgers.replace(holder, holds)));
-        lodgers
-    }
-
-    pub(super) fn has(&self, address: u32) -> bool {
-        self.count.contains_key(&address)
-    }
-
-    pub(super) fn holder(&self, address: u32) -> Option<PeerKey> {
-        let mut holders = self.holds.iter().filter(|(_, holds)| holds.addresses.contains(&address));
-        holders.next().map(|(holder, _)| *holder)
-    }
-
-    pub(super) fn within(&self, range: Range) -> impl Iterator<Item = u32> {
-        self.count.range(range.first..=range.last).map(|(address, _)| *address)
-    }
-
-    /// Returns the addresses that nobody holds any more.
-    fn replace(&mut self, holder: PeerKey, holds: Holds) -> Vec<u32> {
-        let addresses: BTreeSet<u32> = holds.addresses.iter().copied().collect();
-        let holds = Holds { addresses: addresses.iter().copied().collect(), ..holds };
-        let before = self.holds.insert(holder, holds).unwrap_or_default();
-        addresses.iter().for_each(|address| *self.count.entry(*address).or_default() += 1);
-        self.release(&before)
-    }
-
-    fn forget(&mut self, holder: &PeerKey) -> Vec<u32> {
-        let before = self.holds.remove(holder).unwrap_or_default();
-        self.release(&before)
-    }
-
-    fn release(&mut self, before: &Holds) -> Vec<u32> {
-        let mut freed = Vec::new();
-        for address in &before.addresses {
-            let Some(count) = self.count.get_mut(address) else { continue };
-            *count -= 1;
-            if *count == 0 {
-                self.count.remove(address);
-                freed.push(*address);
-            }
-        }
-        freed
+    /// Whether a new owner of `range` is one of any of them.
+    pub(super) fn is_any_within(&self, range: Range) -> bool {
+        self.addresses.range(range.first..=range.last).next().is_some()
     }
 }
 
@@ -197,9 +151,44 @@ impl Ipam {
         self.free_all(&freed, near);
     }
 
-    pub(super) fn forget_holds(&mut self, holder: &PeerKey, near: &Surroundings<'_>) {
-        let freed = self.lodgers.forget(holder);
+    /// `dead` holds nothing any more. What containers of its host were known to hold, who is there now is asked.
+    pub(super) fn bequeath_holds(&mut self, dead: &PeerKey, near: &Surroundings<'_>) {
+        let freed = match self.living_on_host_of(dead) {
+            Some(successor) if successor != near.card.key => self.lodgers.pass_on(dead, successor),
+            Some(_) | None => self.lodgers.forget(dead),
+        };
         self.free_all(&freed, near);
+        self.verify_holds(near);
+    }
+
+    /// The last in the line of successors, unless it is dead, too.
+    fn living_on_host_of(&self, dead: &PeerKey) -> Option<PeerKey> {
+        let mut successor = self.certificates.get(dead)?.successor?;
+        // Certificates that contradict each other may lead round in a circle.
+        for _ in 0..self.certificates.len() {
+            match self.certificates.get(&successor) {
+                Some(certificate) => successor = certificate.successor?,
+                None => return Some(successor),
+            }
+        }
+        None
+    }
+
+    /// Asks those of whom we assume it what they hold.
+    pub(super) fn verify_holds(&mut self, near: &Surroundings<'_>) {
+        let assumed: Vec<PeerKey> = self.lodgers.assumed().filter(|holder| near.is_reachable(holder)).collect();
+        assumed.into_iter().for_each(|holder| self.write(holder, &Note::TellHolds));
+    }
+
+    /// `from` wants to know what containers of ours hold, from here on.
+    pub(super) fn handle_tell_holds(&mut self, from: PeerKey, near: &Surroundings<'_>) {
+        if self.is_resumed && !self.certificates.contains_key(&from) && self.strays.told.len() < OWNERS_MAX {
+            self.review_strays(near);
+            self.strays.told.insert(from);
+            self.strays.unheard.insert(from);
+            self.strays.tell_at = Some(near.now);
+            self.persist();
+        }
     }
 
     fn free_all(&mut self, freed: &[u32], near: &Surroundings<'_>) {

@@ -1,8 +1,17 @@
 //! One peer by itself: allocation inside what it owns.
 
+mod death;
+mod review;
+mod strays;
+
 use super::*;
-use crate::connector;
+use crate::connector::{self, ConnectionId, Connector};
+use crate::members::Members;
+use crate::node::Claims;
+use crate::node::links::Links;
 use crate::store::fixtures::{Owner as Fixture, verifier};
+use crate::topology::Topology;
+use crate::verifier::Verifier;
 
 /// A peer that makes its ring alone.
 struct Alone {
@@ -20,6 +29,7 @@ struct Place {
     members: Members,
     connector: Connector,
     claims: Claims,
+    now: Instant,
 }
 
 impl Place {
@@ -33,6 +43,7 @@ impl Place {
             members: Members::default(),
             connector: Connector::new(config, 1),
             claims: Claims::default(),
+            now: Instant::ZERO,
             fixture,
         }
     }
@@ -47,7 +58,7 @@ impl Place {
             members: &self.members,
             connector: &self.connector,
             claims: &self.claims,
-            now: Instant::ZERO,
+            now: self.now,
         }
     }
 }

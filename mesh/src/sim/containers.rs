@@ -19,6 +19,8 @@ const REPAIR_MAX: Duration = Duration::from_secs(30);
 /// How long hosts have to meet, and how long things then happen to them.
 const MEETING_TIME: Duration = Duration::from_secs(10);
 const CHAOS_TIME: Duration = Duration::from_secs(120);
+/// How long it takes at most until everybody has found everybody again: dials back off to six minutes.
+const REUNION_MAX: Duration = Duration::from_secs(600);
 /// How long a disturbed first boot takes, and what disturbs it.
 const BIRTH_TIME: Duration = Duration::from_secs(6);
 const BIRTH_PARTITIONS: usize = 10;
@@ -216,6 +218,8 @@ impl World {
         self.schedule_container_chaos(events, CHAOS_TIME, trusted);
         self.run_for(CHAOS_TIME + 2 * REPAIR_MAX);
         self.start_everyone();
+        // A host that came back without its state may be the only one to know what its containers hold.
+        self.run_until(REUNION_MAX, Self::is_converged);
         self.run_for(MEETING_TIME);
         self.certify_the_dead();
     }

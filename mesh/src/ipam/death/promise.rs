@@ -1,0 +1,131 @@
+//! The side of those who consent that an heir takes over.
+//!
+//! ```text
+//!   Ask ──► promised, durable ──► Consent, in parts        from here on no grant of the dead one is believed
+//!           promised to another ──► Occupied, to both
+//!   a promise ends   the heir published its take-over │ withdrew that asking │ is certified dead
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use super::super::note::{CONSENT_PARTS_MAX, Consent, Holds, KNOWN_MAX, Note, TRANSFERS_MAX};
+use super::super::{Ipam, Owner, Right, Surroundings, Transfer};
+use super::certificate::Certificate;
+use super::members_hash;
+use crate::identity::{Hash, PeerKey};
+
+/// To whom we promised what a dead peer owned, and for which of its askings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::ipam) struct Promise {
+    pub(in crate::ipam) heir: PeerKey,
+    pub(super) id: u64,
+}
+
+impl Ipam {
+    /// Whether a promise of ours, or none, lets us believe a transfer.
+    pub(in crate::ipam) fn is_forbidden(&self, transfer: &Transfer, near: &Surroundings<'_>) -> bool {
+        let Right::Grant { from } = transfer.right else { return false };
+        self.promises.get(&from).is_some_and(|promise| promise.heir != near.card.key)
+    }
+
+    pub(in crate::ipam) fn handle_ask(
+        &mut self,
+        from: PeerKey,
+        certificate: &Certificate,
+        id: u64,
+        theirs: (Hash, Hash),
+        near: &Surroundings<'_>,
+    ) {
+        if self.certify(certificate, near) {
+            self.spread(&[], std::slice::from_ref(certificate), None);
+        }
+        let (dead, own) = (certificate.dead, near.card.key);
+        // Who seems alive here may be, and a daemon that does not know its own containers yet cannot speak for them.
+        let is_doubtful = dead == own || near.is_reachable(&dead) || !self.is_resumed;
+        // An asker that is dead itself would never end the promise.
+        let is_in_vain = self.certificates.contains_key(&from);
+        if is_doubtful || is_in_vain || !self.certificates.contains_key(&dead) {
+            return;
+        }
+        match self.promises.get(&dead).map(|promise| promise.heir) {
+            Some(heir) if heir == own && from < own => self.withdraw(dead, near),
+            Some(heir) if heir != from => return self.tell_occupied(from, dead, near),
+            Some(_) | None => {}
+        }
+        self.promises.insert(dead, Promise { heir: from, id });
+        // It learns of our strays now, and of each change from here on.
+        self.strays.told.insert(from);
+        self.persist();
+        self.consent(from, dead, id, theirs, near);
+    }
+
+    /// `from` asks for what is promised to another: both hear so, since the other may have given up and its letter got lost.
+    fn tell_occupied(&mut self, from: PeerKey, dead: PeerKey, near: &Surroundings<'_>) {
+        let Some(Promise { heir, id }) = self.promises.get(&dead).copied() else { return };
+        let told = [from, heir].into_iter().filter(|peer| *peer != near.card.key);
+        told.for_each(|peer| self.write(peer, &Note::Occupied { dead, heir, id }));
+    }
+
+    /// Everything that the heir must know, in parts: first what containers hold, then ring and peers.
+    fn consent(
+        &mut self,
+        heir: PeerKey,
+        dead: PeerKey,
+        id: u64,
+        (ring, members): (Hash, Hash),
+        near: &Surroundings<'_>,
+    ) {
+        let alive = self.alive(near);
+        let known: Vec<PeerKey> =
+            if members_hash(&alive) == members { Vec::new() } else { alive.into_iter().collect() };
+        let transfers = match &self.ring {
+            Some(ours) if ours.state() != ring => ours.transfers(),
+            Some(_) | None => Vec::new(),
+        };
+        let more = transfers.len().div_ceil(TRANSFERS_MAX).max(known.len().div_ceil(KNOWN_MAX));
+        let parts = u16::try_from(more + 1).unwrap_or(CONSENT_PARTS_MAX).min(CONSENT_PARTS_MAX);
+        let (mut transfers, mut known) = (transfers.chunks(TRANSFERS_MAX), known.chunks(KNOWN_MAX));
+        let holds = self.own_holds(near);
+        for part in 0..parts {
+            let mut consent =
+                Consent { dead, id, part, parts, transfers: Vec::new(), known: Vec::new(), holds: holds.clone() };
+            if part > 0 {
+                consent.transfers = transfers.next().unwrap_or_default().to_vec();
+                consent.known = known.next().unwrap_or_default().to_vec();
+                consent.holds = Holds::default();
+            }
+            self.write(heir, &Note::Consent(consent));
+        }
+    }
+
+    /// The heir gave up that asking.
+    pub(in crate::ipam) fn handle_withdraw(&mut self, from: PeerKey, dead: PeerKey, id: u64, near: &Surroundings<'_>) {
+        let void = Promise { heir: from, id };
+        if from != near.card.key && self.promises.get(&dead) == Some(&void) {
+            self.promises.remove(&dead);
+            self.persist();
+            self.is_changed = true;
+        }
+    }
+
+    /// Promises end when the heir has published.
+    pub(in crate::ipam) fn end_promises(&mut self, near: &Surroundings<'_>) {
+        let Some(ring) = &self.ring else { return };
+        let own = near.card.key;
+        let is_over = |dead: &PeerKey, promise: &Promise| {
+            promise.heir != own
+                && ring.owned_by(Owner::Peer(*dead)).next().is_none()
+                && ring.transfers().iter().any(|transfer| transfer.right == Right::TakeOver { from: *dead })
+        };
+        self.promises.retain(|dead, promise| !is_over(dead, promise));
+    }
+
+    /// Asks those whom we promised something whether they still want it: a withdrawal may have got lost.
+    pub(in crate::ipam) fn remind_heirs(&mut self, near: &Surroundings<'_>) {
+        for (dead, Promise { heir, id }) in self.promises.clone() {
+            if heir != near.card.key && near.is_reachable(&heir) {
+                self.write(heir, &Note::Occupied { dead, heir, id });
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What IPAM sees of the node around it while it handles one input.
+
+use std::collections::BTreeSet;
+
+use super::formation;
+use crate::card::Card;
+use crate::connector::Connector;
+use crate::identity::{Identity, PeerKey};
+use crate::members::Members;
+use crate::name::MeshId;
+use crate::node::Claims;
+use crate::node::links::Links;
+use crate::time::Instant;
+use crate::topology::Topology;
+use crate::verifier::Verifier;
+
+/// What IPAM may look at while it handles an input.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) card: &'a Card,
+    pub(crate) identity: &'a Identity,
+    pub(crate) verifier: &'a Verifier,
+    pub(crate) topology: &'a Topology,
+    pub(crate) links: &'a Links,
+    pub(crate) members: &'a Members,
+    pub(crate) connector: &'a Connector,
+    pub(crate) claims: &'a Claims,
+    pub(crate) now: Instant,
+}
+
+/// The peers that the operator gave us, as far as they are known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Given {
+    /// How many distinct ones; and without ourselves.
+    pub(super) peers: u32,
+    pub(super) others: u32,
+    pub(super) known: Vec<PeerKey>,
+}
+
+impl Surroundings<'_> {
+    pub(super) const fn mesh(&self) -> MeshId {
+        self.card.mesh
+    }
+
+    /// Other peers that letters reach: those to which edges lead, and neighbours, whose edge may not be published yet.
+    pub(super) fn reachable(&self) -> BTreeSet<PeerKey> {
+        let neighbours = self.links.live().map(|(_, link)| link.peer);
+        self.topology.ring_from(self.card.key).chain(neighbours).collect()
+    }
+
+    pub(super) fn is_reachable(&self, peer: &PeerKey) -> bool {
+        self.topology.is_reachable(peer) || self.links.live_to(peer).is_some()
+    }
+
+    pub(super) fn given(&self) -> Given {
+        let mut known = BTreeSet::new();
+        let mut unknown = 0;
+        for target in self.connector.leads() {
+            match target.map(|peer| peer.unwrap_or(self.card.key)) {
+                Some(peer) => drop(known.insert(peer)),
+                None => unknown += 1,
+            }
+        }
+        let peers = known.len() + unknown;
+        let others = peers - usize::from(known.contains(&self.card.key));
+        let count = |peers: usize| u32::try_from(peers).unwrap_or(u32::MAX);
+        let known = known.into_iter().take(formation::NEED_KNOWN_MAX).collect();
+        Given { peers: count(peers), others: count(others), known }
+    }
+}
