@@ -1,8 +1,8 @@
 //! The packet thread's brain: every session and every carrier choice of this host, without a clock or a socket.
 //!
 //! ```text
-//!   handle_frames ───► outbound.rs  which peer? ─► send: seal, straight or in an envelope ─────────────► Outbox
-//!                                   └► fitting.rs   longer than the path takes ──────────────────────► Outbox
+//!   handle_frames ───► outbound.rs  which peer? ─► sealing.rs: straight, or in an envelope ────────────► Outbox
+//!                                   └► fitting.rs   longer than the path takes ────────────────────────► Outbox
 //!   handle_datagrams ► inbound.rs   which session? open ─┬► deliver to the TAP ────────────────────────► Outbox
 //!                                                        ├► relaying.rs   pass an envelope on ─────────► Outbox
 //!                                                        ├► probing.rs    answer, or count an answer
@@ -29,6 +29,7 @@ mod peer;
 mod probing;
 mod proving;
 mod relaying;
+mod sealing;
 mod sizing;
 mod stations;
 mod status;

@@ -15,6 +15,7 @@ use crate::drops::Drop;
 use crate::engine::Engine;
 use crate::engine::inbound::Arrival;
 use crate::engine::peer::Slot;
+use crate::engine::sealing::Departure;
 use crate::heartbeat::{HEARTBEAT_BYTES, Heartbeat, Kind, frame_bytes};
 use crate::sleeve::packet::{NONCE_BYTES, Payload};
 use crate::sleeve::route::Via;
@@ -51,7 +52,7 @@ impl Engine {
         }
         self.next_nonce += 1;
         let nonce = self.next_nonce;
-        let done = self.send(slot, Payload::Probe, [&nonce.to_be_bytes(), &[]], via, now, out);
+        let done = self.send_parts(&mut Departure { slot, via, now, out }, Payload::Probe, [&nonce.to_be_bytes(), &[]]);
         self.count(done);
         self.peers.get_mut(slot)?.route.probe_sent(nonce, via, now);
         Some(nonce)
@@ -67,7 +68,7 @@ impl Engine {
         out: &mut Outbox,
     ) -> Result<(), Drop> {
         let nonce: &[u8; NONCE_BYTES] = payload.try_into().map_err(|_| Drop::MalformedDatagram)?;
-        self.send(slot, Payload::Answer, [nonce, &[]], arrival.via(), now, out)
+        self.send_parts(&mut Departure { slot, via: arrival.via(), now, out }, Payload::Answer, [nonce, &[]])
     }
 
     pub(super) fn take_answer(

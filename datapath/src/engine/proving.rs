@@ -17,6 +17,7 @@ use crate::drops::Drop;
 use crate::engine::Engine;
 use crate::engine::inbound::Arrival;
 use crate::engine::peer::Slot;
+use crate::engine::sealing::Departure;
 use crate::engine::status::Event;
 use crate::sleeve::canary::question::{self, Message, Report};
 use crate::sleeve::canary::{Change, Stretch};
@@ -128,7 +129,8 @@ impl Engine {
         let Via::Direct(_) = arrival.via() else { return Err(Drop::MalformedDatagram) };
         let session = self.peers.get_mut(slot).and_then(|peer| peer.sessions.get_mut(session));
         let report = question.answer(session.ok_or(Drop::NoSuchSession)?.window());
-        self.send(slot, Payload::Report, [&report.encode(), &[]], arrival.via(), now, out)
+        let mut to = Departure { slot, via: arrival.via(), now, out };
+        self.send_parts(&mut to, Payload::Report, [&report.encode(), &[]])
     }
 
     pub(super) fn take_report(&mut self, slot: Slot, payload: &[u8], now: Instant) -> Result<(), Drop> {
