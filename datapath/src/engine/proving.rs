@@ -16,7 +16,7 @@ use crate::batch::{Outbox, SendMode, Train};
 use crate::drops::Drop;
 use crate::engine::Engine;
 use crate::engine::inbound::Arrival;
-use crate::engine::peer::Slot;
+use crate::engine::peers::Slot;
 use crate::engine::sealing::Departure;
 use crate::engine::status::Event;
 use crate::sleeve::canary::question::{self, Message, Report};

@@ -14,7 +14,7 @@ use crate::batch::Outbox;
 use crate::drops::Drop;
 use crate::engine::Engine;
 use crate::engine::inbound::Arrival;
-use crate::engine::peer::Slot;
+use crate::engine::peers::Slot;
 use crate::engine::sealing::{Content, Departure};
 use crate::heartbeat;
 use crate::sleeve::packet::{NONCE_BYTES, Payload, SIZE_ANSWER_BYTES};
