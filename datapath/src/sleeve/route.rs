@@ -13,13 +13,16 @@
 //!
 //! Invariant: while the way in use is a relay, or fails, straight probes go on for ever.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use weave_mesh::identity::PeerKey;
 use weave_mesh::time::Instant;
+
+mod probes;
+
+use probes::Probes;
 
 /// The way packets take to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,18 +51,13 @@ const DIRECT_INTERVAL: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 /// The same while no round trip was measured.
 const FIRST_ANSWER_WITHIN: Duration = Duration::from_millis(500);
-/// How long a probe is remembered for a late answer.
-const PROBE_LIFETIME: Duration = Duration::from_secs(4);
-/// Probes remembered: a dozen ticks with every address of a card and a relay.
-const PROBES_MAX: usize = 96;
-
 /// What is known about reaching one peer.
 #[derive(Clone, Debug, Default)]
 pub struct Route {
     way: Option<Via>,
     /// Where its newest authenticated packet came from.
     learnt: Option<SocketAddr>,
-    probes: VecDeque<Probe>,
+    probes: Probes,
     /// Probes on `way` that were lost in a row.
     missed: u32,
     round_trip: Option<Duration>,
@@ -67,15 +65,6 @@ pub struct Route {
     direct_at: Instant,
     /// Which relay comes next.
     turn: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Probe {
-    nonce: u64,
-    via: Via,
-    sent: Instant,
-    /// Already counted as lost.
-    lost: bool,
 }
 
 impl Route {
@@ -144,16 +133,12 @@ impl Route {
     }
 
     pub fn probe_sent(&mut self, nonce: u64, via: Via, now: Instant) {
-        if self.probes.len() == PROBES_MAX {
-            self.probes.pop_front();
-        }
-        self.probes.push_back(Probe { nonce, via, sent: now, lost: false });
+        self.probes.add(nonce, via, now);
     }
 
     /// A probe was answered the way it went. Returns whether the way in use has changed.
     pub fn answered(&mut self, nonce: u64, came_by: Via, now: Instant) -> bool {
-        let Some(at) = self.probes.iter().position(|probe| probe.nonce == nonce) else { return false };
-        let Some(probe) = self.probes.remove(at) else { return false };
+        let Some(probe) = self.probes.take(nonce) else { return false };
         let is_straight = |via: Via| matches!(via, Via::Direct(_));
         if is_straight(probe.via) != is_straight(came_by) {
             return false;
@@ -207,18 +192,12 @@ impl Route {
     /// Counts probes that were not answered in time.
     pub fn expire(&mut self, now: Instant) {
         let within = self.answer_within();
-        while self.probes.front().is_some_and(|probe| now.since(probe.sent) >= PROBE_LIFETIME) {
-            self.probes.pop_front();
-        }
-        for probe in self.probes.iter_mut().filter(|probe| !probe.lost && now.since(probe.sent) >= within) {
-            probe.lost = true;
-            self.missed += u32::from(self.way == Some(probe.via));
-        }
+        self.missed += self.probes.expire(self.way, within, now);
     }
 
     /// When [`Self::expire`] has something to count.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.probes.iter().find(|probe| !probe.lost).map(|probe| probe.sent + self.answer_within())
+        self.probes.first_sent().map(|sent| sent + self.answer_within())
     }
 
     /// Forgets probes under way: this host's clock jumped.
