@@ -166,7 +166,7 @@ impl Engine {
             let (origin, bytes) = datagrams.get_mut(at);
             for (number, datagram) in bytes.chunks_mut(origin.segment_bytes).enumerate() {
                 let at = origin.at + number * origin.segment_bytes;
-                self.handle_datagram(datagram, Arrival::straight(origin.source, at), now, out);
+                self.handle_datagram(datagram, Arrival::straight(origin.source, at, now, out));
             }
         }
         out.deliveries.finish(datagrams.bytes_mut());

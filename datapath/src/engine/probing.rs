@@ -59,31 +59,18 @@ impl Engine {
     }
 
     /// Answers the way the probe came, so that its answer proves that way in both directions.
-    pub(super) fn answer_probe(
-        &mut self,
-        slot: Slot,
-        payload: &[u8],
-        arrival: Arrival,
-        now: Instant,
-        out: &mut Outbox,
-    ) -> Result<(), Drop> {
+    pub(super) fn answer_probe(&mut self, slot: Slot, payload: &[u8], arrival: &mut Arrival<'_>) -> Result<(), Drop> {
         let nonce: &[u8; NONCE_BYTES] = payload.try_into().map_err(|_| Drop::MalformedDatagram)?;
-        self.send_parts(&mut Departure { slot, via: arrival.via(), now, out }, Payload::Answer, [nonce, &[]])
+        self.send_parts(&mut arrival.back(slot), Payload::Answer, [nonce, &[]])
     }
 
-    pub(super) fn take_answer(
-        &mut self,
-        slot: Slot,
-        payload: &[u8],
-        arrival: Arrival,
-        now: Instant,
-    ) -> Result<(), Drop> {
+    pub(super) fn take_answer(&mut self, slot: Slot, payload: &[u8], arrival: &Arrival<'_>) -> Result<(), Drop> {
         let nonce = u64::from_be_bytes(payload.try_into().map_err(|_| Drop::MalformedDatagram)?);
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
-        peer.route.answered(nonce, arrival.via(), now);
-        peer.choice.sleeve_answered(nonce, now);
+        peer.route.answered(nonce, arrival.via(), arrival.now);
+        peer.choice.sleeve_answered(nonce, arrival.now);
         self.report_session(slot);
-        self.arm(slot, now);
+        self.arm(slot, arrival.now);
         Ok(())
     }
 

@@ -17,7 +17,6 @@ use crate::drops::Drop;
 use crate::engine::Engine;
 use crate::engine::inbound::Arrival;
 use crate::engine::peers::Slot;
-use crate::engine::sealing::Departure;
 use crate::engine::status::Event;
 use crate::sleeve::canary::question::{self, Message, Report};
 use crate::sleeve::canary::{Change, Stretch};
@@ -119,9 +118,7 @@ impl Engine {
         slot: Slot,
         session: Index,
         payload: &[u8],
-        arrival: Arrival,
-        now: Instant,
-        out: &mut Outbox,
+        arrival: &mut Arrival<'_>,
     ) -> Result<(), Drop> {
         let Message::Question(question) = Message::decode(payload).map_err(|_| Drop::MalformedDatagram)? else {
             return Ok(());
@@ -129,8 +126,7 @@ impl Engine {
         let Via::Direct(_) = arrival.via() else { return Err(Drop::MalformedDatagram) };
         let session = self.peers.get_mut(slot).and_then(|peer| peer.sessions.get_mut(session));
         let report = question.answer(session.ok_or(Drop::NoSuchSession)?.window());
-        let mut to = Departure { slot, via: arrival.via(), now, out };
-        self.send_parts(&mut to, Payload::Report, [&report.encode(), &[]])
+        self.send_parts(&mut arrival.back(slot), Payload::Report, [&report.encode(), &[]])
     }
 
     pub(super) fn take_report(&mut self, slot: Slot, payload: &[u8], now: Instant) -> Result<(), Drop> {

@@ -45,9 +45,7 @@ impl Engine {
         &mut self,
         slot: Slot,
         payload: &[u8],
-        arrival: Arrival,
-        now: Instant,
-        out: &mut Outbox,
+        arrival: &mut Arrival<'_>,
     ) -> Result<(), Drop> {
         if payload.len() > heartbeat::frame_bytes(self.config.mtu) {
             return Err(Drop::LongerThanOurs);
@@ -55,7 +53,7 @@ impl Engine {
         let nonce = payload.first_chunk::<NONCE_BYTES>().filter(|_| payload.len() >= SIZE_ANSWER_BYTES);
         let size = u16::try_from(payload.len()).map_err(|_| Drop::MalformedDatagram)?;
         let parts: [&[u8]; 2] = [nonce.ok_or(Drop::MalformedDatagram)?, &size.to_be_bytes()];
-        self.send_parts(&mut Departure { slot, via: arrival.via(), now, out }, Payload::SizeAnswer, parts)
+        self.send_parts(&mut arrival.back(slot), Payload::SizeAnswer, parts)
     }
 
     pub(super) fn take_size_answer(&mut self, slot: Slot, payload: &[u8], now: Instant) -> Result<(), Drop> {
