@@ -63,10 +63,7 @@ impl Engine {
         now: Instant,
         out: &mut Outbox,
     ) -> Result<(), Drop> {
-        let (timestamp, reserve) = self.clock.next(now);
-        if let Some(upto) = reserve {
-            self.emit(Event::ReserveTimestamp(upto));
-        }
+        let timestamp = self.next_timestamp(now);
         let peer = self.peers.get(slot).ok_or(Drop::NoWay)?;
         let (responder, relay_id) = (peer.entry.noise_key, peer.relay_id);
         let local = local(&self.config, &self.tables);
@@ -82,6 +79,15 @@ impl Engine {
             self.count(done);
         }
         Ok(())
+    }
+
+    /// Newer than that of every first message before, whatever the wall clock does; stored ahead of its use.
+    fn next_timestamp(&mut self, now: Instant) -> u64 {
+        let (timestamp, reserve) = self.clock.next(now);
+        if let Some(upto) = reserve {
+            self.emit(Event::ReserveTimestamp(upto));
+        }
+        timestamp
     }
 
     /// Somebody wants a session.
