@@ -14,13 +14,15 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-pub use outbox::{
-    OUTBOX_BYTES_MAX, Outbox, OutboxFull, Refusal, SendMode, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train,
-};
+pub use arena::{OUTBOX_BYTES_MAX, OutboxFull};
+pub use outbox::{Outbox, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train};
+pub use send_mode::{Refusal, SendMode};
 
 use crate::offload::vnet::Header;
 
+mod arena;
 mod outbox;
+mod send_mode;
 
 /// Frames read from the TAP, packed one behind the other: a few of 64 KiB, or many small ones.
 #[derive(Debug)]

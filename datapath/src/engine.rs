@@ -1,8 +1,8 @@
 //! The packet thread's brain: every session and every carrier choice of this host, without a clock or a socket.
 //!
 //! ```text
-//!   handle_frames ───► outbound.rs  which peer? ─► send: seal, straight or in an envelope ─────────────► Outbox
-//!                                   └► fitting.rs   longer than the path takes ──────────────────────► Outbox
+//!   handle_frames ───► outbound.rs  which peer? ─► sealing.rs: straight, or in an envelope ────────────► Outbox
+//!                                   └► fitting.rs   longer than the path takes ────────────────────────► Outbox
 //!   handle_datagrams ► inbound.rs   which session? open ─┬► deliver to the TAP ────────────────────────► Outbox
 //!                                                        ├► relaying.rs   pass an envelope on ─────────► Outbox
 //!                                                        ├► probing.rs    answer, or count an answer
@@ -26,9 +26,11 @@ mod inbound;
 mod membership;
 mod outbound;
 mod peer;
+mod peers;
 mod probing;
 mod proving;
 mod relaying;
+mod sealing;
 mod sizing;
 mod stations;
 mod status;
@@ -54,7 +56,7 @@ use crate::batch::{DatagramBatch, FrameBatch, Outbox, Refusal};
 use crate::drops::{Drop, Drops};
 use crate::engine::clock::Clock;
 use crate::engine::inbound::Arrival;
-use crate::engine::peer::{Peers, Slot};
+use crate::engine::peers::{Peers, Slot};
 use crate::engine::stations::Stations;
 use crate::offload::segment::Outgoing;
 use crate::sleeve::cookie::Gate;
@@ -164,7 +166,7 @@ impl Engine {
             let (origin, bytes) = datagrams.get_mut(at);
             for (number, datagram) in bytes.chunks_mut(origin.segment_bytes).enumerate() {
                 let at = origin.at + number * origin.segment_bytes;
-                self.handle_datagram(datagram, Arrival::straight(origin.source, at), now, out);
+                self.handle_datagram(datagram, Arrival::straight(origin.source, at, now, out));
             }
         }
         out.deliveries.finish(datagrams.bytes_mut());

@@ -16,6 +16,8 @@
 
 mod diff;
 mod exposed;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod link_name;
 mod observed;
 mod step;

@@ -7,7 +7,7 @@
 //!   seal.rs       ciphers      replay.rs  window     relay.rs     envelopes through a third peer
 //!   index.rs      index -> session                   waiting.rs   frames before there is a session
 //!   memory.rs     handshakes seen                    path_mtu.rs  how long a frame may be
-//!   rate.rs       token buckets
+//!   rate.rs       token buckets                      canary.rs    whether segmented sends arrive
 //! ```
 
 pub mod attempt;

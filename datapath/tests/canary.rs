@@ -10,27 +10,14 @@ mod net;
 
 use std::time::Duration;
 
-use net::{Net, container_mac, frame, key, underlay};
+use net::{A, B, C, Net, by_sleeve, container_mac, frame, key, underlay};
 use weave_datapath::batch::{Refusal, SendMode};
 use weave_datapath::engine::{Event, Via};
 use weave_datapath::sleeve::canary::Reason;
-use weave_datapath::tables::{FastPath, Standing, Why};
-
-const A: usize = 0;
-const B: usize = 1;
-const C: usize = 2;
+use weave_datapath::tables::Standing;
 
 const TICK: Duration = Duration::from_millis(5);
 const SECOND: Duration = Duration::from_secs(1);
-
-fn connected(hosts: usize) -> Net {
-    let mut net = Net::new(hosts, 1);
-    net.publish_all(|_, tables| {
-        tables.peers.values_mut().for_each(|peer| peer.fast = FastPath::Forbidden(Why::SwitchedOff));
-    });
-    net.run_for(SECOND);
-    net
-}
 
 /// A container sends eight frames in one breath every few milliseconds, until `done`; how long that took.
 fn stream(net: &mut Net, to: usize, limit: Duration, done: impl Fn(&Net) -> bool) -> Option<Duration> {
@@ -61,7 +48,7 @@ fn prove(net: &mut Net, peer: usize) {
 
 #[test]
 fn sends_are_plain_until_the_first_trial_and_segmented_from_then_on() {
-    let mut net = connected(2);
+    let mut net = by_sleeve(2, 1);
     assert_eq!((mode(&net, B), net.segmented_sends), (SendMode::Plain, 0));
 
     prove(&mut net, B);
@@ -75,7 +62,7 @@ fn sends_are_plain_until_the_first_trial_and_segmented_from_then_on() {
 
 #[test]
 fn a_path_that_swallows_segmented_sends_falls_back_within_a_second_alone_and_heals() {
-    let mut net = connected(3);
+    let mut net = by_sleeve(3, 1);
     prove(&mut net, B);
     prove(&mut net, C);
 
@@ -97,7 +84,7 @@ fn a_path_that_swallows_segmented_sends_falls_back_within_a_second_alone_and_hea
 
 #[test]
 fn a_refused_segmented_send_has_datagrams_to_that_peer_alone_go_one_by_one_until_a_retrial() {
-    let mut net = connected(3);
+    let mut net = by_sleeve(3, 1);
     prove(&mut net, B);
     prove(&mut net, C);
 
@@ -115,7 +102,7 @@ fn a_refused_segmented_send_has_datagrams_to_that_peer_alone_go_one_by_one_until
 
 #[test]
 fn random_loss_at_one_in_twenty_is_no_reason_to_fall_back() {
-    let mut net = connected(2);
+    let mut net = by_sleeve(2, 1);
     prove(&mut net, B);
     net.wire.loss_percent = 5;
 
@@ -124,7 +111,7 @@ fn random_loss_at_one_in_twenty_is_no_reason_to_fall_back() {
 
 #[test]
 fn trains_to_a_relay_are_proven_on_the_way_to_that_relay() {
-    let mut net = connected(3);
+    let mut net = by_sleeve(3, 1);
     net.wire.blocked = [(A, C), (C, A)].into();
     net.publish_all(|host, tables| {
         if host != B {
@@ -144,7 +131,7 @@ fn trains_to_a_relay_are_proven_on_the_way_to_that_relay() {
 
 #[test]
 fn rekeying_under_traffic_loses_no_frame_and_no_proof() {
-    let mut net = connected(2);
+    let mut net = by_sleeve(2, 1);
     prove(&mut net, B);
     let (sent, delivered) = (net.segmented_sends, net.hosts[B].delivered.len());
 

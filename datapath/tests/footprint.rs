@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use net::{MTU, Net, container_mac, frame, key, underlay};
+use net::{A, B, MTU, Net, by_sleeve, container_mac, frame, key, underlay};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use weave_datapath::batch::{DatagramBatch, FrameBatch, Outbox};
 use weave_datapath::drops::Drop;
@@ -17,29 +17,16 @@ use weave_datapath::offload::checksum;
 use weave_datapath::offload::vnet::{Checksum, Gso, Header, Segmentation};
 use weave_datapath::sleeve::cookie::ResponderKeys;
 use weave_datapath::sleeve::packet::{Index, encode_initiation};
-use weave_datapath::tables::{FastPath, Standing, Why};
+use weave_datapath::tables::Standing;
 use weave_mesh::identity::NoiseKey;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const A: usize = 0;
-const B: usize = 1;
-
 /// The counters are the process's, so one test runs at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Hosts with sessions, by way of sleeve only.
-fn connected(hosts: usize) -> Net {
-    let mut net = Net::new(hosts, 1);
-    net.publish_all(|_, tables| {
-        tables.peers.values_mut().for_each(|peer| peer.fast = FastPath::Forbidden(Why::SwitchedOff));
-    });
-    net.run_for(Duration::from_millis(400));
-    net
 }
 
 fn full_frames(count: usize) -> FrameBatch {
@@ -78,7 +65,7 @@ fn carry(net: &mut Net, frames: &FrameBatch, sent: &mut Outbox, datagrams: &mut 
 #[test]
 fn a_frame_costs_no_allocation_at_either_end() {
     let _turn = alone();
-    let mut net = connected(2);
+    let mut net = by_sleeve(2, 1);
     let frames = full_frames(32);
     let mut datagrams = DatagramBatch::new(4, 70_000);
     let (mut sent, mut received) = (Outbox::new(), Outbox::new());
@@ -122,7 +109,7 @@ fn super_frame() -> (Header, Vec<u8>) {
 #[test]
 fn a_super_frame_costs_no_allocation_at_either_end_and_arrives_as_one() {
     let _turn = alone();
-    let mut net = connected(2);
+    let mut net = by_sleeve(2, 1);
     let (header, bytes) = super_frame();
     let mut frames = FrameBatch::new(4, bytes.len());
     while let Some(room) = frames.room() {
@@ -165,7 +152,7 @@ fn a_million_forged_handshakes_leave_no_memory_and_a_real_peer_connects_meanwhil
     const FORGED: u32 = 1_000_000;
     const MEMORY_MAX: usize = 1 << 20;
     let _turn = alone();
-    let mut net = connected(2);
+    let mut net = by_sleeve(2, 1);
     // B knows A, but does not call first.
     let mut members = net.hosts[B].tables.peers.clone();
     members.values_mut().for_each(|peer| peer.standing = Standing::Member);

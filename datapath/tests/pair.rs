@@ -4,40 +4,13 @@
 mod net;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use net::{Net, bridge_mac, container_mac, frame, key, underlay};
+use net::{A, B, C, Net, bridge_mac, by_sleeve, container_mac, frame, key, millis, peer_of, seconds, underlay};
 use weave_datapath::drops::Drop;
 use weave_datapath::engine::{Event, Via, Warning};
 use weave_datapath::overlay::Reason;
-use weave_datapath::tables::{Carrier, FastPath, PeerEntry, Standing, Tables, Why};
+use weave_datapath::tables::{Carrier, FastPath, Standing, Why};
 use weave_mesh::name::MacAddr;
-
-const A: usize = 0;
-const B: usize = 1;
-const C: usize = 2;
-
-const fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-const fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn peer_of(tables: &mut Tables, host: usize) -> &mut PeerEntry {
-    tables.peers.get_mut(&key(host)).expect("a member")
-}
-
-/// Runs until both ends have a session, by way of sleeve only.
-fn connected(hosts: usize, seed: u64) -> Net {
-    let mut net = Net::new(hosts, seed);
-    net.publish_all(|_, tables| {
-        tables.peers.values_mut().for_each(|peer| peer.fast = FastPath::Forbidden(Why::SwitchedOff));
-    });
-    net.run_for(millis(400));
-    net
-}
 
 #[test]
 fn neighbours_get_a_session_at_once_and_the_first_frame_arrives() {
@@ -83,7 +56,7 @@ fn a_session_nobody_uses_lapses() {
 
 #[test]
 fn a_session_survives_hours_of_rekeying_without_losing_a_frame() {
-    let mut net = connected(2, 2);
+    let mut net = by_sleeve(2, 2);
 
     for second in 0..3_600 {
         net.say(A, B, &format!("{second}"));
@@ -139,7 +112,7 @@ fn both_ends_starting_at_once_agree_on_one_session() {
 
 #[test]
 fn a_frame_that_claims_anothers_address_is_dropped_and_counted() {
-    let mut net = connected(3, 4);
+    let mut net = by_sleeve(3, 4);
 
     net.send(A, &[frame(MacAddr([2, 9, 9, 9, 9, 9]), container_mac(B), "unknown source")]);
     net.send(A, &[frame(container_mac(C), container_mac(B), "forged here")]);
@@ -158,7 +131,7 @@ fn a_frame_that_claims_anothers_address_is_dropped_and_counted() {
 
 #[test]
 fn unknown_unicast_and_heartbeats_of_containers_do_not_leave_the_host() {
-    let mut net = connected(2, 5);
+    let mut net = by_sleeve(2, 5);
     let sent = net.capture.len();
     let mut heartbeat = frame(container_mac(A), bridge_mac(B), "not mine to send");
     heartbeat[12..14].copy_from_slice(&[0x88, 0xb5]);
@@ -173,7 +146,7 @@ fn unknown_unicast_and_heartbeats_of_containers_do_not_leave_the_host() {
 
 #[test]
 fn a_broadcast_is_copied_once_to_each_peer_that_sleeve_carries() {
-    let mut net = connected(4, 6);
+    let mut net = by_sleeve(4, 6);
     net.publish(A, |tables| {
         peer_of(tables, 2).applied = Carrier::Fast;
         peer_of(tables, 3).standing = Standing::Held;
@@ -188,7 +161,7 @@ fn a_broadcast_is_copied_once_to_each_peer_that_sleeve_carries() {
 
 #[test]
 fn broadcasts_do_not_make_every_path_be_probed_as_if_it_were_in_use() {
-    let mut net = connected(2, 1);
+    let mut net = by_sleeve(2, 1);
     net.run_for(seconds(20));
     let before = net.capture.len();
 
@@ -205,7 +178,7 @@ fn broadcasts_do_not_make_every_path_be_probed_as_if_it_were_in_use() {
 
 #[test]
 fn what_travels_is_sealed() {
-    let mut net = connected(2, 7);
+    let mut net = by_sleeve(2, 7);
 
     net.say(A, B, "the secret text");
     net.run_for(millis(10));
@@ -273,7 +246,7 @@ fn two_peers_that_cannot_reach_each_other_talk_through_a_third() {
 #[test]
 fn a_straight_packet_costs_74_octets_and_a_relayed_one_122() {
     const IP_AND_UDP: usize = 28;
-    for (mut net, to, cost) in [(connected(2, 10), B, 74), (relayed(10), C, 122)] {
+    for (mut net, to, cost) in [(by_sleeve(2, 10), B, 74), (relayed(10), C, 122)] {
         net.run_for(millis(500));
 
         net.send(A, &[frame(container_mac(A), container_mac(to), &"x".repeat(net::MTU.into()))]);
@@ -285,7 +258,7 @@ fn a_straight_packet_costs_74_octets_and_a_relayed_one_122() {
 
 /// A and C cannot reach each other; B can reach both, and the two have just started.
 fn relayed(seed: u64) -> Net {
-    let mut net = connected(3, seed);
+    let mut net = by_sleeve(3, seed);
     net.wire.blocked.extend([(A, C), (C, A)]);
     for (host, other) in [(A, C), (C, A)] {
         let mut tables = net.hosts[host].tables.clone();
@@ -323,7 +296,7 @@ fn a_relayed_pair_goes_straight_once_it_can() {
 #[test]
 fn a_straight_pair_that_is_cut_off_goes_on_through_a_relay() {
     for blocked in [vec![(A, C), (C, A)], vec![(A, C)], vec![(C, A)]] {
-        let mut net = connected(3, 13);
+        let mut net = by_sleeve(3, 13);
         net.publish(A, |tables| peer_of(tables, C).relays = vec![key(B)]);
         net.publish(C, |tables| peer_of(tables, A).relays = vec![key(B)]);
         net.say(A, C, "straight");
@@ -343,7 +316,7 @@ fn a_straight_pair_that_is_cut_off_goes_on_through_a_relay() {
 
 #[test]
 fn a_peer_whose_address_changes_is_followed() {
-    let mut net = connected(2, 14);
+    let mut net = by_sleeve(2, 14);
     let moved = SocketAddr::from(([10, 9, 9, 9], 40_000));
 
     net.hosts[B].address = moved;
@@ -371,7 +344,7 @@ fn a_peer_without_a_known_address_is_reached_where_it_was_heard() {
 
 #[test]
 fn after_one_side_restarted_the_session_is_back_within_a_round_trip_of_traffic() {
-    let mut net = connected(2, 16);
+    let mut net = by_sleeve(2, 16);
     net.run_for(seconds(10));
     net.restart(B);
     net.publish(B, |tables| tables.peers.values_mut().for_each(|peer| peer.standing = Standing::Held));
@@ -387,7 +360,7 @@ fn after_one_side_restarted_the_session_is_back_within_a_round_trip_of_traffic()
 
 #[test]
 fn a_restarted_peer_whose_clock_was_set_back_is_believed() {
-    let mut net = connected(2, 17);
+    let mut net = by_sleeve(2, 17);
     net.run_for(seconds(3_600));
 
     net.restart(A);
@@ -401,7 +374,7 @@ fn a_restarted_peer_whose_clock_was_set_back_is_believed() {
 
 #[test]
 fn replayed_handshakes_and_packets_change_nothing() {
-    let mut net = connected(2, 18);
+    let mut net = by_sleeve(2, 18);
     net.say(A, B, "once");
     net.run_for(seconds(30));
     let recorded: Vec<_> = net.capture.clone();
@@ -560,7 +533,7 @@ fn a_fast_path_that_is_forbidden_is_left_at_once() {
 
 #[test]
 fn a_peer_that_leaves_the_tables_leaves_nothing_behind() {
-    let mut net = connected(2, 28);
+    let mut net = by_sleeve(2, 28);
 
     net.publish(A, |tables| {
         tables.peers.clear();

@@ -10,34 +10,18 @@ mod net;
 
 use std::time::Duration;
 
-use net::{MTU, Net, container_mac, key};
+use net::{A, B, C, MTU, Net, container_mac, key, millis, peer_of, seconds};
 use weave_datapath::drops::Drop;
 use weave_datapath::engine::Via;
 use weave_datapath::ethernet;
 use weave_datapath::sleeve::relay::RELAY_OVERHEAD_BYTES;
 use weave_datapath::sleeve::session::OVERHEAD_BYTES;
-use weave_datapath::tables::{FastPath, PeerEntry, Standing, Tables, Why};
-
-const A: usize = 0;
-const B: usize = 1;
-const C: usize = 2;
+use weave_datapath::tables::{FastPath, Standing, Why};
 
 /// What a datagram may be on an IPv4 link with an MTU of 700.
 const SMALL: usize = 700 - 28;
 /// The packets that fit into it.
 const SMALL_MTU: u16 = (SMALL - OVERHEAD_BYTES - ethernet::HEADER_BYTES) as u16;
-
-const fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-const fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn peer_of(tables: &mut Tables, host: usize) -> &mut PeerEntry {
-    tables.peers.get_mut(&key(host)).expect("a member")
-}
 
 fn mtu(net: &Net, from: usize, to: usize) -> u16 {
     net.hosts[from].path(to, net.now).mtu

@@ -11,27 +11,16 @@ mod net;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use net::{Net, bridge_mac, container_mac, frame, key, underlay};
+use net::{A, B, C, Net, bridge_mac, container_mac, frame, key, millis, peer_of, underlay};
 use weave_datapath::batch::{DatagramBatch, Outbox};
 use weave_datapath::drops::Drop;
 use weave_datapath::engine::Via;
 use weave_datapath::sleeve::cookie::ResponderKeys;
 use weave_datapath::sleeve::packet::{Index, encode_initiation};
 use weave_datapath::sleeve::relay::{Envelope, RelayId};
-use weave_datapath::tables::{Carrier, FastPath, PeerEntry, Standing, Tables, Why};
+use weave_datapath::tables::{Carrier, FastPath, Standing, Why};
 
-const A: usize = 0;
-const B: usize = 1;
-const C: usize = 2;
 const D: usize = 3;
-
-const fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-fn peer_of(tables: &mut Tables, host: usize) -> &mut PeerEntry {
-    tables.peers.get_mut(&key(host)).expect("a member")
-}
 
 /// The chain above: each host knows the next hop in both directions, and neighbours have sessions.
 fn chain(seed: u64) -> Net {

@@ -11,7 +11,7 @@
 //!
 //! * [`topology`] makes switch, hosts, NAT and containers; dropping them removes every trace.
 //! * [`wire`] is a bad cable between two of them, which knows segmented sends from plain ones.
-//! * [`scene`] puts the usual daemons and containers on them.
+//! * [`scene`] puts the usual daemons and containers on them, [`bad_path`] two of each on a bad wire.
 //! * [`weave`] starts, kills, stops and asks the daemon of a host.
 //! * [`probe`] looks at the result: pings, streams with their longest gap, captures, forged frames.
 //!
@@ -19,6 +19,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "wire")]
+pub mod bad_path;
 pub mod frame;
 pub mod probe;
 pub mod scene;

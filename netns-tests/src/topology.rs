@@ -70,31 +70,29 @@ impl Topology {
 
     /// Two hosts with nothing but a cable between them, for measurements: no switch takes part.
     pub fn cable(&self) -> Result<(Host, Host)> {
-        let numbers = [self.next_number(), self.next_number()];
-        let [a, b] = numbers.map(|number| Namespace::new(&format!("{}-h{number}", self.prefix)));
-        let (a, b) = (a?, b?);
-        a.run(&format!("ip link add eth0 type veth peer name eth0 netns {}", b.name()))?;
-        for (namespace, number) in [(&a, numbers[0]), (&b, numbers[1])] {
-            namespace.run(&format!("ip addr add {}/24 brd + dev eth0", underlay(number)))?;
-            namespace.run("ip link set eth0 up")?;
-        }
-        let host = |number, namespace| self.finish_host(number, namespace, None, underlay(number));
-        Ok((host(numbers[0], a)?, host(numbers[1], b)?))
+        let (a, b, _) =
+            self.joined(|a, b| a.run(&format!("ip link add eth0 type veth peer name eth0 netns {}", b.name())))?;
+        Ok((a, b))
     }
 
     /// Two hosts with a bad wire between them, whose chances come from `seed`.
     #[cfg(feature = "wire")]
     pub fn bad_wire(&self, seed: u64) -> Result<(Host, Host, Wire)> {
+        self.joined(|a, b| Wire::between(a, b, "eth0", seed))
+    }
+
+    /// Two hosts whose `eth0` is made by `join`, and what that returns.
+    fn joined<T>(&self, join: impl FnOnce(&Namespace, &Namespace) -> Result<T>) -> Result<(Host, Host, T)> {
         let numbers = [self.next_number(), self.next_number()];
         let [a, b] = numbers.map(|number| Namespace::new(&format!("{}-h{number}", self.prefix)));
         let (a, b) = (a?, b?);
-        let wire = Wire::between(&a, &b, "eth0", seed)?;
+        let joint = join(&a, &b)?;
         for (namespace, number) in [(&a, numbers[0]), (&b, numbers[1])] {
             namespace.run(&format!("ip addr add {}/24 brd + dev eth0", underlay(number)))?;
             namespace.run("ip link set eth0 up")?;
         }
         let host = |number, namespace| self.finish_host(number, namespace, None, underlay(number));
-        Ok((host(numbers[0], a)?, host(numbers[1], b)?, wire))
+        Ok((host(numbers[0], a)?, host(numbers[1], b)?, joint))
     }
 
     /// A host that reaches the switch through a masquerading router: it can dial, and cannot be dialled.

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::PipeFlags;
 use weave_datapath::linux::tap::Tap;
 
 use crate::topology::Namespace;
@@ -67,7 +68,8 @@ impl Wire {
             namespace.run(&format!("ip link set {interface} txqueuelen 4000"))?;
         }
         let shared = Arc::new(Shared::default());
-        let (ended, end) = rustix::pipe::pipe()?;
+        // Not for the programs that start meanwhile: one that lives on would keep the thread waiting.
+        let (ended, end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("wire".to_owned())

@@ -10,21 +10,20 @@
 //! - a [`Train`] is what one `UDP_SEGMENT` send takes: one destination, every datagram of `segment_bytes` but the last,
 //!   which may be shorter; at most [`TRAIN_DATAGRAMS_MAX`] and [`TRAIN_BYTES_MAX`];
 //! - datagrams for one destination keep their order, those for different ones need not;
-//! - an outbox never grows beyond [`OUTBOX_BYTES_MAX`]; the caller hears of it and counts a drop.
+//! - an outbox never grows beyond [`OUTBOX_BYTES_MAX`](super::OUTBOX_BYTES_MAX); the caller hears of it and counts a
+//!   drop.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use crate::batch::DatagramBatch;
+use super::arena::{Arena, OutboxFull, Spans};
+use super::{DatagramBatch, SendMode};
 use crate::offload::coalesce::{Deliveries, Delivery, Merge};
 
 /// Datagrams in one train: the kernel's `UDP_MAX_SEGMENTS` of old.
 pub const TRAIN_DATAGRAMS_MAX: usize = 64;
 /// Octets in one train: an IPv4 packet's 65,535 less its headers.
 pub const TRAIN_BYTES_MAX: usize = 65_000;
-/// Octets of one kind (datagrams, frames, heartbeats) that wait in an outbox: a broadcast frame to 1,000 peers is 1.5 MB.
-pub const OUTBOX_BYTES_MAX: usize = 4 << 20;
 /// Trains that are looked at, newest first, for one that a datagram can join.
 const OPEN_TRAINS_MAX: usize = 16;
 
@@ -39,33 +38,6 @@ pub struct Outbox {
     pub(crate) deliveries: Deliveries,
     frames: Spans,
     heartbeats: Spans,
-}
-
-/// How datagrams may leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendMode {
-    /// Many in one call that the kernel or the device cuts (`UDP_SEGMENT`, Linux 4.18).
-    Segmented,
-    /// One by one.
-    Plain,
-}
-
-impl fmt::Display for SendMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Segmented => "segmented",
-            Self::Plain => "plain",
-        })
-    }
-}
-
-/// Why the kernel refused a segmented send; the datagrams were sent one by one instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// EMSGSIZE or EINVAL: a datagram is longer than the path takes in one piece.
-    TooLong,
-    /// EIO and others: the device or the path cannot do it.
-    Unsupported,
 }
 
 #[derive(Clone, Debug)]
@@ -102,7 +74,7 @@ impl<'a> Train<'a> {
     pub fn pieces(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let Outbox { datagrams, pieces, .. } = self.outbox;
         let chain = std::iter::successors(Some(&pieces[self.first]), |piece| Some(&pieces[piece.next?]));
-        chain.map(|piece| &datagrams.bytes[piece.span.clone()])
+        chain.map(|piece| datagrams.get(piece.span.clone()))
     }
 
     /// One by one, for a plain send.
@@ -111,11 +83,6 @@ impl<'a> Train<'a> {
         self.pieces().flat_map(move |piece| piece.chunks(segment_bytes))
     }
 }
-
-/// The outbox holds [`OUTBOX_BYTES_MAX`]: send what is in it first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("outbox holds its limit of {OUTBOX_BYTES_MAX} bytes")]
-pub struct OutboxFull;
 
 impl Outbox {
     pub fn new() -> Self {
@@ -155,7 +122,7 @@ impl Outbox {
 
     /// Forgets the contents and keeps the memory.
     pub fn clear(&mut self) {
-        self.datagrams.filled = 0;
+        self.datagrams.clear();
         self.trains.clear();
         self.open_from = 0;
         self.pieces.clear();
@@ -166,7 +133,7 @@ impl Outbox {
 
     pub fn is_empty(&self) -> bool {
         let Self { trains, deliveries, frames, heartbeats, .. } = self;
-        trains.is_empty() && deliveries.is_empty() && frames.spans.is_empty() && heartbeats.spans.is_empty()
+        trains.is_empty() && deliveries.is_empty() && frames.is_empty() && heartbeats.is_empty()
     }
 
     /// Room for a datagram of `len` octets, where it will be sent from. The caller writes all of it.
@@ -181,7 +148,7 @@ impl Outbox {
             Some(train) => self.extend(train, span.clone()),
             None => self.begin(destination, mode, span.clone()),
         }
-        Ok(&mut self.datagrams.bytes[span])
+        Ok(self.datagrams.get_mut(span))
     }
 
     /// The newest train to `destination`, if it takes one more.
@@ -252,134 +219,5 @@ impl TrainSpan {
     }
 }
 
-/// A buffer that is filled from the start and emptied at once. It grows to what was needed most and is not wiped, so
-/// that a frame costs no clearing of memory.
-#[derive(Debug, Default)]
-struct Arena {
-    bytes: Vec<u8>,
-    filled: usize,
-}
-
-impl Arena {
-    fn take(&mut self, len: usize) -> Result<Range<usize>, OutboxFull> {
-        let span = self.filled..self.filled + len;
-        if span.end > OUTBOX_BYTES_MAX {
-            return Err(OutboxFull);
-        }
-        if span.end > self.bytes.len() {
-            self.bytes.resize(span.end, 0);
-        }
-        self.filled = span.end;
-        Ok(span)
-    }
-}
-
-/// Pieces of one arena.
-#[derive(Debug, Default)]
-struct Spans {
-    arena: Arena,
-    spans: Vec<Range<usize>>,
-}
-
-impl Spans {
-    fn take(&mut self, len: usize) -> Result<&mut [u8], OutboxFull> {
-        let span = self.arena.take(len)?;
-        self.spans.push(span.clone());
-        Ok(&mut self.arena.bytes[span])
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.spans.iter().map(|span| &self.arena.bytes[span.clone()])
-    }
-
-    fn clear(&mut self) {
-        self.arena.filled = 0;
-        self.spans.clear();
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(port: u16) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, 1], port))
-    }
-
-    fn filled(pushed: &[(u16, usize)]) -> Outbox {
-        let mut out = Outbox::new();
-        for (at, &(port, len)) in pushed.iter().enumerate() {
-            out.datagram(address(port), SendMode::Segmented, len).unwrap().fill(at as u8);
-        }
-        out
-    }
-
-    fn trains(pushed: &[(u16, usize)]) -> Vec<(u16, Vec<usize>)> {
-        let out = filled(pushed);
-        out.trains().map(|train| (train.destination.port(), train.datagrams().map(<[u8]>::len).collect())).collect()
-    }
-
-    #[test]
-    fn a_train_is_one_destination_and_one_size_with_a_shorter_tail() {
-        assert_eq!(trains(&[(1, 100), (1, 100), (1, 40), (1, 40)]), [(1, vec![100, 100, 40]), (1, vec![40])]);
-        assert_eq!(trains(&[(1, 40), (1, 100)]), [(1, vec![40]), (1, vec![100])]);
-    }
-
-    #[test]
-    fn destinations_that_alternate_get_long_trains_in_their_own_order() {
-        let out = filled(&[(1, 40), (2, 50), (1, 40), (1, 40), (2, 50), (1, 30), (2, 60)]);
-
-        let marks = |train: Train<'_>| train.datagrams().map(|datagram| (datagram.len(), datagram[0])).collect();
-        let trains: Vec<(u16, Vec<_>)> = out.trains().map(|train| (train.destination.port(), marks(train))).collect();
-        let expected = [(1, vec![(40, 0), (40, 2), (40, 3), (30, 5)]), (2, vec![(50, 1), (50, 4)]), (2, vec![(60, 6)])];
-        assert_eq!(trains, expected);
-        assert_eq!(out.trains().map(|train| train.pieces().count()).collect::<Vec<_>>(), [3, 2, 1]);
-    }
-
-    #[test]
-    fn a_datagram_overtakes_no_other_of_its_destination() {
-        let mut out = Outbox::new();
-        for (mark, mode) in [SendMode::Segmented, SendMode::Plain, SendMode::Segmented].into_iter().enumerate() {
-            out.datagram(address(1), mode, 10).unwrap().fill(mark as u8);
-        }
-
-        assert_eq!(
-            out.trains().flat_map(|train| train.datagrams()).map(|bytes| bytes[0]).collect::<Vec<_>>(),
-            [0, 1, 2]
-        );
-    }
-
-    #[test]
-    fn a_closed_train_takes_no_more_and_one_may_be_sent_plainly_after_all() {
-        let mut out = filled(&[(1, 10), (1, 10)]);
-        out.close_trains();
-        out.datagram(address(1), SendMode::Segmented, 10).unwrap().fill(2);
-
-        out.send_plainly(0);
-
-        let trains: Vec<_> = out.trains().map(|train| (train.mode, train.bytes)).collect();
-        assert_eq!(trains, [(SendMode::Plain, 20), (SendMode::Segmented, 10)]);
-    }
-
-    #[test]
-    fn a_train_keeps_the_limits_of_one_segmented_send() {
-        let small = trains(&[(1, 1); TRAIN_DATAGRAMS_MAX + 1]);
-        assert_eq!(small.iter().map(|(_, lens)| lens.len()).collect::<Vec<_>>(), [TRAIN_DATAGRAMS_MAX, 1]);
-
-        let large = trains(&[(1, 9_000); 8]);
-        assert_eq!(large.iter().map(|(_, lens)| lens.len()).collect::<Vec<_>>(), [7, 1]);
-    }
-
-    #[test]
-    fn a_full_outbox_refuses_and_keeps_what_it_has() {
-        let mut out = Outbox::new();
-        let datagram = |out: &mut Outbox, len| out.datagram(address(1), SendMode::Plain, len).map(|_| ());
-
-        datagram(&mut out, OUTBOX_BYTES_MAX).unwrap();
-
-        assert_eq!(datagram(&mut out, 1), Err(OutboxFull));
-        assert_eq!(out.trains().count(), 1);
-        out.clear();
-        assert!(datagram(&mut out, 1).is_ok());
-    }
-}
+mod tests;

@@ -10,13 +10,14 @@ use weave_mesh::time::Instant;
 use crate::batch::Outbox;
 use crate::drops::Drop;
 use crate::engine::inbound::Arrival;
-use crate::engine::peer::{Slot, Verified};
+use crate::engine::peer::Verified;
+use crate::engine::peers::Slot;
 use crate::engine::probing::SETTLE;
 use crate::engine::status::{Event, Warning};
 use crate::engine::{Config, Engine};
 use crate::sleeve::attempt::{Direction, UnderWay};
 use crate::sleeve::cookie::Verdict;
-use crate::sleeve::handshake::{Asked, Error, Initiator, Local};
+use crate::sleeve::handshake::{Agreement, Asked, Error, Initiator, Local};
 use crate::sleeve::packet::{COOKIE_NONCE_BYTES, Index, Macs, encode_initiation, encode_response};
 use crate::sleeve::route::Via;
 use crate::sleeve::session::{Role, Session};
@@ -62,10 +63,7 @@ impl Engine {
         now: Instant,
         out: &mut Outbox,
     ) -> Result<(), Drop> {
-        let (timestamp, reserve) = self.clock.next(now);
-        if let Some(upto) = reserve {
-            self.emit(Event::ReserveTimestamp(upto));
-        }
+        let timestamp = self.next_timestamp(now);
         let peer = self.peers.get(slot).ok_or(Drop::NoWay)?;
         let (responder, relay_id) = (peer.entry.noise_key, peer.relay_id);
         let local = local(&self.config, &self.tables);
@@ -83,60 +81,58 @@ impl Engine {
         Ok(())
     }
 
+    /// Newer than that of every first message before, whatever the wall clock does; stored ahead of its use.
+    fn next_timestamp(&mut self, now: Instant) -> u64 {
+        let (timestamp, reserve) = self.clock.next(now);
+        if let Some(upto) = reserve {
+            self.emit(Event::ReserveTimestamp(upto));
+        }
+        timestamp
+    }
+
     /// Somebody wants a session.
     pub(super) fn handle_initiation(
         &mut self,
         sender: Index,
         noise: &[u8],
         macs: &Macs<'_>,
-        arrival: Arrival,
-        now: Instant,
-        out: &mut Outbox,
+        arrival: &mut Arrival<'_>,
     ) -> Result<(), Drop> {
-        match self.gate.check(sender, macs, &arrival.source(), &mut self.rng, now) {
-            Verdict::Admit => {}
-            Verdict::Forged => return Err(Drop::ForgedHandshake),
-            Verdict::TooMany => return Err(Drop::Overloaded),
-            Verdict::Challenge(reply) => {
-                // A straight answer needs no name.
-                let destination = arrival.relayed.map_or(self.relay_id, |(_, sender)| sender);
-                self.send_bare(&reply, destination, arrival.via(), now, out)?;
-                return Err(Drop::Overloaded);
-            }
-        }
+        self.pass_gate(sender, macs, arrival)?;
         let local = local(&self.config, &self.tables);
         let asked = Asked::read(local, noise, &mut self.rng).map_err(|_| Drop::ForgedHandshake)?;
         let slot = self.peers.by_noise_key(&asked.remote).ok_or(Drop::StrangersHandshake)?;
-        let incarnation = self.check_card(slot, &asked.card, &asked.remote, now)?;
+        let incarnation = self.check_card(slot, &asked.card, &asked.remote, arrival.now)?;
         let peer = self.peers.get_mut(slot).ok_or(Drop::StrangersHandshake)?;
         if !peer.memory.admit(incarnation, asked.timestamp) {
             return Err(Drop::ReplayedHandshake);
         }
         if peer.key < self.config.identity.key() {
-            peer.attempts.yield_to_peer(now);
+            peer.attempts.yield_to_peer(arrival.now);
         }
         self.release_retired(slot);
-        self.answer(slot, asked, sender, arrival, now, out)
+        self.answer(slot, asked, sender, arrival)
     }
 
-    fn answer(
-        &mut self,
-        slot: Slot,
-        asked: Asked,
-        sender: Index,
-        arrival: Arrival,
-        now: Instant,
-        out: &mut Outbox,
-    ) -> Result<(), Drop> {
-        let answer = asked.answer(local(&self.config, &self.tables), &self.config.psks[0]);
-        let peer = self.peers.get(slot).ok_or(Drop::StrangersHandshake)?;
-        let (noise, agreement) = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                let warning = Warning::NoCommonCipher { peer: peer.key };
-                return Err(self.refuse(slot, error, warning, now));
+    /// Whether a first message may cost us anything; if that takes a cookie, it is sent.
+    fn pass_gate(&mut self, sender: Index, macs: &Macs<'_>, arrival: &mut Arrival<'_>) -> Result<(), Drop> {
+        match self.gate.check(sender, macs, &arrival.source(), &mut self.rng, arrival.now) {
+            Verdict::Admit => Ok(()),
+            Verdict::Forged => Err(Drop::ForgedHandshake),
+            Verdict::TooMany => Err(Drop::Overloaded),
+            Verdict::Challenge(reply) => {
+                // A straight answer needs no name.
+                let destination = arrival.relayed.map_or(self.relay_id, |(_, sender)| sender);
+                self.send_bare(&reply, destination, arrival.via(), arrival.now, arrival.out)?;
+                Err(Drop::Overloaded)
             }
-        };
+        }
+    }
+
+    fn answer(&mut self, slot: Slot, asked: Asked, sender: Index, arrival: &mut Arrival<'_>) -> Result<(), Drop> {
+        let now = arrival.now;
+        let answer = asked.answer(local(&self.config, &self.tables), &self.config.psks[0]);
+        let (noise, agreement) = answer.map_err(|error| self.refuse(slot, error, now))?;
         let index = self.indices.allocate(slot, &mut self.rng).ok_or(Drop::NoWay)?;
         let mut message = encode_response(index, sender, &noise);
         let peer = self.peers.get_mut(slot).ok_or(Drop::StrangersHandshake)?;
@@ -145,7 +141,7 @@ impl Engine {
         let relay_id = peer.relay_id;
         self.release_retired(slot);
         self.arm(slot, now);
-        self.send_bare(&message, relay_id, arrival.via(), now, out)
+        self.send_bare(&message, relay_id, arrival.via(), now, arrival.out)
     }
 
     /// An answer to one of our first messages.
@@ -154,34 +150,35 @@ impl Engine {
         (sender, receiver): (Index, Index),
         noise: &[u8],
         macs: &Macs<'_>,
-        arrival: Arrival,
-        now: Instant,
-        out: &mut Outbox,
+        arrival: &mut Arrival<'_>,
     ) -> Result<(), Drop> {
         if !self.gate.keys().is_mac1_right(macs) {
             return Err(Drop::ForgedHandshake);
         }
         let slot = self.indices.find(receiver).ok_or(Drop::StaleHandshake)?;
+        let agreement = self.finish(slot, receiver, noise, arrival.now)?;
+        let peer = self.peers.get_mut(slot).ok_or(Drop::StaleHandshake)?;
+        peer.attempts.end(Some(receiver));
+        peer.sessions.adopt(Session::new(&agreement, Role::Initiator, receiver, sender, arrival.now));
+        self.session_is_up(slot, arrival.via(), arrival.now, arrival.out);
+        self.probe(slot, arrival.via(), arrival.now, arrival.out);
+        Ok(())
+    }
+
+    /// What was agreed on with a peer that is who we think it is.
+    fn finish(&mut self, slot: Slot, receiver: Index, noise: &[u8], now: Instant) -> Result<Agreement, Drop> {
         let peer = self.peers.get_mut(slot).ok_or(Drop::StaleHandshake)?;
         let message = peer.attempts.get_mut(receiver).ok_or(Drop::StaleHandshake)?;
-        let agreement = match message.initiator.finish(&self.config.psks, noise) {
-            Ok(agreement) => agreement,
-            Err(error) => {
-                peer.attempts.refused(receiver);
-                let warning = Warning::WrongPassword { peer: peer.key };
-                self.release_retired(slot);
-                return Err(self.refuse(slot, error, warning, now));
-            }
-        };
-        let noise_key = peer.entry.noise_key;
+        let finished = message.initiator.finish(&self.config.psks, noise);
+        if finished.is_err() {
+            peer.attempts.refused(receiver);
+            self.release_retired(slot);
+        }
+        let agreement = finished.map_err(|error| self.refuse(slot, error, now))?;
+        let noise_key = self.peers.get(slot).ok_or(Drop::StaleHandshake)?.entry.noise_key;
         let incarnation = self.check_card(slot, &agreement.card, &noise_key, now)?;
-        let peer = self.peers.get_mut(slot).ok_or(Drop::StaleHandshake)?;
-        peer.memory.see_incarnation(incarnation);
-        peer.attempts.end(Some(receiver));
-        peer.sessions.adopt(Session::new(&agreement, Role::Initiator, receiver, sender, now));
-        self.session_is_up(slot, arrival.via(), now, out);
-        self.probe(slot, arrival.via(), now, out);
-        Ok(())
+        self.peers.get_mut(slot).ok_or(Drop::StaleHandshake)?.memory.see_incarnation(incarnation);
+        Ok(agreement)
     }
 
     /// A responder is busy and wants proof that we receive at our address.
@@ -241,11 +238,12 @@ impl Engine {
         Ok(incarnation)
     }
 
-    /// Counts a handshake that failed for a reason the operator may have to mend.
-    fn refuse(&mut self, slot: Slot, error: Error, warning: Warning, now: Instant) -> Drop {
-        let why = match error {
-            Error::WrongPassword => Drop::WrongPassword,
-            Error::NoCommonCipher => Drop::NoCommonCipher,
+    /// How a handshake that failed is counted; the operator hears of what he may have to mend.
+    fn refuse(&mut self, slot: Slot, error: Error, now: Instant) -> Drop {
+        let Some(peer) = self.peers.get(slot).map(|peer| peer.key) else { return Drop::StrangersHandshake };
+        let (why, warning) = match error {
+            Error::WrongPassword => (Drop::WrongPassword, Warning::WrongPassword { peer }),
+            Error::NoCommonCipher => (Drop::NoCommonCipher, Warning::NoCommonCipher { peer }),
             Error::Forged | Error::Malformed => return Drop::ForgedHandshake,
         };
         self.warn(slot, warning, now);

@@ -6,7 +6,8 @@ use weave_mesh::identity::PeerKey;
 use weave_mesh::time::Instant;
 
 use crate::engine::Engine;
-use crate::engine::peer::{Peer, Slot};
+use crate::engine::peer::Peer;
+use crate::engine::peers::Slot;
 use crate::engine::stations::Stations;
 use crate::sleeve::cookie::ResponderKeys;
 use crate::tables::{Carrier, FastPath, PeerEntry, Standing, Tables};

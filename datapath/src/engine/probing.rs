@@ -14,7 +14,8 @@ use crate::batch::Outbox;
 use crate::drops::Drop;
 use crate::engine::Engine;
 use crate::engine::inbound::Arrival;
-use crate::engine::peer::Slot;
+use crate::engine::peers::Slot;
+use crate::engine::sealing::Departure;
 use crate::heartbeat::{HEARTBEAT_BYTES, Heartbeat, Kind, frame_bytes};
 use crate::sleeve::packet::{NONCE_BYTES, Payload};
 use crate::sleeve::route::Via;
@@ -51,38 +52,25 @@ impl Engine {
         }
         self.next_nonce += 1;
         let nonce = self.next_nonce;
-        let done = self.send(slot, Payload::Probe, [&nonce.to_be_bytes(), &[]], via, now, out);
+        let done = self.send_parts(&mut Departure { slot, via, now, out }, Payload::Probe, [&nonce.to_be_bytes(), &[]]);
         self.count(done);
         self.peers.get_mut(slot)?.route.probe_sent(nonce, via, now);
         Some(nonce)
     }
 
     /// Answers the way the probe came, so that its answer proves that way in both directions.
-    pub(super) fn answer_probe(
-        &mut self,
-        slot: Slot,
-        payload: &[u8],
-        arrival: Arrival,
-        now: Instant,
-        out: &mut Outbox,
-    ) -> Result<(), Drop> {
+    pub(super) fn answer_probe(&mut self, slot: Slot, payload: &[u8], arrival: &mut Arrival<'_>) -> Result<(), Drop> {
         let nonce: &[u8; NONCE_BYTES] = payload.try_into().map_err(|_| Drop::MalformedDatagram)?;
-        self.send(slot, Payload::Answer, [nonce, &[]], arrival.via(), now, out)
+        self.send_parts(&mut arrival.back(slot), Payload::Answer, [nonce, &[]])
     }
 
-    pub(super) fn take_answer(
-        &mut self,
-        slot: Slot,
-        payload: &[u8],
-        arrival: Arrival,
-        now: Instant,
-    ) -> Result<(), Drop> {
+    pub(super) fn take_answer(&mut self, slot: Slot, payload: &[u8], arrival: &Arrival<'_>) -> Result<(), Drop> {
         let nonce = u64::from_be_bytes(payload.try_into().map_err(|_| Drop::MalformedDatagram)?);
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
-        peer.route.answered(nonce, arrival.via(), now);
-        peer.choice.sleeve_answered(nonce, now);
+        peer.route.answered(nonce, arrival.via(), arrival.now);
+        peer.choice.sleeve_answered(nonce, arrival.now);
         self.report_session(slot);
-        self.arm(slot, now);
+        self.arm(slot, arrival.now);
         Ok(())
     }
 

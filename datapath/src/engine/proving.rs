@@ -16,64 +16,71 @@ use crate::batch::{Outbox, SendMode, Train};
 use crate::drops::Drop;
 use crate::engine::Engine;
 use crate::engine::inbound::Arrival;
-use crate::engine::peer::Slot;
+use crate::engine::peers::Slot;
 use crate::engine::status::Event;
-use crate::sleeve::canary::question::{self, Message, Report};
+use crate::sleeve::canary::question::{self, Message, Question, Report};
 use crate::sleeve::canary::{Change, Stretch};
 use crate::sleeve::packet::{DATA_HEADER_BYTES, DataHeader, Index, Packet, Payload, decode};
 use crate::sleeve::route::Via;
-use crate::sleeve::session::OVERHEAD_BYTES;
+use crate::sleeve::session::{OVERHEAD_BYTES, Session};
 
 impl Engine {
     /// Shows the trains in an outbox to the canaries of their peers, before they leave.
     pub(super) fn sample_trains(&mut self, now: Instant, out: &mut Outbox) {
         let trains = out.trains().len();
         for at in 0..trains {
-            let train = out.train(at);
-            let Some((session, stretch)) = stretch_of(&train) else { continue };
-            let (destination, mode) = (train.destination, train.mode);
-            let Some(slot) = self.peers.by_address(destination) else { continue };
-            let Some(peer) = self.peers.get_mut(slot) else { continue };
-            let is_current = peer.sessions.current().is_some_and(|current| current.remote() == session);
-            let began_plainly = mode == SendMode::Plain && peer.canary.mode() == SendMode::Segmented;
-            if !is_current || began_plainly {
-                continue;
-            }
-            let due = peer.canary.poll_timeout();
-            if peer.canary.train(stretch, destination, session, now) == SendMode::Plain {
+            if self.sample(&out.train(at), now) == Some(SendMode::Plain) {
                 out.send_plainly(at);
-            }
-            if peer.canary.poll_timeout() != due {
-                self.arm(slot, now);
             }
         }
     }
 
+    /// How a train leaves whose peer's canary has a say in it.
+    fn sample(&mut self, train: &Train<'_>, now: Instant) -> Option<SendMode> {
+        let (session, stretch) = stretch_of(train)?;
+        let slot = self.peers.by_address(train.destination)?;
+        let peer = self.peers.get_mut(slot)?;
+        let is_current = peer.sessions.current().is_some_and(|current| current.remote() == session);
+        let began_plainly = train.mode == SendMode::Plain && peer.canary.mode() == SendMode::Segmented;
+        if !is_current || began_plainly {
+            return None;
+        }
+        let due = peer.canary.poll_timeout();
+        let mode = peer.canary.train(stretch, train.destination, session, now);
+        if peer.canary.poll_timeout() != due {
+            self.arm(slot, now);
+        }
+        Some(mode)
+    }
+
     /// Holds a trial with a peer if one is due.
     pub(super) fn try_segmented(&mut self, slot: Slot, now: Instant, out: &mut Outbox) {
-        let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.canary.is_due(now)) else { return };
-        let (address, session) = (peer.straight(now), peer.sessions.current().map(|session| session.remote()));
-        let Some((address, session)) = address.zip(session) else { return peer.canary.postpone(now) };
-        peer.canary.follow(address, session, now);
-        if !peer.canary.is_due(now) {
-            return;
-        }
-        let frame_bytes = peer.frame_bytes_max();
+        let Some((address, session)) = self.due_trial(slot, now) else { return };
         for mode in [SendMode::Segmented, SendMode::Plain] {
             for &datagrams in self.peers.get(slot).map_or(&[][..], |peer| peer.canary.made_up(mode)) {
-                let done = self.make_up_train(slot, (address, mode), datagrams, frame_bytes, out);
+                let done = self.make_up_train(slot, (address, mode), datagrams, out);
                 self.count(done);
             }
         }
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let (question, change) = peer.canary.question(session, now);
         if let Some(question) = question {
-            let bytes = question.encode();
-            let write = |room: &mut [u8]| room.copy_from_slice(&bytes);
-            let done = self.seal_canary(slot, (address, SendMode::Plain), bytes.len(), write, out);
+            let done = self.ask(slot, address, &question, out);
             self.count(done);
         }
         self.announce_sends(slot, change);
+    }
+
+    /// Where the trial that is due is held, and in which session.
+    fn due_trial(&mut self, slot: Slot, now: Instant) -> Option<(SocketAddr, Index)> {
+        let peer = self.peers.get_mut(slot).filter(|peer| peer.canary.is_due(now))?;
+        let (address, session) = (peer.straight(now), peer.sessions.current().map(Session::remote));
+        let Some((address, session)) = address.zip(session) else {
+            peer.canary.postpone(now);
+            return None;
+        };
+        peer.canary.follow(address, session, now);
+        peer.canary.is_due(now).then_some((address, session))
     }
 
     /// Sends datagrams as long as the longest frames, in a train of their own.
@@ -82,10 +89,10 @@ impl Engine {
         slot: Slot,
         to: (SocketAddr, SendMode),
         datagrams: usize,
-        bytes: usize,
         out: &mut Outbox,
     ) -> Result<(), Drop> {
-        let first = self.peers.get(slot).and_then(|peer| Some(peer.sessions.current()?.next_counter()));
+        let peer = self.peers.get(slot).ok_or(Drop::NoWay)?;
+        let (first, bytes) = (peer.sessions.current().map(Session::next_counter), peer.frame_bytes_max());
         out.close_trains();
         for _ in 0..datagrams {
             self.seal_canary(slot, to, bytes, question::make_up, out)?;
@@ -95,6 +102,12 @@ impl Engine {
             peer.canary.note_made_up(Stretch { first, count: datagrams as u8, has_equal_tail: true }, to.1);
         }
         Ok(())
+    }
+
+    fn ask(&mut self, slot: Slot, to: SocketAddr, question: &Question, out: &mut Outbox) -> Result<(), Drop> {
+        let bytes = question.encode();
+        let write = |room: &mut [u8]| room.copy_from_slice(&bytes);
+        self.seal_canary(slot, (to, SendMode::Plain), bytes.len(), write, out)
     }
 
     fn seal_canary(
@@ -118,9 +131,7 @@ impl Engine {
         slot: Slot,
         session: Index,
         payload: &[u8],
-        arrival: Arrival,
-        now: Instant,
-        out: &mut Outbox,
+        arrival: &mut Arrival<'_>,
     ) -> Result<(), Drop> {
         let Message::Question(question) = Message::decode(payload).map_err(|_| Drop::MalformedDatagram)? else {
             return Ok(());
@@ -128,7 +139,7 @@ impl Engine {
         let Via::Direct(_) = arrival.via() else { return Err(Drop::MalformedDatagram) };
         let session = self.peers.get_mut(slot).and_then(|peer| peer.sessions.get_mut(session));
         let report = question.answer(session.ok_or(Drop::NoSuchSession)?.window());
-        self.send(slot, Payload::Report, [&report.encode(), &[]], arrival.via(), now, out)
+        self.send_parts(&mut arrival.back(slot), Payload::Report, [&report.encode(), &[]])
     }
 
     pub(super) fn take_report(&mut self, slot: Slot, payload: &[u8], now: Instant) -> Result<(), Drop> {

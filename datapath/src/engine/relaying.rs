@@ -5,7 +5,7 @@ use weave_mesh::time::Instant;
 use crate::batch::Outbox;
 use crate::drops::Drop;
 use crate::engine::Engine;
-use crate::engine::peer::Slot;
+use crate::engine::peers::Slot;
 use crate::sleeve::relay::Envelope;
 
 impl Engine {

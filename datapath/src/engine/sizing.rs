@@ -14,7 +14,8 @@ use crate::batch::Outbox;
 use crate::drops::Drop;
 use crate::engine::Engine;
 use crate::engine::inbound::Arrival;
-use crate::engine::peer::Slot;
+use crate::engine::peers::Slot;
+use crate::engine::sealing::{Content, Departure};
 use crate::heartbeat;
 use crate::sleeve::packet::{NONCE_BYTES, Payload, SIZE_ANSWER_BYTES};
 
@@ -28,8 +29,13 @@ impl Engine {
         let in_use = peer.uses_sleeve(now);
         peer.path_mtu.handle_timeout(in_use, &mut self.rng, now);
         while let Some(probe) = self.peers.get_mut(slot).and_then(|peer| peer.path_mtu.poll_probe()) {
-            let padding = vec![0; probe.size.saturating_sub(NONCE_BYTES)];
-            let done = self.send(slot, Payload::SizeProbe, [&probe.nonce.to_be_bytes(), &padding], via, now, out);
+            let write = |room: &mut [u8]| {
+                let (nonce, padding) = room.split_at_mut(NONCE_BYTES);
+                nonce.copy_from_slice(&probe.nonce.to_be_bytes());
+                padding.fill(0);
+            };
+            let content = Content { payload: Payload::SizeProbe, bytes: probe.size.max(NONCE_BYTES), write };
+            let done = self.send(&mut Departure { slot, via, now, out }, content);
             self.count(done);
         }
     }
@@ -39,9 +45,7 @@ impl Engine {
         &mut self,
         slot: Slot,
         payload: &[u8],
-        arrival: Arrival,
-        now: Instant,
-        out: &mut Outbox,
+        arrival: &mut Arrival<'_>,
     ) -> Result<(), Drop> {
         if payload.len() > heartbeat::frame_bytes(self.config.mtu) {
             return Err(Drop::LongerThanOurs);
@@ -49,7 +53,7 @@ impl Engine {
         let nonce = payload.first_chunk::<NONCE_BYTES>().filter(|_| payload.len() >= SIZE_ANSWER_BYTES);
         let size = u16::try_from(payload.len()).map_err(|_| Drop::MalformedDatagram)?;
         let parts: [&[u8]; 2] = [nonce.ok_or(Drop::MalformedDatagram)?, &size.to_be_bytes()];
-        self.send(slot, Payload::SizeAnswer, parts, arrival.via(), now, out)
+        self.send_parts(&mut arrival.back(slot), Payload::SizeAnswer, parts)
     }
 
     pub(super) fn take_size_answer(&mut self, slot: Slot, payload: &[u8], now: Instant) -> Result<(), Drop> {

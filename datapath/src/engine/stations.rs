@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weave_mesh::name::MacAddr;
 
-use crate::engine::peer::Slot;
+use crate::engine::peers::Slot;
 
 /// Where a station is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

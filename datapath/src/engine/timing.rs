@@ -11,7 +11,7 @@ use weave_mesh::time::Instant;
 use crate::batch::Outbox;
 use crate::drops::Drop;
 use crate::engine::Engine;
-use crate::engine::peer::Slot;
+use crate::engine::peers::Slot;
 use crate::engine::status::{Event, Warning};
 use crate::overlay::Change;
 
@@ -80,17 +80,8 @@ impl Engine {
 
     /// Does for a peer whatever is due.
     pub(super) fn drive(&mut self, slot: Slot, now: Instant, out: &mut Outbox) {
+        self.expire(slot, now);
         let Some(peer) = self.peers.get_mut(slot) else { return };
-        for _ in 0..peer.waiting.expire(&mut self.waiting_bytes, now) {
-            self.drops.count(Drop::WaitedTooLong);
-        }
-        peer.sessions.expire(now);
-        peer.route.expire(now);
-        if peer.sessions.current().is_none() {
-            peer.route.close();
-            peer.choice.distrust();
-            peer.canary.distrust_evidence();
-        }
         let wanted = peer.is_wanted(now);
         if !wanted {
             peer.attempts.end(None);
@@ -109,6 +100,21 @@ impl Engine {
         self.try_segmented(slot, now, out);
         self.release_retired(slot);
         self.report_session(slot);
+    }
+
+    /// Forgets frames, sessions and probes that are past their time.
+    fn expire(&mut self, slot: Slot, now: Instant) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        for _ in 0..peer.waiting.expire(&mut self.waiting_bytes, now) {
+            self.drops.count(Drop::WaitedTooLong);
+        }
+        peer.sessions.expire(now);
+        peer.route.expire(now);
+        if peer.sessions.current().is_none() {
+            peer.route.close();
+            peer.choice.distrust();
+            peer.canary.distrust_evidence();
+        }
     }
 
     /// Returns names that the peer has no more use for.

@@ -14,11 +14,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use socket2::{Domain, Protocol, Socket, Type};
 
 pub use exchange::Exchange;
+pub use outcome::SendOutcome;
 pub use receive::{Arrival, Receiver};
-pub use send::{SendOutcome, Sender};
+pub use send::Sender;
 
 mod address;
 mod exchange;
+mod outcome;
 mod receive;
 mod send;
 

@@ -305,4 +305,4 @@ fn is_wanted(kind: &LinkKind, vxlan: &VxlanPlan) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;

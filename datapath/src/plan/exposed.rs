@@ -59,7 +59,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::plan::diff::tests::bare_plan;
+    use crate::plan::fixture::bare_plan;
 
     fn accepts(exposed: &[&str], version: IpVersion) -> Vec<String> {
         let networks = exposed.iter().map(|text| {

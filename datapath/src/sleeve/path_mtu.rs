@@ -19,23 +19,22 @@
 //! - nothing is sent on a path that is not in use, but for the search when its way is new.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::Duration;
 
 use rand_core::RngCore;
 use weave_mesh::time::Instant;
 
-use crate::sleeve::relay::RELAY_OVERHEAD_BYTES;
 use crate::sleeve::route::Via;
-use crate::sleeve::session::OVERHEAD_BYTES;
-use round::{COPIES, Round};
 
 mod round;
+mod sizes;
+mod status;
 
-/// MTUs of usual links: those that RFC 791 and RFC 8200 guarantee, tunnels, Ethernet, and FDDI for the large ones.
-const LINKS: [usize; 6] = [576, 768, 1_024, 1_280, 1_500, 4_352];
-/// What stands before and behind a frame at most: IPv6, UDP, and sleeve by a relay.
-const OVERHEAD_BYTES_MAX: usize = 40 + 8 + OVERHEAD_BYTES + RELAY_OVERHEAD_BYTES;
+pub use status::Status;
+
+use round::{COPIES, Round};
+use sizes::{spread, usual_below};
+
 /// Sizes tried at once between what passes and what is lost: three rounds find an octet among hundreds.
 const NARROWING: usize = 8;
 /// Sizes tried at once to find out whether the path takes more again.
@@ -56,16 +55,6 @@ const PATIENCE: (Duration, Duration) = (Duration::from_millis(60), Duration::fro
 pub struct SizeProbe {
     pub nonce: u64,
     pub size: usize,
-}
-
-/// What is known, in the operator's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
-    limit: usize,
-    full: usize,
-    is_exact: bool,
-    /// How long ago the last verdict was.
-    measured: Option<Duration>,
 }
 
 /// What is known of one peer's path.
@@ -273,41 +262,6 @@ impl PathMtu {
     fn usual_sizes(&self) -> Vec<usize> {
         usual_below(self.full).chain([self.limit, self.full]).collect()
     }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { limit, full, is_exact, measured } = *self;
-        let Some(measured) = measured else { return f.write_str("not measured yet, taken to be the overlay's") };
-        if limit == full {
-            write!(f, "frames of {full} octets, the overlay's longest, arrive by sleeve")?;
-        } else if is_exact {
-            write!(f, "frames of {limit} octets arrive by sleeve, longer ones do not")?;
-        } else {
-            write!(f, "frames of {limit} octets arrive by sleeve, longer ones are being tried")?;
-        }
-        write!(f, "; measured {} s ago", measured.as_secs())?;
-        if limit < full {
-            f.write_str(
-                "; longer TCP is cut into shorter segments, other packets are fragmented or their senders told by ICMP",
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// Frames below `limit` that fill usual links, whatever the way.
-fn usual_below(limit: usize) -> impl Iterator<Item = usize> + use<> {
-    LINKS.into_iter().map(|link| link - OVERHEAD_BYTES_MAX).filter(move |size| *size < limit)
-}
-
-/// `passes` itself, as a sign of life, and at most `most` sizes evenly spread over what lies between it and `lost`,
-/// among them the first and the last.
-fn spread(passes: usize, lost: usize, most: usize) -> Vec<usize> {
-    let (first, last) = (passes + 1, lost - 1);
-    let steps = most - 1;
-    let between = (0..=steps).map(|step| first + (last.saturating_sub(first)) * step / steps);
-    std::iter::once(passes).chain(between).collect()
 }
 
 /// Within a quarter of `interval`, so that peers do not probe in step.

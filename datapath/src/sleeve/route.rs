@@ -13,13 +13,16 @@
 //!
 //! Invariant: while the way in use is a relay, or fails, straight probes go on for ever.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use weave_mesh::identity::PeerKey;
 use weave_mesh::time::Instant;
+
+mod probes;
+
+use probes::Probes;
 
 /// The way packets take to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,18 +51,13 @@ const DIRECT_INTERVAL: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 /// The same while no round trip was measured.
 const FIRST_ANSWER_WITHIN: Duration = Duration::from_millis(500);
-/// How long a probe is remembered for a late answer.
-const PROBE_LIFETIME: Duration = Duration::from_secs(4);
-/// Probes remembered: a dozen ticks with every address of a card and a relay.
-const PROBES_MAX: usize = 96;
-
 /// What is known about reaching one peer.
 #[derive(Clone, Debug, Default)]
 pub struct Route {
     way: Option<Via>,
     /// Where its newest authenticated packet came from.
     learnt: Option<SocketAddr>,
-    probes: VecDeque<Probe>,
+    probes: Probes,
     /// Probes on `way` that were lost in a row.
     missed: u32,
     round_trip: Option<Duration>,
@@ -67,15 +65,6 @@ pub struct Route {
     direct_at: Instant,
     /// Which relay comes next.
     turn: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Probe {
-    nonce: u64,
-    via: Via,
-    sent: Instant,
-    /// Already counted as lost.
-    lost: bool,
 }
 
 impl Route {
@@ -144,16 +133,12 @@ impl Route {
     }
 
     pub fn probe_sent(&mut self, nonce: u64, via: Via, now: Instant) {
-        if self.probes.len() == PROBES_MAX {
-            self.probes.pop_front();
-        }
-        self.probes.push_back(Probe { nonce, via, sent: now, lost: false });
+        self.probes.add(nonce, via, now);
     }
 
     /// A probe was answered the way it went. Returns whether the way in use has changed.
     pub fn answered(&mut self, nonce: u64, came_by: Via, now: Instant) -> bool {
-        let Some(at) = self.probes.iter().position(|probe| probe.nonce == nonce) else { return false };
-        let Some(probe) = self.probes.remove(at) else { return false };
+        let Some(probe) = self.probes.take(nonce) else { return false };
         let is_straight = |via: Via| matches!(via, Via::Direct(_));
         if is_straight(probe.via) != is_straight(came_by) {
             return false;
@@ -207,18 +192,12 @@ impl Route {
     /// Counts probes that were not answered in time.
     pub fn expire(&mut self, now: Instant) {
         let within = self.answer_within();
-        while self.probes.front().is_some_and(|probe| now.since(probe.sent) >= PROBE_LIFETIME) {
-            self.probes.pop_front();
-        }
-        for probe in self.probes.iter_mut().filter(|probe| !probe.lost && now.since(probe.sent) >= within) {
-            probe.lost = true;
-            self.missed += u32::from(self.way == Some(probe.via));
-        }
+        self.missed += self.probes.expire(self.way, within, now);
     }
 
     /// When [`Self::expire`] has something to count.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.probes.iter().find(|probe| !probe.lost).map(|probe| probe.sent + self.answer_within())
+        self.probes.first_sent().map(|sent| sent + self.answer_within())
     }
 
     /// Forgets probes under way: this host's clock jumped.
@@ -246,139 +225,4 @@ impl Route {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const RELAY: Via = Via::Relay(PeerKey([9; 32]));
-
-    fn address(port: u16) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, 1], port))
-    }
-
-    fn direct(port: u16) -> Via {
-        Via::Direct(address(port))
-    }
-
-    fn lose(route: &mut Route, probes: u64, now: &mut Instant) {
-        for nonce in 0..probes {
-            let way = route.way().expect("in use");
-            route.probe_sent(1_000 + nonce, way, *now);
-            *now += Duration::from_secs(1);
-            route.expire(*now);
-        }
-    }
-
-    #[test]
-    fn the_way_follows_the_address_that_packets_come_from() {
-        let mut route = Route::default();
-
-        assert!(route.heard(direct(1), Instant::ZERO));
-        assert!(!route.heard(direct(1), Instant::ZERO));
-        assert!(route.heard(direct(2), Instant::ZERO));
-        assert!(!route.heard(RELAY, Instant::ZERO));
-        assert_eq!(route.way(), Some(direct(2)));
-    }
-
-    #[test]
-    fn hearing_straight_from_a_relayed_peer_does_not_yet_change_the_way() {
-        let mut route = Route::default();
-        route.heard(RELAY, Instant::ZERO);
-
-        assert!(!route.heard(direct(1), Instant::ZERO));
-        assert_eq!(route.others(&[], &[], Instant::ZERO), [direct(1)]);
-        route.probe_sent(1, direct(1), Instant::ZERO);
-        assert!(route.answered(1, direct(1), Instant::ZERO));
-        assert_eq!(route.way(), Some(direct(1)));
-    }
-
-    #[test]
-    fn an_answer_by_another_kind_of_way_proves_nothing() {
-        let mut route = Route::default();
-        route.heard(RELAY, Instant::ZERO);
-        route.probe_sent(1, direct(1), Instant::ZERO);
-
-        assert!(!route.answered(1, RELAY, Instant::ZERO));
-        assert_eq!(route.way(), Some(RELAY));
-    }
-
-    #[test]
-    fn a_failing_way_is_left_for_one_that_answers() {
-        let mut now = Instant::ZERO;
-        let mut route = Route::default();
-        route.heard(direct(1), now);
-        let relays = [PeerKey([9; 32])];
-
-        lose(&mut route, 1, &mut now);
-        assert!(route.others(&[address(2)], &relays, now).is_empty());
-        lose(&mut route, 1, &mut now);
-        assert_eq!(route.others(&[address(2)], &relays, now), [direct(2), RELAY]);
-
-        route.probe_sent(1, RELAY, now);
-        assert!(route.answered(1, RELAY, now));
-        assert_eq!((route.way(), route.missed), (Some(RELAY), 0));
-    }
-
-    #[test]
-    fn straight_ways_are_tried_for_ever_while_a_relay_serves() {
-        let mut route = Route::default();
-        route.heard(RELAY, Instant::ZERO);
-
-        for tick in 0..100 {
-            let now = Instant::ZERO + DIRECT_INTERVAL * tick;
-            assert_eq!(route.others(&[address(1)], &[], now), [direct(1)]);
-            assert!(route.others(&[address(1)], &[], now).is_empty());
-        }
-    }
-
-    #[test]
-    fn an_answer_ends_a_run_of_losses() {
-        let mut now = Instant::ZERO;
-        let mut route = Route::default();
-        route.heard(direct(1), now);
-        lose(&mut route, 3, &mut now);
-
-        route.probe_sent(1, direct(1), now);
-        assert!(!route.answered(1, direct(1), now + Duration::from_millis(7)));
-
-        assert_eq!((route.missed, route.round_trip()), (0, Some(Duration::from_millis(7))));
-    }
-
-    #[test]
-    fn a_way_that_was_proven_is_not_left_for_an_address_heard_before() {
-        let mut route = Route::default();
-        route.heard(direct(1), Instant::ZERO);
-        route.missed = MISSED_TO_LOOK_AROUND;
-        route.probe_sent(1, direct(2), Instant::ZERO);
-        assert!(route.answered(1, direct(1), Instant::ZERO));
-
-        assert!(!route.heard(direct(1), Instant::ZERO));
-
-        assert_eq!(route.way(), Some(direct(2)));
-    }
-
-    #[test]
-    fn a_slow_way_is_measured_by_its_late_answers() {
-        let mut route = Route::default();
-        route.heard(direct(1), Instant::ZERO);
-        let late = Instant::ZERO + Duration::from_millis(600);
-        route.probe_sent(1, direct(1), Instant::ZERO);
-        route.expire(late);
-        assert_eq!(route.missed, 1);
-
-        route.answered(1, direct(1), late);
-        route.probe_sent(2, direct(1), late);
-        route.expire(late + Duration::from_millis(600));
-
-        assert_eq!((route.missed, route.round_trip()), (0, Some(Duration::from_millis(600))));
-    }
-
-    #[test]
-    fn relays_take_turns() {
-        let relays = [PeerKey([1; 32]), PeerKey([2; 32])];
-        let mut route = Route::default();
-
-        assert_eq!(route.next_relay(&[]), None);
-        let tried: Vec<_> = (0..3).filter_map(|_| route.next_relay(&relays)).collect();
-        assert!(tried[0] != tried[1] && tried[0] == tried[2]);
-    }
-}
+mod tests;

@@ -21,7 +21,7 @@ use weave_datapath::engine::{Config, Engine, Event, PathStatus, Via};
 use weave_datapath::offload::coalesce::Delivery;
 use weave_datapath::sleeve::seal::Cipher;
 use weave_datapath::sleeve::session::REKEY_AFTER;
-use weave_datapath::tables::{Carrier, FastPath, Local, PeerEntry, Standing, Tables};
+use weave_datapath::tables::{Carrier, FastPath, Local, PeerEntry, Standing, Tables, Why};
 use weave_mesh::card::{Card, SignedCard};
 use weave_mesh::identity::{Identity, PeerKey, Scheme};
 use weave_mesh::name::{MacAddr, MeshId, PeerName};
@@ -30,6 +30,10 @@ use weave_mesh::time::{Instant, UnixTime};
 
 pub(crate) const MTU: u16 = 1_376;
 const WALL: u64 = 1_770_000_000_000_000;
+
+pub(crate) const A: usize = 0;
+pub(crate) const B: usize = 1;
+pub(crate) const C: usize = 2;
 
 /// What happens to packets between hosts.
 pub(crate) struct Wire {
@@ -212,6 +216,28 @@ fn engine(identity: &Identity, tables: &Tables, psks: &[Psk], mtu: u16, floor: u
     octets[..8].copy_from_slice(&seed.to_le_bytes());
     octets[8..].copy_from_slice(&identity.noise_key()[8..]);
     Engine::new(config, Arc::new(tables.clone()), octets, now, UnixTime(WALL + now.as_micros()))
+}
+
+/// Hosts with sessions, by way of sleeve only.
+pub(crate) fn by_sleeve(hosts: usize, seed: u64) -> Net {
+    let mut net = Net::new(hosts, seed);
+    net.publish_all(|_, tables| {
+        tables.peers.values_mut().for_each(|peer| peer.fast = FastPath::Forbidden(Why::SwitchedOff));
+    });
+    net.run_for(millis(400));
+    net
+}
+
+pub(crate) fn peer_of(tables: &mut Tables, host: usize) -> &mut PeerEntry {
+    tables.peers.get_mut(&key(host)).expect("a member")
+}
+
+pub(crate) const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub(crate) const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
 }
 
 impl Net {

@@ -11,10 +11,10 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use weave_netns_tests::probe::{TcpStreamProbe, eventually, throughout};
-use weave_netns_tests::scene::{SETTLED, Scene};
-use weave_netns_tests::topology::Topology;
+use anyhow::{Context, Result, ensure};
+use weave_netns_tests::bad_path::BadPath;
+use weave_netns_tests::probe::throughout;
+use weave_netns_tests::scene::SETTLED;
 use weave_netns_tests::weave::Launch;
 use weave_netns_tests::wire::{Faults, Heading};
 
@@ -24,29 +24,20 @@ const LOOK: Duration = Duration::from_secs(5);
 
 fn main() -> Result<()> {
     let minutes = std::env::var("SOAK_MINUTES").map_or(Ok(60), |text| text.parse().context("SOAK_MINUTES"))?;
-    let net = Topology::new()?;
     let seed = u64::from(std::process::id());
-    let (a, b, wire) = net.bad_wire(seed)?;
-    let launch = |number, hosts: &[_]| {
-        let launch = Launch::new().argument("--no-fastdp");
-        if number == 0 { launch } else { launch.peer(&hosts[0]) }
-    };
-    let scene = Scene::on(net, vec![a, b], launch)?;
-    scene.wait_carrier("sleeve")?;
-    let [from, to] = &scene.containers[..] else { bail!("two hosts have two containers") };
-    let stream = TcpStreamProbe::start_paced(from, to, scene.address(1))?;
-    eventually(SETTLED, "sends are segmented", || Ok(sends(&scene)?["segmented"] == true))?;
+    let path = BadPath::new(seed, &Launch::new())?;
+    let stream = path.paced_stream()?;
+    path.wait_segmented(SETTLED)?;
 
-    wire.set_all_faults(Faults::loss(LOSS_PERCENT));
+    path.wire.set_all_faults(Faults::loss(LOSS_PERCENT));
     let end = Instant::now() + Duration::from_secs(60 * minutes);
     while Instant::now() < end {
-        let sends = sends(&scene)?;
-        ensure!(sends["segmented"] == true, "false alarm, seed {seed}: {sends}");
+        ensure!(path.is_segmented()?, "false alarm, seed {seed}: {}", path.sends()?);
         throughout(LOOK.min(end.saturating_duration_since(Instant::now())), "time passes", || Ok(true))?;
     }
 
-    let counts = wire.counts(Heading::There);
-    let alarms = scene.weaves.iter().filter(|weave| weave.log().contains("sends=plain")).count();
+    let counts = path.wire.counts(Heading::There);
+    let alarms = path.scene.weaves.iter().filter(|weave| weave.log().contains("sends=plain")).count();
     ensure!(alarms == 0, "false alarm in a log, seed {seed}");
     ensure!(counts.segmented > 0 && counts.lost > 0, "nothing was tried: {counts:?}");
     let bytes = stream.finish()?.bytes;
@@ -58,10 +49,4 @@ fn main() -> Result<()> {
         counts.lost
     )?;
     Ok(())
-}
-
-/// How the first host sends to the second.
-fn sends(scene: &Scene) -> Result<serde_json::Value> {
-    let paths: serde_json::Value = serde_json::from_str(&scene.weaves[0].run(&["status", "paths", "--json"])?)?;
-    Ok(paths[0]["sends"].clone())
 }

@@ -50,6 +50,19 @@ pub enum Segmented {
     Stalled(Duration),
 }
 
+impl Segmented {
+    /// Everything that a path has to leave by itself, in words.
+    pub const KNOWN: [(&str, Self); 7] = [
+        ("all segments dropped", Self::Dropped(100.0)),
+        ("30 % of segments dropped", Self::Dropped(30.0)),
+        ("wrong UDP checksums", Self::WrongChecksum),
+        ("wrong payloads", Self::WrongPayload),
+        ("segments reversed", Self::Reversed),
+        ("tails as long as the rest dropped", Self::EqualTailLost),
+        ("segments stalled", Self::Stalled(Duration::from_millis(20))),
+    ];
+}
+
 impl Faults {
     /// Random loss alone.
     #[must_use]

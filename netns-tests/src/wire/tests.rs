@@ -1,4 +1,6 @@
 use std::net::UdpSocket;
+use std::process::Command;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use super::*;
@@ -108,5 +110,24 @@ fn a_bottleneck_with_a_short_queue_loses_what_does_not_fit() -> Result<()> {
     let [plain, _] = carried(Faults { bottleneck, ..Faults::default() }, 3, 0)?;
 
     assert_eq!(plain, ALL[..3]);
+    Ok(())
+}
+
+#[test]
+fn a_wire_ends_while_a_program_that_started_beside_it_runs_on() -> Result<()> {
+    let net = Topology::new()?;
+    let (_a, _b, wire) = net.bad_wire(1)?;
+    let mut program = Command::new("sleep").arg("60").spawn()?;
+    let (done, ended) = mpsc::channel();
+
+    std::thread::spawn(move || {
+        drop(wire);
+        done.send(())
+    });
+    let ended = ended.recv_timeout(DEADLINE);
+
+    program.kill()?;
+    program.wait()?;
+    assert_eq!(ended, Ok(()), "the wire's thread waits for the program");
     Ok(())
 }

@@ -33,6 +33,32 @@ impl Complaint {
     }
 }
 
+/// Of one packet thread.
+#[derive(Debug)]
+pub(super) struct Complaints {
+    pub(super) tap_read: Complaint,
+    pub(super) tap_write: Complaint,
+    pub(super) tap_reopen: Complaint,
+    pub(super) udp_read: Complaint,
+    pub(super) udp_write: Complaint,
+    pub(super) heartbeat_read: Complaint,
+    pub(super) wait: Complaint,
+}
+
+impl Default for Complaints {
+    fn default() -> Self {
+        Self {
+            tap_read: Complaint::new("cannot read from the TAP device"),
+            tap_write: Complaint::new("the TAP device refuses frames"),
+            tap_reopen: Complaint::new("the TAP device was deleted and cannot be made again"),
+            udp_read: Complaint::new("cannot receive from the UDP socket"),
+            udp_write: Complaint::new("the UDP socket has no room or refuses datagrams"),
+            heartbeat_read: Complaint::new("cannot receive heartbeats from the bridge"),
+            wait: Complaint::new("cannot wait for descriptors"),
+        }
+    }
+}
+
 const SILENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

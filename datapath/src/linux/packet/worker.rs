@@ -6,7 +6,6 @@
 //!                 every call of the engine is followed by sending what it put in the outbox
 //! ```
 
-use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use weave_mesh::time::Instant;
 
-use super::complaint::Complaint;
+use super::complaint::Complaints;
 use super::counters::Counters;
 use super::inbox::Inbox;
 use super::{Devices, Status};
@@ -25,7 +24,9 @@ use crate::heartbeat;
 use crate::linux::clock::Clock;
 use crate::linux::tap::Tap;
 use crate::linux::udp;
-use crate::offload::vnet::Header;
+
+mod reading;
+mod writing;
 
 /// Everything the thread owns.
 pub(super) struct Worker {
@@ -58,16 +59,6 @@ struct Ready {
     heartbeats: bool,
 }
 
-struct Complaints {
-    tap_read: Complaint,
-    tap_write: Complaint,
-    tap_reopen: Complaint,
-    udp_read: Complaint,
-    udp_write: Complaint,
-    heartbeat_read: Complaint,
-    wait: Complaint,
-}
-
 impl Worker {
     pub(super) fn new(
         engine: Engine,
@@ -88,22 +79,14 @@ impl Worker {
             tap_is_lost: false,
             events_wait: false,
             next_maintenance: clock.now(),
-            frames: FrameBatch::packed(BATCH_FRAMES, BATCH_FRAME_BYTES, FRAME_BYTES_MAX),
-            datagrams: DatagramBatch::new(BATCH_TRAINS, TRAIN_SLOT_BYTES),
+            frames: reading::frame_batch(),
+            datagrams: reading::datagram_batch(),
             heartbeat: vec![0; heartbeat::frame_bytes(mtu)].into(),
             out,
             receiver: udp::Receiver::default(),
             sender: udp::Sender::default(),
             counters: Counters::default(),
-            complaints: Complaints {
-                tap_read: Complaint::new("cannot read from the TAP device"),
-                tap_write: Complaint::new("the TAP device refuses frames"),
-                tap_reopen: Complaint::new("the TAP device was deleted and cannot be made again"),
-                udp_read: Complaint::new("cannot receive from the UDP socket"),
-                udp_write: Complaint::new("the UDP socket has no room or refuses datagrams"),
-                heartbeat_read: Complaint::new("cannot receive heartbeats from the bridge"),
-                wait: Complaint::new("cannot wait for descriptors"),
-            },
+            complaints: Complaints::default(),
         }
     }
 
@@ -218,120 +201,6 @@ impl Worker {
             }
         }
     }
-
-    fn take_frames(&mut self) {
-        self.frames.clear();
-        while let Some(room) = self.frames.room() {
-            let room_bytes = room.len();
-            match self.devices.tap.receive(room) {
-                Ok(Some((header, length))) if length < room_bytes => {
-                    self.counters.frames_in += 1;
-                    self.counters.frame_bytes_in += length as u64;
-                    self.frames.push_offloaded(header, length);
-                }
-                Ok(Some(_)) => self.counters.frames_too_long += 1,
-                Ok(None) => break,
-                Err(error) => {
-                    self.lose_tap(&error);
-                    break;
-                }
-            }
-        }
-        if !self.frames.is_empty() {
-            let now = self.clock.now();
-            self.engine.handle_frames(&self.frames, now, &mut self.out);
-            self.flush(now);
-        }
-    }
-
-    /// A TAP that cannot be read is gone: it has been deleted, since one that is merely down has nothing to read.
-    fn lose_tap(&mut self, error: &io::Error) {
-        if error.kind() == io::ErrorKind::Interrupted {
-            return;
-        }
-        let now = self.clock.now();
-        self.counters.read_errors += 1;
-        self.complaints.tap_read.log(error, now);
-        self.tap_is_lost = true;
-        self.next_maintenance = now;
-    }
-
-    fn take_datagrams(&mut self) {
-        self.datagrams.clear();
-        let result = self.receiver.receive(&self.devices.udp, self.datagrams.rooms());
-        for udp::Arrival { length, segment_bytes, source } in self.receiver.arrivals() {
-            self.counters.datagrams_in += length.div_ceil(segment_bytes.max(1)).max(1) as u64;
-            self.counters.datagram_bytes_in += length as u64;
-            self.datagrams.push(length, segment_bytes, source);
-        }
-        let now = self.clock.now();
-        match result {
-            Ok(0) => {}
-            Ok(_) => {
-                self.engine.handle_datagrams(&mut self.datagrams, now, &mut self.out);
-                self.flush(now);
-            }
-            Err(error) => {
-                self.counters.read_errors += 1;
-                self.complaints.udp_read.log(&error, now);
-            }
-        }
-    }
-
-    fn take_heartbeats(&mut self) {
-        let now = self.clock.now();
-        for _ in 0..BATCH_HEARTBEATS {
-            match self.devices.heartbeats.receive(&mut self.heartbeat) {
-                Ok(Some(length)) => {
-                    self.counters.heartbeats_in += 1;
-                    let frame = self.heartbeat.get(..length).unwrap_or_default();
-                    self.engine.handle_heartbeat(frame, now, &mut self.out);
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    self.counters.read_errors += 1;
-                    self.complaints.heartbeat_read.log(&error, now);
-                    break;
-                }
-            }
-        }
-        self.flush(now);
-    }
-
-    /// Sends and writes what the engine left in the outbox.
-    fn flush(&mut self, now: Instant) {
-        if self.out.is_empty() {
-            return;
-        }
-        let refused = |destination, refusal| self.engine.handle_refusal(destination, refusal, now);
-        let outcome = self.sender.send(&self.devices.udp, self.out.trains(), refused);
-        self.counters.note_sent(outcome);
-        if outcome.full + outcome.refused > 0 {
-            self.complaints.udp_write.log(&"see the counters of dropped datagrams", now);
-        }
-        for delivery in self.out.deliveries(&self.datagrams) {
-            let done = self.devices.tap.deliver(&delivery);
-            self.counters.note_written(&done, delivery.frames, delivery.bytes);
-            if let Err(error) = done {
-                self.complaints.tap_write.log(&error, now);
-            }
-        }
-        for frame in self.out.frames() {
-            let done = self.devices.tap.send(Header::default(), frame);
-            self.counters.note_written(&done, 1, frame.len());
-            if let Err(error) = done {
-                self.complaints.tap_write.log(&error, now);
-            }
-        }
-        for frame in self.out.heartbeats() {
-            match self.devices.heartbeats.send(frame) {
-                Ok(()) => self.counters.heartbeats_out += 1,
-                // No line in the log: an unanswered heartbeat becomes the reason of a carrier, which is shown.
-                Err(_) => self.counters.heartbeats_refused += 1,
-            }
-        }
-        self.out.clear();
-    }
 }
 
 impl Drop for Worker {
@@ -348,18 +217,6 @@ fn timespec(duration: Duration) -> Timespec {
     }
 }
 
-/// Frames read from the TAP before anything else gets its turn.
-const BATCH_FRAMES: usize = 128;
-/// Octets likewise: what the second level of a processor's cache holds, with the datagrams made of it.
-const BATCH_FRAME_BYTES: usize = 4 * FRAME_BYTES_MAX;
-/// A super-frame, and one octet to tell a frame that was cut short.
-const FRAME_BYTES_MAX: usize = 14 + 8 + 65_535 + 1;
-/// Heartbeats likewise.
-const BATCH_HEARTBEATS: usize = 64;
-/// Datagrams, or trains of them, received before anything else gets its turn.
-const BATCH_TRAINS: usize = 32;
-/// The most that the kernel hands over as one train, or one datagram.
-const TRAIN_SLOT_BYTES: usize = 65_536;
 /// How often to look for devices that were replaced.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// How soon to offer events again to a control task that had no room for them.

@@ -5,19 +5,11 @@ use std::net::Ipv4Addr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::guard::Rules;
-use crate::plan::{BridgeFdbEntry, BridgeNames, BridgePlan, NeighbourEntry, PortPlan};
-
-fn names() -> BridgeNames {
-    BridgeNames::of("weave").expect("names")
-}
+use crate::plan::fixture::{bare_plan, mac, names};
+use crate::plan::{BridgeFdbEntry, BridgeNames, NeighbourEntry, PortPlan};
 
 fn link(name: &str) -> LinkName {
     name.parse().expect("name")
-}
-
-fn mac(last: u8) -> MacAddr {
-    MacAddr([2, 0, 0, 0, 0, last])
 }
 
 fn remote(last: u8) -> IpAddr {
@@ -26,27 +18,6 @@ fn remote(last: u8) -> IpAddr {
 
 fn inner(last: u8) -> IpAddr {
     Ipv4Addr::new(10, 32, 0, last).into()
-}
-
-pub(in crate::plan) fn bare_plan() -> Plan {
-    Plan {
-        names: names(),
-        bridge: BridgePlan { mac: mac(1), mtu: 1376, addresses: BTreeSet::new() },
-        vxlan: Some(VxlanPlan { vni: 7, port: 6784, local: Ipv4Addr::UNSPECIFIED.into() }),
-        ports: BTreeMap::new(),
-        bridge_fdb: BTreeMap::new(),
-        vxlan_fdb: BTreeMap::new(),
-        flood: BTreeSet::new(),
-        neighbours: BTreeMap::new(),
-        resolver: Resolver::Absent,
-        exposed: BTreeMap::new(),
-        guard: Rules {
-            mesh_port: 6783,
-            vxlan_port: 6784,
-            vxlan_sources: BTreeSet::new(),
-            allow_ethertypes: BTreeSet::new(),
-        },
-    }
 }
 
 /// A plan with one remote station on the fast path.

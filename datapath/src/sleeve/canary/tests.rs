@@ -1,12 +1,15 @@
 //! The machine on a simulated path: seeded loss, bursts, reordering and every fault of segmented sends.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 
-use super::question::Message;
+use super::question::{Message, Report};
+use super::schedule::RETRIAL;
 use super::*;
+use crate::batch::Refusal;
 use crate::sleeve::replay::ReplayWindow;
 
 const STEP: Duration = Duration::from_millis(1);
