@@ -2,13 +2,12 @@
 //! script.
 //!
 //! ```text
-//!   bridge weave-rs   prerouting   iifname ─┬─ an overlay port ───► ARP for the resolver ─► drop
-//!                                           ├─ an attached port ──► its own chain ─► own MAC ─► own IPv4 address ─► accept
-//!                                           │                                                └► common ─► other addresses
-//!                                           ├─ vethwepl…, unknown ─► drop
-//!                                           └─ any other ──────────► accept
-//!                     forward      a query that nobody here can answer, on its way to an overlay port ─► rate limit
-//!                     output       what the host says to multicast switches and routers, on its way to one ─► drop
+//!   netdev weave-rs   ingress of a container's port ─► own MAC, own IPv4 address ─► accept
+//!                                                   └► common ─► other addresses ─► accept, or drop
+//!                     egress of an overlay port ─► IPv4 ─► accept
+//!                                               ├► ARP for the resolver ─► drop
+//!                                               ├► what the host says to multicast switches and routers ─► drop
+//!                                               └► a query that nobody here can answer ─► rate limit
 //!   inet weave-rs     input        UDP to the fast path's port ─► accept from known members, drop the rest
 //!                                  from a container to the mesh's own port, or to the resolver's address ─► drop
 //!                     forward      from Docker's own network to an exposed one ─► drop
@@ -16,9 +15,10 @@
 //! ```
 //!
 //! Invariants:
+//! - frames that come from other hosts meet no rule (the guards over there saw to them), nor do those of other bridges;
 //! - what most frames are is decided first: every frame pays for each rule that it passes;
 //! - one script replaces everything in one transaction, so that no frame meets half of it;
-//! - a port of ours that the plan does not name is closed;
+//! - a chain needs its device and goes with it: a port is plugged after its guard, and closed when no plan names it;
 //! - nothing depends on the daemon: the tables stay when it dies.
 
 use std::collections::BTreeSet;
@@ -26,13 +26,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use weave_mesh::name::MacAddr;
 
-use crate::plan::Plan;
+use crate::plan::{LinkName, Plan};
 
-mod bridge;
 mod inet;
+mod netdev;
 
-/// The name of our tables, one of the bridge and one of the inet family.
+/// The name of our tables, one of the netdev and one of the inet family.
 pub const TABLE: &str = "weave-rs";
+/// The families that have one.
+pub const FAMILIES: [&str; 2] = ["netdev", "inet"];
 /// The set whose content the kernel changes by itself: who asked how often.
 pub const ASKERS: &str = "askers";
 
@@ -50,18 +52,19 @@ pub struct Rules {
     pub allow_ethertypes: BTreeSet<u16>,
 }
 
-/// The script that makes our tables what `plan` wants, in one transaction.
-pub fn render(plan: &Plan) -> String {
+/// The script that makes our tables what `plan` wants, in one transaction. `devices`: the ports to guard, which must
+/// exist when it is carried out.
+pub fn render(plan: &Plan, devices: &BTreeSet<LinkName>) -> String {
     let mut script = removal();
     // Writing to a string does not fail.
-    let _ = bridge::write_table(&mut script, plan);
+    let _ = netdev::write_table(&mut script, plan, devices);
     let _ = inet::write_table(&mut script, plan);
     script
 }
 
 /// The script that removes our tables, whether or not they exist.
 pub fn removal() -> String {
-    ["bridge", "inet"].map(|family| format!("table {family} {TABLE} {{}}\ndelete table {family} {TABLE}\n")).concat()
+    FAMILIES.map(|family| format!("table {family} {TABLE} {{}}\ndelete table {family} {TABLE}\n")).concat()
 }
 
 /// The IPv6 link-local address that the kernel gives an interface with this MAC.
@@ -70,9 +73,10 @@ pub fn link_local(mac: MacAddr) -> Ipv6Addr {
     Ipv6Addr::new(0xfe80, 0, 0, 0, (a ^ 2) << 8 | b, c << 8 | 0xff, 0xfe00 | d, e << 8 | f)
 }
 
-fn set(elements: impl IntoIterator<Item = String>) -> String {
+/// A set of one is written as its element: the kernel compares faster than it looks up.
+fn one_of(elements: impl IntoIterator<Item = String>) -> String {
     let elements: Vec<String> = elements.into_iter().collect();
-    format!("{{ {} }}", elements.join(", "))
+    if let [only] = elements.as_slice() { only.clone() } else { format!("{{ {} }}", elements.join(", ")) }
 }
 
 fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {

@@ -12,7 +12,7 @@
 //! - a plan is the whole truth: what it does not name is removed from *our* devices, and nothing else is touched;
 //! - `diff` of a plan and the state that its steps produce is empty;
 //! - steps add before they remove: no frame finds neither the old entry nor the new one;
-//! - the guard comes before any device or port that it guards is up.
+//! - a device that the guard guards is neither plugged nor up before its guard is there.
 
 mod diff;
 mod exposed;
@@ -25,7 +25,7 @@ mod step;
 pub use diff::{Conflict, diff};
 pub use exposed::{Accept, Crossing, IpVersion};
 pub use link_name::{BridgeNames, HOST_LINK_PREFIX, InvalidLinkName, LinkName};
-pub use observed::{BridgeFdbEntry, Keep, LinkKind, NeighbourEntry, Observed, ObservedLink, Serving};
+pub use observed::{BridgeFdbEntry, InstalledGuard, Keep, LinkKind, NeighbourEntry, Observed, ObservedLink, Serving};
 pub use step::Step;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use weave_mesh::card::Subnet;
 
-use super::{Rules, TABLE, ipv4, ipv6, set};
+use super::{Rules, TABLE, ipv4, ipv6, one_of};
 use crate::plan::{Crossing, Plan, RESOLVER};
 
 /// The bridge of Docker's containers: they are on the overlay when they are attached to it, and not by a detour.
@@ -43,7 +43,7 @@ fn write_accept(script: &mut String, family: &str, sources: impl Iterator<Item =
     if sources.peek().is_none() {
         return Ok(());
     }
-    writeln!(script, "\t\t{family} saddr {} accept", set(sources))
+    writeln!(script, "\t\t{family} saddr {} accept", one_of(sources))
 }
 
 /// Packets that stay on the bridge never come this far, unless `br_netfilter` shows them: hence the output device.

@@ -1,7 +1,7 @@
 use weave_mesh::card::Subnet;
 
 use super::*;
-use crate::plan::fixture::bare_plan;
+use crate::plan::fixture::{bare_plan, names};
 use crate::plan::{Crossing, PortPlan};
 
 fn address(text: &str) -> IpAddr {
@@ -11,13 +11,13 @@ fn address(text: &str) -> IpAddr {
 #[test]
 fn a_host_without_containers_or_peers_closes_its_ports_and_its_fast_path() {
     let expected = "\
-table bridge weave-rs {}
-delete table bridge weave-rs
+table netdev weave-rs {}
+delete table netdev weave-rs
 table inet weave-rs {}
 delete table inet weave-rs
-table bridge weave-rs {
+table netdev weave-rs {
 \tset askers {
-\t\ttype ifname . ifname
+\t\ttype ether_addr . ifname
 \t\tflags dynamic
 \t\ttimeout 1m
 \t\tsize 4096
@@ -36,32 +36,18 @@ table bridge weave-rs {
 \t\tarp daddr ip 169.254.65.53 drop
 \t\tarp saddr ip 169.254.65.53 drop
 \t}
-\tchain overlay {
-\t\tether type != arp accept
-\t\tjump resolver
-\t}
-\tchain prerouting {
-\t\ttype filter hook prerouting priority -300; policy accept;
-\t\tiifname vmap { \"weave-vx\" : goto overlay, \"weave-tap\" : goto overlay }
-\t\tiifname \"weave-vx\" goto overlay
-\t\tiifname \"weave-tap\" goto overlay
-\t\tiifname \"vethwepl*\" drop
-\t}
 \tchain query {
-\t\tupdate @askers { iifname . oifname limit rate over 20/second burst 50 packets } counter drop
+\t\tupdate @askers { ether saddr . oifname limit rate over 20/second burst 50 packets } counter drop
 \t}
-\tchain forward {
-\t\ttype filter hook forward priority -300; policy accept;
-\t\tether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 accept
-\t\toifname != { \"weave-vx\", \"weave-tap\" } accept
+\tchain weave-tap {
+\t\ttype filter hook egress device \"weave-tap\" priority 0; policy accept;
+\t\tether type ip accept
 \t\tether type arp jump resolver
+\t\tether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 accept
+\t\tether saddr 02:00:00:00:00:01 ether type ip6 icmpv6 type { mld-listener-report, mld-listener-done, nd-router-solicit, mld2-listener-report } drop
+\t\tether saddr 02:00:00:00:00:01 accept
 \t\tether type arp jump query
 \t\tether type ip6 icmpv6 type nd-neighbor-solicit jump query
-\t}
-\tchain output {
-\t\ttype filter hook output priority -300; policy accept;
-\t\tether type arp oifname { \"weave-vx\", \"weave-tap\" } jump resolver
-\t\toifname { \"weave-vx\", \"weave-tap\" } ether type ip6 icmpv6 type { mld-listener-report, mld-listener-done, nd-router-solicit, mld2-listener-report } drop
 \t}
 }
 table inet weave-rs {
@@ -77,7 +63,7 @@ table inet weave-rs {
 }
 ";
 
-    assert_eq!(render(&bare_plan()), expected);
+    assert_eq!(render(&bare_plan(), &BTreeSet::from([names().tap])), expected);
 }
 
 #[test]
@@ -85,13 +71,14 @@ fn a_port_may_use_its_own_mac_and_addresses_and_nothing_else() {
     let mut plan = bare_plan();
     plan.guard.allow_ethertypes.insert(0x88cc);
     let addresses = BTreeSet::from(["10.32.0.1", "10.32.0.2", "fd00::1"].map(address));
-    plan.ports
-        .insert("vethwepl0000001".parse().expect("name"), PortPlan { mac: MacAddr([2, 0, 0, 0, 0, 1]), addresses });
+    let port: LinkName = "vethwepl0000001".parse().expect("name");
+    plan.ports.insert(port.clone(), PortPlan { mac: MacAddr([2, 0, 0, 0, 0, 1]), addresses });
     let expected = "\
 \tchain vethwepl0000001 {
+\t\ttype filter hook ingress device \"vethwepl0000001\" priority 0; policy drop;
+\t\tether saddr 02:00:00:00:00:01 ether type ip ip saddr { 10.32.0.1, 10.32.0.2 } ip protocol != udp accept
+\t\tether saddr 02:00:00:00:00:01 ether type ip ip saddr { 10.32.0.1, 10.32.0.2 } udp dport != 68 accept
 \t\tether saddr != 02:00:00:00:00:01 drop
-\t\tether type ip ip saddr { 10.32.0.1, 10.32.0.2 } ip protocol != udp accept
-\t\tether type ip ip saddr { 10.32.0.1, 10.32.0.2 } udp dport != 68 accept
 \t\tjump common
 \t\tether type ip ip saddr { 10.32.0.1, 10.32.0.2 } accept
 \t\tether type arp arp saddr ether 02:00:00:00:00:01 arp saddr ip { 10.32.0.1, 10.32.0.2 } accept
@@ -99,20 +86,29 @@ fn a_port_may_use_its_own_mac_and_addresses_and_nothing_else() {
 \t\tether type ip6 icmpv6 type nd-neighbor-advert drop
 \t\tether type ip6 ip6 saddr { fd00::1, fe80::ff:fe00:1 } accept
 \t\tether type ip6 ip6 saddr :: icmpv6 type nd-neighbor-solicit @th,64,128 { 0xfd000000000000000000000000000001, 0xfe80000000000000000000fffe000001 } accept
-\t\tether type ip6 ip6 saddr :: icmpv6 type { nd-router-solicit, mld-listener-report, mld-listener-done, mld2-listener-report } accept
+\t\tether type ip6 ip6 saddr :: icmpv6 type { mld-listener-report, mld-listener-done, nd-router-solicit, mld2-listener-report } accept
 \t\tether type arp arp operation request arp saddr ether 02:00:00:00:00:01 arp saddr ip 0.0.0.0 accept
 \t\tether type ip ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
-\t\tether type { 0x88cc } accept
-\t\tdrop
+\t\tether type 0x88cc accept
 \t}
 ";
 
-    let script = render(&plan);
+    let script = render(&plan, &BTreeSet::from([port]));
 
     assert!(script.contains(expected), "{script}");
     assert!(script.contains("\t\tether type != { arp, ip, ip6, 0x88cc } drop\n"), "{script}");
-    assert!(script.contains(", \"vethwepl0000001\" : goto vethwepl0000001 }\n"), "{script}");
-    assert!(script.contains("\t\tiifname \"vethwepl0000001\" goto vethwepl0000001\n"), "{script}");
+}
+
+#[test]
+fn a_port_that_the_plan_does_not_name_is_closed() {
+    let port: LinkName = "vethwepl0000001".parse().expect("name");
+    let expected = "\
+\tchain vethwepl0000001 {
+\t\ttype filter hook ingress device \"vethwepl0000001\" priority 0; policy drop;
+\t}
+";
+
+    assert!(render(&bare_plan(), &BTreeSet::from([port])).contains(expected));
 }
 
 #[test]
@@ -139,7 +135,7 @@ fn what_crosses_an_exposed_network_is_masqueraded_unless_it_is_to_keep_its_sourc
 }
 ";
 
-    let script = render(&plan);
+    let script = render(&plan, &BTreeSet::new());
 
     assert!(script.ends_with(expected), "{script}");
 }
@@ -150,13 +146,13 @@ fn the_fast_path_hears_the_listed_addresses_only() {
     plan.guard.vxlan_sources = BTreeSet::from(["192.0.2.1", "2001:db8::1"].map(address));
     let expected = "\
 \tchain fastpath {
-\t\tip saddr { 192.0.2.1 } accept
-\t\tip6 saddr { 2001:db8::1 } accept
+\t\tip saddr 192.0.2.1 accept
+\t\tip6 saddr 2001:db8::1 accept
 \t\tcounter drop
 \t}
 ";
 
-    assert!(render(&plan).contains(expected));
+    assert!(render(&plan, &BTreeSet::new()).contains(expected));
 }
 
 #[test]

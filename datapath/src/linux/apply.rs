@@ -50,7 +50,7 @@ struct Apply<'a> {
 impl Apply<'_> {
     fn step(&mut self, step: &Step) -> Result<(), ApplyError> {
         match step {
-            Step::InstallGuard { script } => firewall::run_nft(script)?,
+            Step::InstallGuard { script, .. } => firewall::run_nft(script)?,
             Step::CreateBridge { name, mac } => self.netlink.create_bridge(name, *mac)?,
             Step::CreateVxlan { name, vxlan, mtu } => self.netlink.create_vxlan(name, vxlan, *mtu)?,
             Step::DeleteLink { link } => {

@@ -48,7 +48,7 @@ pub fn run_nft(script: &str) -> Result<(), FirewallError> {
 /// When `nft` cannot be run.
 pub fn list_guard() -> Result<Option<String>, FirewallError> {
     let mut listing = String::new();
-    for family in ["bridge", "inet"] {
+    for family in guard::FAMILIES {
         match run("nft", &["-s", "list", "table", family, guard::TABLE], None) {
             Ok(text) => listing.push_str(&without_askers(&text)),
             Err(FirewallError::Refused { .. }) => return Ok(None),

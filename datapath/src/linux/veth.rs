@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   container namespace                    host namespace
-//!   ethwe  MAC, addresses, 224.0.0.0/4 ──── vethwepl1ul4w9x ──► bridge, locked, its MAC sticky
+//!   ethwe  MAC, addresses, 224.0.0.0/4 ──── vethwepl1ul4w9x ─ ─► bridge
 //! ```
 //!
-//! The guard drops everything from a `vethwepl…` device that no plan names: a port is closed from the moment it exists
-//! until a plan with its [`PortPlan`](crate::plan::PortPlan) is applied.
+//! It leads nowhere until a plan with its [`PortPlan`](crate::plan::PortPlan) is applied: the plan guards it first and
+//! plugs it into the bridge then.
 
 mod inside;
 
@@ -20,8 +20,8 @@ use weave_mesh::name::MacAddr;
 
 use super::netlink::{Netlink, NetlinkError, VethPeer};
 use super::netns::Netns;
-use super::sysctl::{self, SysctlError};
-use crate::plan::{HOST_LINK_PREFIX, InvalidLinkName, LinkName, PortFlags, Resolver};
+use super::sysctl::SysctlError;
+use crate::plan::{HOST_LINK_PREFIX, InvalidLinkName, LinkName, Resolver};
 
 /// The interface inside a container.
 pub const CONTAINER_LINK: &str = "ethwe";
@@ -31,7 +31,6 @@ pub const ADDRESSES_MAX: usize = 64;
 /// What to give a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttachSpec {
-    pub bridge: LinkName,
     pub mtu: u32,
     /// Of `ethwe`; chosen by the kernel when absent. An interface that exists keeps its own.
     pub mac: Option<MacAddr>,
@@ -58,8 +57,6 @@ pub enum AttachError {
     HostNamespace,
     #[error("cannot enter the network namespace: {0}; the daemon needs CAP_SYS_ADMIN, so run it as root")]
     Enter(io::Error),
-    #[error("bridge `{0}` does not exist: is the daemon running?")]
-    NoBridge(LinkName),
     #[error("the container has an interface `{CONTAINER_LINK}` that is not ours: remove it first")]
     ForeignInterface,
     #[error("`{CONTAINER_LINK}` vanished from the container: attach it again")]
@@ -95,10 +92,8 @@ pub fn open(path: impl Into<PathBuf>) -> Result<Netns, AttachError> {
 pub fn attach(netns: &Netns, spec: &AttachSpec) -> Result<Attached, AttachError> {
     check_addresses(&spec.addresses)?;
     let mut port = Port::of(netns)?;
-    let bridge =
-        port.netlink.link_index(spec.bridge.as_str())?.ok_or_else(|| AttachError::NoBridge(spec.bridge.clone()))?;
     let made = port.make(spec)?;
-    let result = port.furnish(spec, bridge);
+    let result = port.furnish(spec);
     if result.is_err() && made == Made::JustNow {
         port.remove_quietly();
     }
@@ -174,16 +169,9 @@ impl<'a> Port<'a> {
         Ok(Made::JustNow)
     }
 
-    fn furnish(&mut self, spec: &AttachSpec, bridge: u32) -> Result<Attached, AttachError> {
-        let host = self.host_link.as_str();
-        let mac = inside::furnish(self.netns, spec)?;
-        self.netlink.set_mtu(host, spec.mtu)?;
-        sysctl::disable_ipv6(host)?;
-        self.netlink.plug(host, bridge)?;
-        self.netlink.set_port_flags(host, PortFlags::ATTACHED)?;
-        let index = self.netlink.link_index(host)?.ok_or(AttachError::InterfaceGone)?;
-        self.netlink.set_bridge_fdb(index, mac)?;
-        self.netlink.bring_up(host)?;
+    fn furnish(&mut self, spec: &AttachSpec) -> Result<Attached, AttachError> {
+        inside::furnish(self.netns, spec)?;
+        self.netlink.set_mtu(self.host_link.as_str(), spec.mtu)?;
         self.inspect()?.ok_or(AttachError::InterfaceGone)
     }
 

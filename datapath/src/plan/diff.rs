@@ -1,7 +1,7 @@
 //! From kernel state as it is to kernel state as it should be, in the order that loses no frame.
 //!
 //! ```text
-//!   guard ► bridge, its addresses ► overlay ports, attached ports ► entries set ► announcements ► entries removed ► devices removed
+//!   VXLAN device ► guard ► bridge, its addresses ► ports plugged ► entries set ► announcements ► entries removed ► devices removed
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,8 @@ use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 
 use super::{
-    Keep, LinkKind, LinkName, Observed, ObservedLink, OverlayPort, Plan, PortFlags, Resolver, Serving, Step, VxlanPlan,
+    HOST_LINK_PREFIX, InstalledGuard, Keep, LinkKind, LinkName, Observed, ObservedLink, OverlayPort, Plan, PortFlags,
+    Resolver, Serving, Step, VxlanPlan,
 };
 use crate::guard;
 
@@ -29,10 +30,11 @@ pub struct Conflict {
 /// When a name of ours is taken by a device that is not ours.
 pub fn diff(observed: &Observed, plan: &Plan) -> Result<Vec<Step>, Conflict> {
     let mut diff = Diff { observed, plan, vxlan_kept: true, steps: Vec::new(), removals: Vec::new() };
+    diff.vxlan()?;
     diff.guard();
     diff.bridge()?;
     diff.addresses();
-    diff.vxlan()?;
+    diff.vxlan_port();
     diff.tap()?;
     diff.attached_ports();
     diff.vxlan_fdb();
@@ -57,10 +59,31 @@ struct Diff<'a> {
 
 impl Diff<'_> {
     fn guard(&mut self) {
-        let script = guard::render(self.plan);
-        if self.observed.guard.as_ref() != Some(&script) {
-            self.steps.push(Step::InstallGuard { script });
+        let devices = self.guarded();
+        let script = guard::render(self.plan, &devices);
+        let is_intact =
+            self.observed.guard.as_ref().is_some_and(|seen| {
+                seen.script == script && devices.iter().all(|device| self.is_guarded(seen, device))
+            });
+        if !is_intact {
+            self.steps.push(Step::InstallGuard { script, devices });
         }
+    }
+
+    /// The ports that exist and are ours: those of the plan, and those on the bridge that it does not name.
+    fn guarded(&self) -> BTreeSet<LinkName> {
+        let overlay = [OverlayPort::Vxlan, OverlayPort::Tap].into_iter().filter(|port| self.will_exist(*port));
+        let is_container = |(name, link): &(&LinkName, &ObservedLink)| {
+            self.plan.ports.contains_key(name) || (name.as_str().starts_with(HOST_LINK_PREFIX) && link.port.is_some())
+        };
+        let containers = self.observed.links.iter().filter(is_container).map(|(name, _)| name.clone());
+        overlay.map(|port| self.plan.overlay_link(port).clone()).chain(containers).collect()
+    }
+
+    /// Whether `device` is still the one that was guarded.
+    fn is_guarded(&self, seen: &InstalledGuard, device: &LinkName) -> bool {
+        let link = self.observed.links.get(device).filter(|_| self.survives(device));
+        link.is_some_and(|link| seen.devices.get(device) == Some(&link.index))
     }
 
     fn bridge(&mut self) -> Result<(), Conflict> {
@@ -122,8 +145,15 @@ impl Diff<'_> {
             }
             Some(_) => self.mtu(name, seen),
         }
-        self.port(name, seen, PortFlags::OVERLAY);
         Ok(())
+    }
+
+    fn vxlan_port(&mut self) {
+        if self.plan.vxlan.is_some() {
+            let name = &self.plan.names.vxlan;
+            let seen = self.observed.links.get(name).filter(|_| self.vxlan_kept);
+            self.port(name, seen, PortFlags::OVERLAY);
+        }
     }
 
     fn tap(&mut self) -> Result<(), Conflict> {

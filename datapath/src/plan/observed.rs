@@ -25,8 +25,16 @@ pub struct Observed {
     pub former_neighbours: BTreeMap<IpAddr, MacAddr>,
     /// How much there is of what serves the resolver's address.
     pub resolver: Serving,
-    /// The script whose result our tables still are; `None` when there are none, or not as we left them.
-    pub guard: Option<String>,
+    /// `None` when there are no tables of ours, or not as we left them.
+    pub guard: Option<InstalledGuard>,
+}
+
+/// The guard whose result our tables still are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstalledGuard {
+    pub script: String,
+    /// The devices that it guards, by the index that they had: a chain goes with its device.
+    pub devices: BTreeMap<LinkName, u32>,
 }
 
 /// How much there is of an address on the bridge, and a reverse-path filter that lets questions to it in.

@@ -1,5 +1,6 @@
 //! One change of kernel state.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use weave_mesh::card::Subnet;
@@ -10,9 +11,10 @@ use super::{LinkName, PortFlags, VxlanPlan};
 /// A change that [`diff`](super::diff) asks for. Every step may be repeated: the second time changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Replace our nftables tables by what this script declares, in one transaction.
+    /// Replace our nftables tables by what this script declares for these devices, in one transaction.
     InstallGuard {
         script: String,
+        devices: BTreeSet<LinkName>,
     },
     CreateBridge {
         name: LinkName,

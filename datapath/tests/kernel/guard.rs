@@ -13,7 +13,7 @@ use weave_datapath::linux::firewall::run_nft;
 use weave_datapath::plan::OverlayPort;
 use weave_netns_tests::frame::{self, BROADCAST, Mac};
 
-use crate::lab::{Container, EXPERIMENTAL, Host, Wire, bare_plan, contains, eventually, ip, mac, on_a_host};
+use crate::lab::{Container, EXPERIMENTAL, Host, Wire, bare_plan, contains, eventually, ip, mac, names, on_a_host};
 
 const OWN: Mac = [2, 0, 0, 0, 0, 5];
 const VICTIM: Mac = [2, 0, 0, 0, 0, 6];
@@ -200,7 +200,7 @@ fn replacing_the_guard_loses_no_frame() {
     const REPLACEMENTS: usize = 60;
     on_a_host(|| {
         let scene = scene();
-        let (attacker, frame, script) = (scene.attacker.wire(), ipv4(OWN_IPV4), render(&scene.host.plan));
+        let (attacker, frame, script) = (scene.attacker.wire(), ipv4(OWN_IPV4), script(&scene));
         let (before, done) = (received_by(&scene.victim), AtomicBool::new(false));
 
         let sent = std::thread::scope(|scope| {
@@ -223,6 +223,12 @@ fn replacing_the_guard_loses_no_frame() {
         let received = received_by(&scene.victim) - before;
         assert!(received >= sent, "{received} of {sent} arrived");
     });
+}
+
+fn script(scene: &Scene) -> String {
+    let names = names();
+    let containers = [&scene.attacker, &scene.victim].map(|container| container.attached.host_link.clone());
+    render(&scene.host.plan, &[names.vxlan, names.tap].into_iter().chain(containers).collect())
 }
 
 /// Frames that arrived at a container's interface.

@@ -1,11 +1,15 @@
 //! The keeper thread: it heals, adopts, and reports.
 
+use std::collections::BTreeSet;
+
 use weave_datapath::linux::firewall::list_guard;
 use weave_datapath::linux::kernel::Event;
 use weave_datapath::plan::{Crossing, Keep, OverlayPort};
 use weave_netns_tests::frame;
 
-use crate::lab::{EXPERIMENTAL, Host, Wire, bare_plan, eventually, ip, look, mac, names, on_a_host, run, subnet};
+use crate::lab::{
+    Container, EXPERIMENTAL, Host, Wire, bare_plan, eventually, ip, look, mac, names, on_a_host, run, subnet,
+};
 
 /// A host that knows one remote station on each carrier.
 fn host_with_stations() -> Host {
@@ -40,7 +44,7 @@ fn what_somebody_flushes_comes_back() {
             "ip link set weave type bridge mcast_snooping 1",
             "ip link set weave-vx mtu 1300",
             "nft flush ruleset",
-            "nft flush chain bridge weave-rs common",
+            "nft flush chain netdev weave-rs common",
             "nft delete table inet weave-rs",
             "ip link set weave-vx nomaster",
             "ip link set weave down",
@@ -146,6 +150,25 @@ fn a_container_that_dies_is_reported() {
         container.run("ip link delete ethwe");
 
         host.wait_for("its port is gone", |event| (*event == gone).then_some(()));
+    });
+}
+
+/// Before Linux 6.16 a guard is refused when one of its devices is gone.
+#[test]
+fn a_container_that_dies_meanwhile_keeps_no_plan_from_being_applied() {
+    on_a_host(|| {
+        let mut host = Host::start(bare_plan(1));
+        let doomed: Vec<Container> =
+            (10..30).map(|last| host.container(last, &[&format!("10.32.0.{last}/12")])).collect();
+
+        std::thread::scope(|scope| {
+            let dying = scope.spawn(|| doomed.iter().for_each(|container| drop(container.run("ip link delete ethwe"))));
+            for source in (1..=u8::MAX).cycle().take_while(|_| !dying.is_finished()) {
+                host.plan.guard.vxlan_sources = BTreeSet::from([ip(&format!("192.0.2.{source}"))]);
+                // Fails the test on any failed step.
+                host.apply();
+            }
+        });
     });
 }
 

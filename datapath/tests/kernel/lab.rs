@@ -164,7 +164,6 @@ impl Host {
     pub(crate) fn container(&mut self, last: u8, addresses: &[&str]) -> Container {
         let netns = fresh_namespace();
         let spec = AttachSpec {
-            bridge: self.plan.names.bridge.clone(),
             mtu: self.plan.bridge.mtu,
             mac: Some(mac(last)),
             addresses: addresses.iter().map(|text| subnet(text)).collect(),

@@ -70,13 +70,11 @@ impl Job {
     /// The work inside the container's namespace; it blocks.
     fn work(&self, loom: &Loom) -> impl FnOnce() -> Done + Send + 'static {
         let (errand, netns, addresses) = (self.errand, self.container.netns.clone(), self.addresses.clone());
-        let (bridge, mtu, resolver) = (loom.names.bridge.clone(), loom.mtu, loom.resolver);
+        let (mtu, resolver) = (loom.mtu, loom.resolver);
         move || {
             let netns = veth::open(netns)?;
             match errand {
-                Errand::Attach => {
-                    Ok(Some(veth::attach(&netns, &AttachSpec { bridge, mtu, mac: None, addresses, resolver })?))
-                }
+                Errand::Attach => Ok(Some(veth::attach(&netns, &AttachSpec { mtu, mac: None, addresses, resolver })?)),
                 Errand::Detach => Ok(veth::detach(&netns, &addresses)?),
             }
         }

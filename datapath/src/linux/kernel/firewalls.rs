@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use tokio::time::Instant;
 
 use crate::linux::firewall::{self, Accepts};
-use crate::plan::{Accept, Plan};
+use crate::plan::{Accept, InstalledGuard, Plan};
 
 /// What the keeper knows of the firewalls.
 #[derive(Debug, Default)]
 pub(super) struct Firewalls {
-    installed: Option<InstalledGuard>,
+    installed: Option<Installed>,
     /// The accepts that were last asked of Docker's chains.
     asked: Option<BTreeSet<Accept>>,
     /// The generation of the ruleset in which they had these and no others.
@@ -19,10 +19,10 @@ pub(super) struct Firewalls {
     accept_due: Option<Instant>,
 }
 
-/// The script that our tables are the result of, what `nft` shows of them, and as of which generation of the ruleset.
+/// What our tables are the result of, what `nft` shows of them, and as of which generation of the ruleset.
 #[derive(Debug)]
-struct InstalledGuard {
-    script: String,
+struct Installed {
+    guard: InstalledGuard,
     listing: String,
     generation: u32,
 }
@@ -35,20 +35,20 @@ pub(super) enum Guard {
 }
 
 impl Firewalls {
-    /// The script whose result our tables still are.
-    pub(super) fn script(&self) -> Option<&str> {
-        self.installed.as_ref().map(|guard| guard.script.as_str())
+    /// What our tables still are the result of.
+    pub(super) fn installed(&self) -> Option<&InstalledGuard> {
+        self.installed.as_ref().map(|installed| &installed.guard)
     }
 
-    /// Notes what is installed after `script` was, unless somebody else changed the ruleset too since generation
+    /// Notes what is installed after `guard` was, unless somebody else changed the ruleset too since generation
     /// `before`: then nobody can tell what it is, and it is installed again.
-    pub(super) fn remember(&mut self, script: &str, before: u32) {
+    pub(super) fn remember(&mut self, guard: InstalledGuard, before: u32) {
         self.installed = None;
         let Some((listing, generation)) = firewall::list_guard().ok().flatten().zip(firewall::generation().ok()) else {
             return;
         };
         if generation == before.wrapping_add(1) {
-            self.installed = Some(InstalledGuard { script: script.to_owned(), listing, generation });
+            self.installed = Some(Installed { guard, listing, generation });
             // Docker's chains were not touched in between.
             self.accepted = self.accepted.map(|seen| if seen == before { generation } else { seen });
         }
@@ -84,11 +84,11 @@ impl Firewalls {
     }
 
     fn guard(&mut self, generation: u32) -> Guard {
-        let Some(guard) = self.installed.as_mut().filter(|guard| guard.generation != generation) else {
+        let Some(installed) = self.installed.as_mut().filter(|installed| installed.generation != generation) else {
             return Guard::Intact;
         };
-        if firewall::list_guard().ok().flatten().as_ref() == Some(&guard.listing) {
-            guard.generation = generation;
+        if firewall::list_guard().ok().flatten().as_ref() == Some(&installed.listing) {
+            installed.generation = generation;
             return Guard::Intact;
         }
         self.installed = None;

@@ -13,10 +13,10 @@ use super::firewalls::{Firewalls, Guard};
 use super::former::FormerNeighbours;
 use super::watcher::{Interest, Watcher};
 use super::{Event, Generation};
-use crate::linux::apply::apply;
+use crate::linux::apply::{ApplyError, apply};
 use crate::linux::netlink::Netlink;
 use crate::linux::{firewall, observe};
-use crate::plan::{Keep, LinkName, Observed, Plan, Step, diff};
+use crate::plan::{InstalledGuard, Keep, LinkName, Observed, Plan, Step, diff};
 
 /// How often everything is checked although nothing was heard.
 const CHECK_INTERVAL: Duration = Duration::from_secs(3);
@@ -42,6 +42,8 @@ const FIREWALL_INTERVAL: Duration = Duration::from_secs(30);
 const FIREWALL_GAP: Duration = Duration::from_secs(1);
 /// Stations learnt at hand-plugged ports that are reported; more are switched and not reported.
 const LEARNT_MAX: usize = 4096;
+/// How often a plan is tried: a container that dies in between takes its port along, and the guard for it is refused.
+const ATTEMPTS_MAX: u32 = 3;
 /// Failures that are reported one by one.
 const FAILURES_MAX: usize = 8;
 
@@ -199,8 +201,19 @@ impl Keeper {
 
     /// The number of steps, and what failed of them.
     async fn make_so(&mut self, plan: &Plan) -> Result<(usize, Vec<String>), String> {
+        for _ in 1..ATTEMPTS_MAX {
+            let (steps, failures) = self.attempt(plan).await?;
+            if failures.is_empty() || !self.lost_a_device(&steps) {
+                return Ok((steps.len(), described(&failures)));
+            }
+        }
+        let (steps, failures) = self.attempt(plan).await?;
+        Ok((steps.len(), described(&failures)))
+    }
+
+    async fn attempt(&mut self, plan: &Plan) -> Result<(Vec<Step>, Vec<ApplyError>), String> {
         let mut observed = observe::observe(&mut self.netlink, &plan.names).map_err(|error| error.to_string())?;
-        observed.guard = self.firewalls.script().map(str::to_owned);
+        observed.guard = self.firewalls.installed().cloned();
         observed.former_neighbours = self.former.of(plan);
         self.interest = Interest::in_devices_of(&observed);
         self.report_ports(&observed, plan).await;
@@ -211,18 +224,30 @@ impl Keeper {
         self.firewalls.follow(plan);
         for step in &steps {
             match step {
-                Step::InstallGuard { script } => self.firewalls.remember(script, generation),
+                Step::InstallGuard { script, devices } => {
+                    let guard = InstalledGuard { script: script.clone(), devices: self.indices(devices) };
+                    self.firewalls.remember(guard, generation);
+                }
                 Step::SetNeighbour { address, .. } => self.former.forget(*address),
                 Step::RemoveNeighbour { address, .. } => self.former.remember(*address, &observed),
                 _ => {}
             }
         }
-        let surplus = failures.len().saturating_sub(FAILURES_MAX);
-        let mut failures: Vec<String> = failures.iter().take(FAILURES_MAX).map(ToString::to_string).collect();
-        if surplus > 0 {
-            failures.push(format!("and {surplus} more"));
-        }
-        Ok((steps.len(), failures))
+        Ok((steps, failures))
+    }
+
+    /// Whether a device that the guard was made for is gone by now.
+    fn lost_a_device(&mut self, steps: &[Step]) -> bool {
+        steps.iter().any(|step| match step {
+            Step::InstallGuard { devices, .. } => self.indices(devices).len() < devices.len(),
+            _ => false,
+        })
+    }
+
+    /// Of those that exist.
+    fn indices(&mut self, devices: &BTreeSet<LinkName>) -> BTreeMap<LinkName, u32> {
+        let index = |device: &LinkName| Some((device.clone(), self.netlink.link_index(device.as_str()).ok()??));
+        devices.iter().filter_map(index).collect()
     }
 
     fn look_at_firewalls(&mut self, now: Instant) {
@@ -282,6 +307,12 @@ impl Keeper {
             () = ended => {}
         }
     }
+}
+
+fn described(failures: &[ApplyError]) -> Vec<String> {
+    let surplus = failures.len().saturating_sub(FAILURES_MAX);
+    let rest = (surplus > 0).then(|| format!("and {surplus} more"));
+    failures.iter().take(FAILURES_MAX).map(ToString::to_string).chain(rest).collect()
 }
 
 fn idle_delay(cost: Duration) -> Duration {

@@ -16,12 +16,10 @@ pub(super) fn exists(netns: &Netns) -> Result<bool, AttachError> {
     run(netns, |netlink| Ok(netlink.link_index(CONTAINER_LINK)?.is_some()))
 }
 
-/// Gives `ethwe` what `spec` says and it lacks, and brings it up. The answer is its MAC.
-pub(super) fn furnish(netns: &Netns, spec: &AttachSpec) -> Result<MacAddr, AttachError> {
+/// Gives `ethwe` what `spec` says and it lacks, and brings it up.
+pub(super) fn furnish(netns: &Netns, spec: &AttachSpec) -> Result<(), AttachError> {
     run(netns, |netlink| {
-        let link = netlink.link(CONTAINER_LINK)?.ok_or(AttachError::InterfaceGone)?;
-        let index = link.header.index;
-        let mac = mac_of(&link).ok_or(AttachError::InterfaceGone)?;
+        let index = netlink.link_index(CONTAINER_LINK)?.ok_or(AttachError::InterfaceGone)?;
         netlink.set_mtu(CONTAINER_LINK, spec.mtu)?;
         // Before it is up, since that is when it asks for routers and makes its link-local address: of the MAC, the
         // one that the guard lets out.
@@ -37,7 +35,7 @@ pub(super) fn furnish(netns: &Netns, spec: &AttachSpec) -> Result<MacAddr, Attac
         if spec.resolver == Resolver::Served {
             netlink.add_resolver_route(index)?;
         }
-        Ok(mac)
+        Ok(())
     })
 }
 

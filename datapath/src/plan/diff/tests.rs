@@ -45,7 +45,10 @@ fn carry_out(observed: &mut Observed, step: Step) {
         change(observed.links.get_mut(name).unwrap_or_else(|| panic!("no device {name}")));
     };
     match step {
-        Step::InstallGuard { script } => observed.guard = Some(script),
+        Step::InstallGuard { script, devices } => {
+            let devices = devices.into_iter().map(|device| (device.clone(), observed.links[&device].index)).collect();
+            observed.guard = Some(InstalledGuard { script, devices });
+        }
         Step::CreateBridge { name, mac } => {
             let kind = LinkKind::Bridge { snooping: false, ipv6_tuned: false };
             observed.links.insert(name, ObservedLink { mac, ..device(kind) });
@@ -58,6 +61,9 @@ fn carry_out(observed: &mut Observed, step: Step) {
         }
         Step::DeleteLink { link } => {
             observed.links.remove(&link).expect("a device");
+            if let Some(guard) = &mut observed.guard {
+                guard.devices.remove(&link);
+            }
             observed.bridge_fdb.retain(|_, entry| entry.port != link);
             if link == names().vxlan {
                 observed.vxlan_fdb.clear();
@@ -76,7 +82,10 @@ fn carry_out(observed: &mut Observed, step: Step) {
                 *ipv6_tuned = true;
             }
         }),
-        Step::Plug { link, .. } => changed(observed, &link, &|link| link.port = Some(PortFlags::ATTACHED)),
+        Step::Plug { link, .. } => {
+            assert!(observed.guard.as_ref().is_some_and(|guard| guard.devices.contains_key(&link)), "{link} is open");
+            changed(observed, &link, &|link| link.port = Some(PortFlags::ATTACHED));
+        }
         Step::SetPortFlags { link, flags } => changed(observed, &link, &|link| link.port = Some(flags)),
         Step::BringUp { link } => changed(observed, &link, &|link| {
             link.up = true;
@@ -129,17 +138,18 @@ fn position(steps: &[Step], wanted: &Step) -> usize {
 }
 
 #[test]
-fn a_fresh_host_is_built_guard_first_and_comes_up_last() {
+fn a_fresh_host_is_guarded_before_a_port_is_plugged_and_comes_up_last() {
     let steps = reach(&mut empty_host(), &plan_with_station());
 
     let BridgeNames { bridge, vxlan, tap } = names();
     let overlay = PortFlags::OVERLAY;
     let expected = [
+        Step::CreateVxlan { name: vxlan.clone(), vxlan: bare_plan().vxlan.expect("fast path"), mtu: 1376 },
+        install_guard(&plan_with_station(), [&vxlan, &tap]),
         Step::CreateBridge { name: bridge.clone(), mac: mac(1) },
         Step::TuneIpv6 { link: bridge.clone() },
         Step::SetMtu { link: bridge.clone(), mtu: 1376 },
         Step::BringUp { link: bridge.clone() },
-        Step::CreateVxlan { name: vxlan.clone(), vxlan: bare_plan().vxlan.expect("fast path"), mtu: 1376 },
         Step::Plug { link: vxlan.clone(), bridge: bridge.clone() },
         Step::SetPortFlags { link: vxlan.clone(), flags: overlay },
         Step::BringUp { link: vxlan.clone() },
@@ -152,8 +162,36 @@ fn a_fresh_host_is_built_guard_first_and_comes_up_last() {
         Step::AddFlood { link: vxlan, remote: remote(9) },
         Step::SetNeighbour { bridge, address: inner(9), mac: mac(9) },
     ];
-    assert!(matches!(steps[0], Step::InstallGuard { .. }));
-    assert_eq!(steps[1..], expected);
+    assert_eq!(steps, expected);
+}
+
+fn install_guard<const N: usize>(plan: &Plan, devices: [&LinkName; N]) -> Step {
+    let devices = devices.map(LinkName::clone).into();
+    Step::InstallGuard { script: guard::render(plan, &devices), devices }
+}
+
+#[test]
+fn a_device_that_is_made_anew_is_guarded_anew() {
+    let (mut observed, plan) = (empty_host(), bare_plan());
+    reach(&mut observed, &plan);
+    let BridgeNames { vxlan, tap, .. } = names();
+
+    observed.links.get_mut(&tap).expect("TAP").index = 7;
+
+    assert_eq!(diff(&observed, &plan), Ok(vec![install_guard(&plan, [&vxlan, &tap])]));
+}
+
+#[test]
+fn a_port_that_is_plugged_and_not_planned_is_guarded_all_the_same() {
+    let (mut observed, plan) = (empty_host(), bare_plan());
+    let BridgeNames { vxlan, tap, .. } = names();
+    let stray = |port| ObservedLink { port, ..device(LinkKind::Veth) };
+    let (plugged, loose) = (link("vethwepl0000001"), link("vethwepl0000002"));
+    observed.links.extend([(plugged.clone(), stray(Some(PortFlags::ATTACHED))), (loose, stray(None))]);
+
+    let steps = reach(&mut observed, &plan);
+
+    position(&steps, &install_guard(&plan, [&vxlan, &tap, &plugged]));
 }
 
 #[test]
