@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weave_mesh::sim::{Fault, HostId, Options, World};
+use weave_mesh::sim::{Fault, Fidelity, HostId, Options, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const VICTIM: HostId = HostId(2);
@@ -129,6 +129,29 @@ fn all_hosts_lose_power_at_once_and_come_back() {
     world.run_for(Duration::from_secs(3));
 
     world.settle(MINUTE).unwrap();
+}
+
+/// The only seed loses its power for a second, so many milliseconds after everybody started.
+fn interrupted(fidelity: Fidelity, millis: u64) -> World {
+    let start_within = Duration::ZERO;
+    let mut world = World::new(Options { peers: 3, seed: millis, fidelity, start_within, ..Options::default() });
+    world.run_for(Duration::from_millis(millis));
+    world.apply(Fault::PowerLoss(HostId(0)));
+    world.run_for(Duration::from_secs(1));
+    world.apply(Fault::Start(HostId(0)));
+    world
+}
+
+#[test]
+fn a_host_that_lost_its_power_amid_a_handshake_is_found_again() {
+    for fidelity in [Fidelity::Messages, Fidelity::Streams] {
+        for millis in 1..60 {
+            let mut world = interrupted(fidelity, millis);
+
+            let at = world.run_until(MINUTE, World::is_converged);
+            assert!(at.is_some(), "{fidelity:?}: lost after {millis} ms");
+        }
+    }
 }
 
 #[test]

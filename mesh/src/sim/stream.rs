@@ -7,6 +7,9 @@
 //! ```
 //! With [`Fidelity::Streams`] each end runs a [`Connection`] and bytes cross; with [`Fidelity::Messages`] the messages
 //! cross as they are, and their encoded length is counted.
+//!
+//! Invariant: as in a daemon, every dial is answered. A host that fell silent sends no reset, so each end gives up a
+//! handshake at its deadline, with a machine or without.
 
 mod close;
 mod talk;
@@ -156,7 +159,7 @@ impl World {
         // The dialler's daemon numbers its end when it learns that the stream is open.
         let dialler = end(from, boot, ConnectionId(u64::MAX), Some(dial));
         self.streams.insert(id, Stream { dialler, listener, uid: self.dice.number() });
-        self.start_machine(id, Side::Listener);
+        self.start_handshake(id, Side::Listener);
         self.transmit(id, Side::Dialler, Payload::Accepted, 0, Duration::ZERO);
         self.flush(id, Side::Listener);
     }

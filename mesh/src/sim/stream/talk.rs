@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Payload, Side, Stage, StreamId};
 use crate::card::SignedCard;
-use crate::connection::{self, Connection, Role};
+use crate::connection::{self, Connection, HANDSHAKE_TIMEOUT, Role};
 use crate::connector::ConnectionId;
 use crate::node::Link;
 use crate::sim::queue::Event;
@@ -21,13 +21,18 @@ const RECORD_BYTES: usize = 2 + 16;
 const MESSAGE_LENGTH_BYTES: usize = 2;
 
 impl World {
-    pub(super) fn start_machine(&mut self, id: StreamId, side: Side) {
+    /// From here on an end has so long to be connected, whatever of it is simulated.
+    pub(super) fn start_handshake(&mut self, id: StreamId, side: Side) {
+        if self.options.fidelity == Fidelity::Streams {
+            self.start_machine(id, side);
+        }
+        self.queue.push(self.now + HANDSHAKE_TIMEOUT, Event::HandshakeTimer { stream: id, side });
+    }
+
+    fn start_machine(&mut self, id: StreamId, side: Side) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let end = stream.end(side);
         let Some(daemon) = &mut self.hosts[end.host.0].daemon else { return };
-        if self.options.fidelity == Fidelity::Messages {
-            return;
-        }
         let card = daemon.node.signed_card();
         let config = match &daemon.connection_config {
             Some(config) if config.card == card => Arc::clone(config),
@@ -43,18 +48,20 @@ impl World {
             Side::Dialler => Role::Dialler,
             Side::Listener => Role::Listener,
         };
-        let machine = Connection::new(role, config, self.dice.bytes(), self.now);
-        let deadline = machine.poll_timeout();
-        end.machine = Some(Box::new(machine));
-        if let Some(deadline) = deadline {
-            self.queue.push(deadline, Event::HandshakeTimer { stream: id, side });
-        }
+        end.machine = Some(Box::new(Connection::new(role, config, self.dice.bytes(), self.now)));
     }
 
+    /// The handshake is given up, unless it ended meanwhile.
     pub(in crate::sim) fn handle_handshake_timer(&mut self, id: StreamId, side: Side) {
         let now = self.now;
-        let Some(machine) = self.machine(id, side) else { return };
-        if let Err(error) = machine.handle_timeout(now) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let end = stream.end(side);
+        if end.stage != Stage::Handshake {
+            return;
+        }
+        let without_machine = Err(connection::Error::Deadline(HANDSHAKE_TIMEOUT));
+        let outcome = end.machine.as_mut().map_or(without_machine, |machine| machine.handle_timeout(now));
+        if let Err(error) = outcome {
             self.fail(id, side, error);
         }
     }
@@ -86,11 +93,9 @@ impl World {
         daemon.next_connection += 1;
         daemon.connections.insert(connection, (id, Side::Dialler));
         stream.dialler.connection = connection;
+        self.start_handshake(id, Side::Dialler);
         match self.options.fidelity {
-            Fidelity::Streams => {
-                self.start_machine(id, Side::Dialler);
-                self.flush(id, Side::Dialler);
-            }
+            Fidelity::Streams => self.flush(id, Side::Dialler),
             Fidelity::Messages => {
                 // The dialler's card is the third message of the handshake: one round trip later.
                 let network = &self.options.network;
