@@ -151,7 +151,7 @@ impl Diff<'_> {
     fn vxlan_port(&mut self) {
         if self.plan.vxlan.is_some() {
             let name = &self.plan.names.vxlan;
-            let seen = self.observed.links.get(name).filter(|_| self.vxlan_kept);
+            let seen = self.observed.links.get(name).filter(|_| self.survives(name));
             self.port(name, seen, PortFlags::OVERLAY);
         }
     }

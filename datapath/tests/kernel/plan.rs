@@ -1,10 +1,13 @@
 //! A plan, its steps, and what the kernel makes of them.
 
+use weave_datapath::guard::link_local;
 use weave_datapath::linux::apply::apply;
 use weave_datapath::linux::netlink::Netlink;
 use weave_datapath::linux::tap::Tap;
 use weave_datapath::linux::veth::{self, AttachSpec};
-use weave_datapath::plan::{Conflict, OverlayPort, Plan, PortPlan, Resolver, Step, diff};
+use weave_datapath::plan::{
+    Conflict, InstalledGuard, LinkKind, OverlayPort, Plan, PortFlags, PortPlan, Resolver, Step, diff,
+};
 
 use crate::lab::{bare_plan, fresh_namespace, ip, look, mac, names, on_a_host, run, subnet};
 
@@ -32,10 +35,14 @@ fn make_so(plan: &Plan) {
     assert!(failures.is_empty(), "{failures:?}");
 }
 
-/// Nothing is left to do but to install the guard, of which these tests keep no memory.
+/// Nothing is left to do, given that the guard is installed for the devices as they are.
 fn assert_done(plan: &Plan) {
     let left = steps(plan);
-    assert!(matches!(left.as_slice(), [Step::InstallGuard { .. }]), "{left:?}");
+    let [Step::InstallGuard { script, devices }] = left.as_slice() else { panic!("{left:?}") };
+    let mut observed = look();
+    let devices = devices.iter().map(|device| (device.clone(), observed.links[device].index)).collect();
+    observed.guard = Some(InstalledGuard { script: script.clone(), devices });
+    assert_eq!(diff(&observed, plan), Ok(Vec::new()));
 }
 
 #[test]
@@ -55,10 +62,14 @@ fn a_plan_applied_once_leaves_nothing_to_do() {
         let netns = fresh_namespace();
         let attached = veth::attach(&netns, &spec).expect("attach");
         let own = spec.addresses.iter().map(|subnet| subnet.address).collect();
-        plan.ports.insert(attached.host_link, PortPlan { mac: mac(5), addresses: own });
+        plan.ports.insert(attached.host_link.clone(), PortPlan { mac: mac(5), addresses: own });
         make_so(&plan);
 
         assert_done(&plan);
+        let host = look().links.remove(&attached.host_link).expect("host link");
+        assert_eq!((host.kind, host.mtu, host.up, host.port), (LinkKind::Veth, 1376, true, Some(PortFlags::ATTACHED)));
+        let inside = netns.run(|| run("ip -6 address show ethwe")).expect("enter");
+        assert!(inside.contains(&link_local(mac(5)).to_string()), "{inside}");
     });
 }
 

@@ -201,14 +201,14 @@ impl Keeper {
 
     /// The number of steps, and what failed of them.
     async fn make_so(&mut self, plan: &Plan) -> Result<(usize, Vec<String>), String> {
-        for _ in 1..ATTEMPTS_MAX {
+        let mut attempts = 0;
+        loop {
             let (steps, failures) = self.attempt(plan).await?;
-            if failures.is_empty() || !self.lost_a_device(&steps) {
+            attempts += 1;
+            if failures.is_empty() || attempts == ATTEMPTS_MAX || !self.lost_a_device(&steps) {
                 return Ok((steps.len(), described(&failures)));
             }
         }
-        let (steps, failures) = self.attempt(plan).await?;
-        Ok((steps.len(), described(&failures)))
     }
 
     async fn attempt(&mut self, plan: &Plan) -> Result<(Vec<Step>, Vec<ApplyError>), String> {
