@@ -13,6 +13,7 @@
 //! * [`wire`] is a bad cable between two of them, which knows segmented sends from plain ones.
 //! * [`scene`] puts the usual daemons and containers on them, [`bad_path`] two of each on a bad wire.
 //! * [`weave`] starts, kills, stops and asks the daemon of a host.
+//! * [`docker`] runs a `dockerd` of the test's own on a host.
 //! * [`probe`] looks at the result: pings, streams with their longest gap, captures, forged frames.
 //!
 //! Tests here need root, and fail with that reason without it. Nothing is skipped.
@@ -21,6 +22,7 @@
 
 #[cfg(feature = "wire")]
 pub mod bad_path;
+pub mod docker;
 pub mod frame;
 pub mod probe;
 pub mod scene;

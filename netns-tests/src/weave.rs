@@ -21,6 +21,7 @@ pub struct Launch {
     arguments: Vec<String>,
     passwords: Vec<String>,
     environment: Vec<(String, String)>,
+    wrapper: Vec<String>,
     name: Option<String>,
 }
 
@@ -54,6 +55,13 @@ impl Launch {
     #[must_use]
     pub fn name(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
+        self
+    }
+
+    /// By this program, which becomes the daemon.
+    #[must_use]
+    pub fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
         self
     }
 
@@ -133,7 +141,7 @@ impl Weave {
         std::fs::write(self.directory.join("passwords"), self.launch.passwords.join("\n"))?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "ip", "netns", "exec", &self.namespace]);
-        command.arg(binary()?).arg("launch").args(["--name", self.name()]);
+        command.args(&self.launch.wrapper).arg(binary()?).arg("launch").args(["--name", self.name()]);
         command.arg("--nickname").arg(format!("h{}", self.number()));
         command.arg("--state-dir").arg(self.directory.join("state"));
         command.arg("--socket").arg(self.socket());

@@ -1,0 +1,128 @@
+//! A real `dockerd` of a test's own, in a host's namespace, with nothing shared.
+//!
+//! It runs one image, made on the spot: no registry of images is needed for one static binary. Its containers do nothing.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::probe::eventually;
+use crate::topology::{Host, run};
+
+/// How long dockerd may take to start or to stop on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The daemon, running or not.
+#[derive(Debug)]
+pub struct Docker {
+    netns: PathBuf,
+    directory: PathBuf,
+    child: Option<Child>,
+}
+
+impl Docker {
+    /// Runs, and has an image.
+    pub fn start_on(host: &Host) -> Result<Self> {
+        let mut docker = Self::prepare(host)?;
+        docker.start()?;
+        Ok(docker)
+    }
+
+    /// Does not run yet.
+    pub fn prepare(host: &Host) -> Result<Self> {
+        // Not in the host's directory: dockerd outlives the hosts of a test that fails.
+        let directory = std::env::temp_dir().join(format!("{}-docker", host.namespace().name()));
+        std::fs::create_dir_all(&directory)?;
+        Ok(Self { netns: host.namespace().path().to_owned(), directory, child: None })
+    }
+
+    /// Starts it, and waits until it answers.
+    pub fn start(&mut self) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.directory.join("log"))?;
+        // Not `ip netns exec`: its own view of /sys would hide the control groups.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM", "nsenter"]);
+        command.arg(format!("--net={}", self.netns.display())).arg("dockerd");
+        command.args(["--bridge", "none", "--iptables=false", "--ip6tables=false", "--storage-driver", "vfs"]);
+        for (flag, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
+            command.arg(flag).arg(self.directory.join(name));
+        }
+        command.arg("--host").arg(self.socket());
+        let mut child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        let answers = eventually(PATIENCE, "dockerd answers, or ends", || {
+            Ok(child.try_wait()?.is_some() || self.run(&["version"]).is_ok())
+        });
+        let has_ended = child.try_wait()?.is_some();
+        self.child = Some(child);
+        answers?;
+        ensure!(!has_ended, "dockerd ended at once:\n{}", self.log());
+        self.import_busybox()
+    }
+
+    /// Stops it, and its containers with it.
+    pub fn stop(&mut self) -> Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        // SIGTERM, so that it takes its containerd along.
+        let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+        let ended = eventually(PATIENCE, "dockerd stops", || Ok(child.try_wait()?.is_some()));
+        if ended.is_err() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        ended.map(drop)
+    }
+
+    /// What `DOCKER_HOST` is to be.
+    pub fn socket(&self) -> String {
+        format!("unix://{}", self.directory.join("sock").display())
+    }
+
+    /// Runs a command of the client.
+    pub fn run(&self, words: &[&str]) -> Result<String> {
+        run(Command::new("docker").env("DOCKER_HOST", self.socket()).args(words)).with_context(|| self.log())
+    }
+
+    /// Starts a container of this name without a network of Docker's own.
+    pub fn run_container(&self, name: &str) -> Result<()> {
+        let none = ["run", "--detach", "--network", "none", "--name", name];
+        let sleep = ["busybox", "/bin/busybox", "sleep", "600"];
+        self.run(&[&none[..], &sleep].concat())?;
+        Ok(())
+    }
+
+    /// Runs a command in a container.
+    pub fn exec(&self, name: &str, command: &str) -> Result<String> {
+        let words: Vec<&str> = ["exec", name, "/bin/busybox"].into_iter().chain(command.split(' ')).collect();
+        self.run(&words)
+    }
+
+    fn import_busybox(&self) -> Result<()> {
+        let root = self.directory.join("root");
+        std::fs::create_dir_all(root.join("bin"))?;
+        std::fs::copy("/bin/busybox", root.join("bin/busybox")).context("busybox-static is not installed")?;
+        let archive = self.directory.join("busybox.tar").display().to_string();
+        run(Command::new("tar").args(["-C", &root.display().to_string(), "-cf", &archive, "."]))?;
+        self.run(&["import", &archive, "busybox"])?;
+        Ok(())
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        if let Ok(containers) = self.run(&["ps", "--all", "--quiet"]) {
+            for container in containers.split_whitespace() {
+                let _ = self.run(&["rm", "--force", container]);
+            }
+        }
+        let _ = self.stop();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
