@@ -113,6 +113,8 @@ pub(crate) enum Command {
     },
     /// Make a 256-bit password
     Genkey,
+    /// End the daemon, and return when it is gone; containers keep what the kernel carries
+    Stop,
     /// Leave the mesh for good: remove kernel state and state directory, and end the daemon
     Reset(ResetArgs),
     /// Simulate a whole mesh under a virtual clock
@@ -256,9 +258,9 @@ pub(crate) struct ResetArgs {
     /// Also when the daemon is not running
     #[arg(long)]
     pub(crate) force: bool,
-    /// State directory to remove when the daemon is not running
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
-    pub(crate) state_dir: PathBuf,
+    /// State directory to remove when the daemon is not running [default: /var/lib/weave-rs]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
     /// Bridge to remove when the daemon is not running
     #[arg(long, value_name = "NAME", default_value = "weave")]
     pub(crate) bridge: BridgeName,

@@ -125,6 +125,26 @@ impl Client {
         })
     }
 
+    /// The process that listens, where the kernel tells it.
+    ///
+    /// # Errors
+    /// When none does.
+    pub(crate) fn process(&self) -> anyhow::Result<Option<i32>> {
+        runtime()?.block_on(async {
+            Ok(match self {
+                Self::Unix(path) => {
+                    let stopped = |error| self.stopped(&path.display(), error);
+                    // Zero stands for one that cannot be seen from here.
+                    UnixStream::connect(path).await.map_err(stopped)?.peer_cred()?.pid().filter(|pid| *pid > 0)
+                }
+                Self::Tcp(address) => {
+                    TcpStream::connect(address).await.map_err(|error| self.stopped(address, error))?;
+                    None
+                }
+            })
+        })
+    }
+
     /// The body of a good answer; a refusal's text is the error.
     pub(crate) fn ask(&self, request: Request<Full<Bytes>>) -> anyhow::Result<String> {
         let answer = runtime()?.block_on(async { tokio::time::timeout(TIMEOUT, self.send(request)).await });

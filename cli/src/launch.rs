@@ -1,25 +1,33 @@
 //! `launch`: from the command line to the daemon's configuration.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use weave_mesh::card::NICKNAME_MAX_BYTES;
 use weave_mesh::connector::Discovery;
+use weave_router::app::{self, Ending};
 use weave_router::config::value::parse_trusted_subnets;
 use weave_router::config::{
     Allocation, Config, DEFAULT_HTTP_ADDR, DEFAULT_SOCKET, DEFAULT_STATUS_ADDR, DnsConfig, FastPath, Passwords,
 };
-use weave_router::{app, telemetry};
+use weave_router::telemetry;
 use zeroize::Zeroizing;
 
 use crate::args::{Control, LaunchArgs};
 
+/// Tells a service manager that restarts whatever ends to let it be (`RestartPreventExitStatus=` in the unit).
+const DISMISSED: u8 = 10;
+
 /// Runs the daemon until it is told to stop.
-pub(crate) fn launch(args: LaunchArgs, control: &Control) -> Result<()> {
+pub(crate) fn launch(args: LaunchArgs, control: &Control) -> Result<ExitCode> {
     telemetry::start(&args.log_level)?;
     let config = config(args, control)?;
-    Ok(app::launch(&config)?)
+    Ok(match app::launch(&config)? {
+        Ending::Signalled => ExitCode::SUCCESS,
+        Ending::Dismissed => DISMISSED.into(),
+    })
 }
 
 fn config(args: LaunchArgs, control: &Control) -> Result<Config> {

@@ -1,6 +1,7 @@
 //! `weave-rs`: the one binary. `launch` is the daemon; every other command asks one, over HTTP on its control socket.
 //!
-//! Exit codes: 0 done · 1 failed, with one line on standard error that says what and what to do · 2 usage.
+//! Exit codes: 0 done · 1 failed, with one line on standard error that says what and what to do · 2 usage · 10 a daemon
+//! that `stop` or `reset` has ended, which is not to be started again (`launch.rs`).
 #![forbid(unsafe_code)]
 
 use std::io::Write;
@@ -16,11 +17,12 @@ mod client;
 mod launch;
 mod reset;
 mod sim;
+mod stop;
 
 fn main() -> ExitCode {
     let args = Args::parse();
     match run(args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "weave-rs: {error:#}");
             ExitCode::FAILURE
@@ -28,10 +30,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: Args) -> anyhow::Result<()> {
+fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { control, command } = args;
-    match command {
-        Command::Launch(options) => launch::launch(*options, &control),
+    let done = match command {
+        Command::Launch(options) => return launch::launch(*options, &control),
         Command::Attach(args) => Client::of(&control)?.show_patiently("POST", "/attach", &args.form()),
         Command::Detach(args) => Client::of(&control)?.show("POST", "/detach", &args.form()),
         Command::Expose(args) => Client::of(&control)?.show("POST", "/expose", &args.form()),
@@ -70,10 +72,12 @@ fn run(args: Args) -> anyhow::Result<()> {
             Client::of(&control)?.show_patiently("DELETE", &args::waiting(&path, wait), &[])
         }),
         Command::Genkey => print(&format!("{}\n", *weave_router::config::password::generate())),
+        Command::Stop => stop::stop(&control),
         Command::Reset(options) => reset::reset(&options, &control),
         Command::Sim(options) => sim::sim(options),
         Command::Version => print(&format!("weave-rs {}\n", env!("CARGO_PKG_VERSION"))),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Writes to standard output; a reader that has left, such as `head`, is no failure.

@@ -21,6 +21,7 @@ mod garp;
 pub mod interfaces;
 pub mod kernel;
 pub mod mtu;
+pub mod namespaces;
 pub mod netlink;
 pub mod netns;
 pub mod observe;

@@ -105,6 +105,32 @@ fn a_missing_capability_is_named() -> Result<()> {
 }
 
 #[test]
+fn too_few_descriptors_are_told_in_one_line_and_just_enough_do() -> Result<()> {
+    let net = Topology::new()?;
+    let host = net.host()?;
+    let limited = |limit: &str| -> Result<Answer> {
+        let mut command = host.namespace().command("prlimit");
+        command.arg(format!("--nofile={limit}")).arg(binary()?).arg("launch");
+        finish(&host, command)
+    };
+    for limit in ["32", "48", "63", "16:63"] {
+        let answer = limited(limit)?;
+        assert_refused(&answer, 1, "64")?;
+        assert_eq!(answer.stderr.lines().count(), 1, "{answer:?}");
+    }
+
+    // A soft limit is raised as far as the hard one allows.
+    let mut scene = Scene::with(net, 2, |number, hosts| match number {
+        0 => Launch::new().under(&["prlimit", "--nofile=16:64"]),
+        _ => Launch::new().peer(&hosts[0]),
+    })?;
+    scene.wait_carrier("fastdp")?;
+    scene.weaves[0].run(&["expose"])?;
+    assert!(scene.weaves[0].is_running(), "{}", scene.weaves[0].log());
+    scene.ping_both_ways(0, 1)
+}
+
+#[test]
 fn a_corrupt_state_file_is_named_and_never_replaced() -> Result<()> {
     let net = Topology::new()?;
     let host = net.host()?;

@@ -89,24 +89,6 @@ fn a_restarted_daemon_still_knows_its_containers_and_its_name() -> Result<()> {
     scene.ping_both_ways(0, 1)
 }
 
-#[test]
-fn reset_leaves_nothing_behind() -> Result<()> {
-    let mut scene = Scene::new(2, &Launch::new())?;
-    scene.wait_carrier("fastdp")?;
-
-    scene.weaves[1].run(&["reset", "--force"])?;
-    let _ = scene.weaves[1].wait_end(SETTLED);
-
-    let host = scene.hosts[1].namespace();
-    assert!(!host.run("ip -o link")?.contains("weave"), "{}", host.run("ip -o link")?);
-    assert!(!host.run("nft list ruleset")?.contains("weave"), "{}", host.run("nft list ruleset")?);
-    assert!(scene.containers[1].namespace().run("ip link show ethwe").is_err());
-    eventually(SETTLED, "the goodbye is heard", || {
-        Ok(!weave_netns_tests::scene::mentions(&scene.weaves[0].run(&["status", "endpoints"])?, scene.address(1)))
-    })?;
-    Ok(())
-}
-
 /// The stream keeps moving: something arrives in every half second.
 fn flows_for(stream: &TcpStreamProbe, time: Duration) -> Result<()> {
     let (mut last, mut since) = (stream.received(), Instant::now());

@@ -28,6 +28,7 @@
 //! | GET /name | | the entries, JSON only |
 //! | GET /dns-lookup/{name} | | one address on a line |
 //! | GET /domain, /dns-address, /dns-address-port | | the domain; where names are served |
+//! | POST /stop | | 204 after the last messages have left; the daemon ends, and the kernel keeps its tables |
 //! | DELETE /peer | | 204 after everything is removed; the daemon ends |
 //! | DELETE /peer/{peer} | `wait` | `N IPs taken over from …`, once the dead peer owns none |
 //!
@@ -111,6 +112,7 @@ fn control() -> Router<Context> {
         .route("/domain", get(names::domain))
         .route("/dns-address", get(names::dns_address))
         .route("/dns-address-port", get(names::dns_address_port))
+        .route("/stop", post(peers::stop))
         .route("/peer", delete(peers::reset))
         .route("/peer/{peer}", delete(ip::take_over))
 }

@@ -4,6 +4,7 @@
 //!   check ─► state directory ─► sockets ─► keys ─► kernel keeper ─► packet thread ─► admin thread ─► control ─► READY
 //!
 //!   SIGTERM ─► control ends: last messages, members ─► admin ─► packet thread ─► keeper       kernel state stays
+//!   stop    ─► likewise, and says so before the admin thread ends
 //!   reset   ─► likewise, with a goodbye first, and then nothing is left
 //! ```
 
@@ -13,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
 use rand_core::{OsRng, RngCore};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
 use weave_datapath::engine::{self, Engine};
@@ -20,6 +22,7 @@ use weave_datapath::linux::capability::{self, Missing};
 use weave_datapath::linux::clock::Clock;
 use weave_datapath::linux::kernel::Kernel;
 use weave_datapath::linux::mtu::{MtuError, overlay_mtu};
+use weave_datapath::linux::namespaces;
 use weave_datapath::linux::netlink::{Netlink, NetlinkError};
 use weave_datapath::linux::observe::observe;
 use weave_datapath::linux::packet::{Devices, PacketThread};
@@ -29,7 +32,7 @@ use weave_datapath::linux::tap::{self, Tap};
 use weave_datapath::linux::udp::{self, UdpSocket};
 use weave_datapath::linux::underlay::{self, UnderlayError};
 use weave_datapath::linux::veth;
-use weave_datapath::plan::{BridgeNames, InvalidLinkName, Resolver};
+use weave_datapath::plan::{BridgeNames, InvalidLinkName, Observed, Resolver};
 use weave_datapath::sleeve::seal::Cipher;
 use weave_mesh::card::ADDRESSES_MAX;
 use weave_mesh::connection;
@@ -41,10 +44,13 @@ use weave_mesh::time::UnixTime;
 use zeroize::Zeroizing;
 
 use crate::admin::Admin;
+use crate::adoption::{self, Books};
 use crate::api::{ListenError, Listeners};
 use crate::attach::Ledger;
 use crate::config::{AllocationError, Config, ConfigError, FastPath, PasswordError};
+use crate::descriptors::{self, TooFewDescriptors};
 use crate::dns::{Dns, DnsError};
+use crate::docker;
 use crate::fabric::{FastSetting, Loom, unspecified_like};
 use crate::node::{Control, Host, NodeError, Outcome, Parts, Remains, Weaving};
 use crate::peers::{self, Peers};
@@ -62,6 +68,8 @@ pub enum LaunchError {
     Allocation(#[from] AllocationError),
     #[error(transparent)]
     Missing(#[from] Missing),
+    #[error(transparent)]
+    Descriptors(#[from] TooFewDescriptors),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -102,12 +110,22 @@ fn start(part: &'static str) -> impl Fn(io::Error) -> LaunchError {
     move |source| LaunchError::Start { part, source }
 }
 
+/// How the daemon ended in good order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By a signal: whoever sent it decides whether there is another life.
+    Signalled,
+    /// By `stop` or `reset`: an operator does not want it back.
+    Dismissed,
+}
+
 /// Runs the daemon until it is told to stop.
 ///
 /// # Errors
 /// When it cannot start or go on; the text says what to do.
-pub fn launch(config: &Config) -> Result<(), LaunchError> {
+pub fn launch(config: &Config) -> Result<Ending, LaunchError> {
     config.check()?;
+    descriptors::provide()?;
     capability::check()?;
     check_range(config)?;
     let psks = config.passwords.derive()?;
@@ -118,18 +136,23 @@ pub fn launch(config: &Config) -> Result<(), LaunchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start("the runtime"))?;
     loop {
         let store = open_store(&config.state_dir, clock)?;
-        let Ended { outcome, remains, admin } = runtime.block_on(run(config, &psks, clock, store))?;
+        let Ended { outcome, remains, admin } = run(config, &psks, clock, store, &runtime)?;
         watchdog::stopping();
         match outcome {
             Outcome::Stopped => {
                 admin.stop();
-                return Ok(());
+                return Ok(Ending::Signalled);
+            }
+            Outcome::Dismissed(reply) => {
+                let _ = reply.send(());
+                admin.stop();
+                return Ok(Ending::Dismissed);
             }
             Outcome::Reset(reply) => {
                 let removed = remove_everything(config, remains);
                 let _ = reply.send(removed.as_ref().map_err(ToString::to_string).copied());
                 admin.stop();
-                return removed;
+                return removed.map(|()| Ending::Dismissed);
             }
             Outcome::Unable(failures) => {
                 admin.stop();
@@ -218,7 +241,9 @@ struct Ended {
 }
 
 /// One life of the daemon under one identity.
-async fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store) -> Result<Ended, LaunchError> {
+fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store, runtime: &Runtime) -> Result<Ended, LaunchError> {
+    // Not on the runtime: what is made before something fails may be a runtime too, and none may end on another.
+    let _inside = runtime.enter();
     let sockets = Sockets::open(config)?;
     let names = BridgeNames::of(config.bridge.as_ref())?;
     let underlay = underlay_addresses(config)?;
@@ -226,8 +251,8 @@ async fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store) -> Resul
     let machine = Machine::detect();
     let Selfhood { identity, name } = store.selfhood(config.name, &machine)?;
     let key = identity.key();
-    let ledger = living(store.ledger()?, &store)?;
-    let exposure = store.exposure()?;
+    let mut ledger = living(store.ledger()?, &store)?;
+    let mut exposure = store.exposure()?;
     let host_names = store.host_names()?;
 
     let node_config = node_config(config, &store, name, &underlay, machine)?;
@@ -235,8 +260,14 @@ async fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store) -> Resul
         Node::new(node_config, identity.clone(), store.restored()?, OsRng.next_u64(), clock.now(), clock.wall())?;
     let view = node.view();
     let loom = loom(config, names.clone(), mtu, &underlay);
-    let found = Found::by(&names)?;
-    let host = if found.bridge || ledger.entries().next().is_some() { Host::Adopted } else { Host::Fresh };
+    let found = Found::by(names.clone())?;
+    let held = node.all_addresses();
+    let books = Books { ledger: &mut ledger, exposure: &mut exposure, held: &held, underlay: &underlay };
+    found.complete(books, &store)?;
+    if let Some(dns) = &config.dns {
+        ledger.name_within(&dns.domain);
+    }
+    let host = if found.has_bridge() || ledger.entries().next().is_some() { Host::Adopted } else { Host::Fresh };
     let weaving = Weaving::new(loom, found.adopted(&view), &view, &ledger, &exposure);
 
     let (kernel, kernel_events) = Kernel::spawn().map_err(start("the kernel keeper"))?;
@@ -284,7 +315,7 @@ async fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store) -> Resul
         connection,
         allocation: config.allocation.as_ref().map(|allocation| allocation.config.clone()),
     };
-    let (outcome, remains) = Control::new(parts)?.run(stopped()?).await?;
+    let (outcome, remains) = runtime.block_on(Control::new(parts)?.run(stopped()?))?;
     Ok(Ended { outcome, remains, admin })
 }
 
@@ -388,27 +419,42 @@ fn about(config: &Config, mtu: u16, started: UnixTime) -> About {
 
 /// What an earlier daemon left in the kernel.
 struct Found {
-    bridge: bool,
-    /// Stations that the kernel reaches over VXLAN.
-    on_vxlan: BTreeSet<MacAddr>,
+    names: BridgeNames,
+    observed: Observed,
 }
 
 impl Found {
-    fn by(names: &BridgeNames) -> Result<Self, LaunchError> {
+    fn by(names: BridgeNames) -> Result<Self, LaunchError> {
         let mut netlink = Netlink::open().map_err(start("netlink"))?;
-        let observed = observe(&mut netlink, names)?;
-        let on_vxlan = observed.bridge_fdb.iter().filter(|(_, entry)| entry.port == names.vxlan);
-        Ok(Self {
-            bridge: observed.links.contains_key(&names.bridge),
-            on_vxlan: on_vxlan.map(|(mac, _)| *mac).collect(),
-        })
+        Ok(Self { observed: observe(&mut netlink, &names)?, names })
+    }
+
+    fn has_bridge(&self) -> bool {
+        self.observed.links.contains_key(&self.names.bridge)
     }
 
     /// Peers that the kernel still reaches over VXLAN: an earlier daemon chose so, and its choice stays until proved
     /// wrong.
     fn adopted(&self, view: &View) -> BTreeSet<PeerKey> {
-        let peers = view.peers.iter().filter(|(_, peer)| self.on_vxlan.contains(&peer.card.bridge_mac));
+        let is_on_vxlan =
+            |mac: &MacAddr| self.observed.bridge_fdb.get(mac).is_some_and(|entry| entry.port == self.names.vxlan);
+        let peers = view.peers.iter().filter(|(_, peer)| is_on_vxlan(&peer.card.bridge_mac));
         peers.map(|(key, _)| *key).collect()
+    }
+
+    /// Puts into the books what is there and in none of them.
+    fn complete(&self, mut books: Books<'_>, store: &Store) -> Result<(), LaunchError> {
+        let unknown = adoption::unknown_ports(&self.observed, books.ledger);
+        if !unknown.is_empty() {
+            let found = namespaces::behind(&unknown);
+            found.into_iter().for_each(|found| books.adopt(found, &self.observed, docker::container_of));
+            store.write_ledger(books.ledger)?;
+        }
+        if self.observed.addresses != books.exposure.addresses() {
+            books.adopt_exposed(&self.observed);
+            store.write_exposure(books.exposure)?;
+        }
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use weave_datapath::linux::veth;
 use weave_mesh::card::Subnet;
 use weave_mesh::store::ENDPOINT_NAME_MAX_BYTES;
 
-use crate::docker::{Docker, DockerError};
+use crate::docker::{Docker, DockerError, Inspected};
 use crate::naming::Called;
 
 pub use self::grace::{GRACE, Grace};
@@ -86,10 +86,7 @@ impl Subject {
     /// When Docker cannot be asked or does not run such a container.
     pub async fn resolve(self, docker: &Docker) -> Result<Container, AttachError> {
         match self {
-            Self::Docker(name) => {
-                let found = docker.inspect(&name).await?;
-                Ok(Container { label: found.id, netns: process_netns(found.pid), called: found.called })
-            }
+            Self::Docker(name) => Ok(docker.inspect(&name).await?.into()),
             Self::Process(pid) => {
                 let label = format!("pid:{pid}");
                 Ok(Container { label, netns: process_netns(pid), called: Called::default() })
@@ -103,7 +100,8 @@ impl Subject {
     }
 }
 
-fn process_netns(pid: u32) -> PathBuf {
+/// Where the namespace of a process is.
+pub fn process_netns(pid: u32) -> PathBuf {
     format!("/proc/{pid}/ns/net").into()
 }
 
@@ -114,6 +112,20 @@ pub struct Container {
     pub label: String,
     pub netns: PathBuf,
     pub called: Called,
+}
+
+impl From<Inspected> for Container {
+    fn from(Inspected { id, pid, called }: Inspected) -> Self {
+        Self { label: id, netns: process_netns(pid), called }
+    }
+}
+
+impl Container {
+    /// Gets no name, now or at a later start.
+    #[must_use]
+    pub fn nameless(self) -> Self {
+        Self { called: Called::default(), ..self }
+    }
 }
 
 impl fmt::Display for Container {

@@ -15,11 +15,14 @@ use crate::naming::Called;
 
 pub mod events;
 
+/// The letters of a container's id.
+const ID_BYTES: usize = 64;
 /// Where Docker listens unless `DOCKER_HOST` names another unix socket.
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+/// How long a call may take, from the connection to the last octet of an answer that has an end.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest inspection of a container that is read.
-const ANSWER_MAX_BYTES: usize = 4 * 1024 * 1024;
+const INSPECTION_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// The longest container name, octets.
 const NAME_MAX_BYTES: usize = 255;
 
@@ -79,6 +82,23 @@ struct HostConfig {
     network_mode: String,
 }
 
+/// Whether a text is the whole id of a container.
+pub fn is_id(text: &str) -> bool {
+    text.len() == ID_BYTES && text.bytes().all(|octet| octet.is_ascii_hexdigit())
+}
+
+/// The container that a process belongs to, as the name of its control group has it: without asking Docker, which may not
+/// run.
+pub fn container_of(process: u32) -> Option<String> {
+    id_in(&std::fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?)
+}
+
+/// The last id in the path of a control group, such as `/system.slice/docker-ID.scope`: of a Docker inside a container's
+/// own it is the inner one.
+fn id_in(groups: &str) -> Option<String> {
+    groups.rsplit(|letter: char| !letter.is_ascii_alphanumeric()).find(|part| is_id(part)).map(str::to_owned)
+}
+
 /// The Docker engine of this host.
 #[derive(Clone, Debug)]
 pub struct Docker {
@@ -105,7 +125,8 @@ impl Docker {
     /// # Errors
     /// When there is none, it cannot be attached, or Docker cannot be asked.
     pub async fn inspect(&self, name: &str) -> Result<Inspected, DockerError> {
-        let (status, body) = self.read(&format!("/containers/{name}/json"), &format!("container `{name}`")).await?;
+        let path = format!("/containers/{name}/json");
+        let (status, body) = self.read(&path, &format!("container `{name}`"), INSPECTION_MAX_BYTES).await?;
         if status == StatusCode::NOT_FOUND {
             return Err(DockerError::NoSuchContainer(name.to_owned()));
         }
@@ -115,12 +136,12 @@ impl Docker {
         inspected(name, &body)
     }
 
-    /// A whole answer; `subject` is what an error says was looked for.
-    async fn read(&self, path: &str, subject: &str) -> Result<(StatusCode, Bytes), DockerError> {
+    /// A whole answer, of at most `limit` octets; `subject` is what an error says was looked for.
+    async fn read(&self, path: &str, subject: &str, limit: usize) -> Result<(StatusCode, Bytes), DockerError> {
         let answer = async {
             let response = self.open(path, subject).await?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_MAX_BYTES).collect().await;
+            let body = Limited::new(response.into_body(), limit).collect().await;
             Ok((status, body.map_err(|error| DockerError::Answer(error.to_string()))?.to_bytes()))
         };
         tokio::time::timeout(TIMEOUT, answer).await.map_err(|_| DockerError::Timeout)?
@@ -128,6 +149,10 @@ impl Docker {
 
     /// The beginning of an answer; its body may go on for ever.
     async fn open(&self, path: &str, subject: &str) -> Result<Response<Incoming>, DockerError> {
+        tokio::time::timeout(TIMEOUT, self.ask(path, subject)).await.map_err(|_| DockerError::Timeout)?
+    }
+
+    async fn ask(&self, path: &str, subject: &str) -> Result<Response<Incoming>, DockerError> {
         let unreachable =
             |source| DockerError::Unreachable { subject: subject.to_owned(), socket: self.socket.clone(), source };
         let unexpected = |error: &dyn std::fmt::Display| DockerError::Answer(error.to_string());
@@ -138,8 +163,7 @@ impl Docker {
         tokio::spawn(connection);
         let request = hyper::Request::get(path).header("host", "docker").body(Empty::<Bytes>::new());
         let request = request.map_err(|error| unexpected(&error))?;
-        let response = tokio::time::timeout(TIMEOUT, sender.send_request(request)).await;
-        response.map_err(|_| DockerError::Timeout)?.map_err(|error| unexpected(&error))
+        sender.send_request(request).await.map_err(|error| unexpected(&error))
     }
 }
 
@@ -200,6 +224,20 @@ mod tests {
         assert_eq!(called(r#"{"Hostname":"h","Domainname":"weave.local"}"#).as_deref(), Some("h.weave.local"));
         assert_eq!(called(r#"{"Hostname":"h.weave.local","Domainname":""}"#).as_deref(), Some("h.weave.local"));
         assert_eq!(called(r#"{"Hostname":"0123456789ab"}"#), None);
+    }
+
+    #[test]
+    fn a_processs_container_is_told_by_its_control_group() {
+        let (outer, inner) = ("0a".repeat(32), "b1".repeat(32));
+        for (groups, expected) in [
+            (format!("0::/system.slice/docker-{outer}.scope\n"), Some(&outer)),
+            (format!("12:pids:/docker/{outer}\n1:name=systemd:/docker/{outer}\n"), Some(&outer)),
+            (format!("0::/docker/{outer}/docker/{inner}\n"), Some(&inner)),
+            ("0::/user.slice/session-3.scope\n".to_owned(), None),
+            (format!("0::/docker/{outer}0\n"), None),
+        ] {
+            assert_eq!(id_in(&groups).as_ref(), expected, "{groups}");
+        }
     }
 
     #[test]

@@ -12,10 +12,12 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod adoption;
 pub mod api;
 pub mod app;
 pub mod attach;
 pub mod config;
+pub mod descriptors;
 pub mod dns;
 pub mod docker;
 pub mod expose;

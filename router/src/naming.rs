@@ -32,7 +32,7 @@ pub enum NameError {
 }
 
 /// What a container calls itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Called {
     /// Host and domain name, if it was given a domain.
     pub hostname: Option<String>,

@@ -60,8 +60,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Why the control task ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Asked to stop: kernel state stays.
+    /// Told to stop by a signal: kernel state stays.
     Stopped,
+    /// The same by an operator who does not want us back; the reply is due when control is gone.
+    Dismissed(Reply<()>),
     /// Asked to leave for good; the reply is due when nothing is left.
     Reset(Reply<Result<(), String>>),
     /// A daemon that started earlier has our identity.
@@ -207,6 +209,10 @@ impl Control {
         self.serve_names();
         while self.outcome.is_none() {
             self.settle()?;
+            // What is carried out may be the end, and then nothing is due that would wake us.
+            if self.outcome.is_some() {
+                break;
+            }
             tokio::select! {
                 () = &mut stop => self.outcome = Some(Outcome::Stopped),
                 () = self.step() => {}
@@ -405,7 +411,8 @@ impl Control {
                 let _ = reply.send(());
             }
             Request::Attach { container, addresses, named, reply } => {
-                let name = named.then(|| self.own_name(&container)).flatten();
+                let container = if named { container } else { container.nameless() };
+                let name = self.own_name(&container);
                 self.enqueue(Job::attach(container, addresses, name, reply));
             }
             Request::Detach { container, addresses, reply } => self.enqueue(Job::detach(container, addresses, reply)),
@@ -432,12 +439,17 @@ impl Control {
             }
             Request::Containers { census, reply } => {
                 self.handle_census(&census);
+                let _ = reply.send(self.ledger.nameless());
+            }
+            Request::Called { container, reply } => {
+                self.call(&container);
                 let _ = reply.send(());
             }
             Request::Container { id, fate, reply } => {
                 self.handle_fate(&id, fate);
                 let _ = reply.send(());
             }
+            Request::Stop(reply) => self.outcome = Some(Outcome::Dismissed(reply)),
             Request::Reset(reply) => self.begin_leaving(reply),
         }
     }
@@ -450,7 +462,7 @@ impl Control {
 
     /// Leaves: sends what is queued, writes what is not written.
     async fn part(mut self, outcome: &Outcome) -> Result<Remains, NodeError> {
-        if matches!(outcome, Outcome::Reset(_) | Outcome::Stopped) {
+        if matches!(outcome, Outcome::Reset(_) | Outcome::Stopped | Outcome::Dismissed(_)) {
             self.carry_out()?;
         }
         if let Some(dns) = self.dns.take() {

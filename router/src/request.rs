@@ -85,9 +85,15 @@ pub enum Request {
     Allocation(Reply<Option<ipam::Config>>),
     /// What questions wait for, each thing once.
     WaitedFor(Reply<Vec<String>>),
-    /// All of Docker's containers, after a time in which we heard nothing of them.
+    /// All of Docker's containers, after a time in which we heard nothing of them. The answer is of whom it is to be told
+    /// what they are called.
     Containers {
         census: Census,
+        reply: Reply<Vec<String>>,
+    },
+    /// What a container that was found running is called.
+    Called {
+        container: Container,
         reply: Reply<()>,
     },
     /// Something happened to one of Docker's containers.
@@ -110,6 +116,8 @@ pub enum Request {
     },
     /// `None` when no names are served.
     Dns(Reply<Option<DnsMaterial>>),
+    /// Ends the daemon and leaves kernel state and state directory as they are; answers before it ends.
+    Stop(Reply<()>),
     /// Hands our address ranges over, says goodbye, removes kernel state and state directory, and ends the daemon; answers before it ends.
     Reset(Reply<Result<(), String>>),
 }

@@ -19,7 +19,8 @@
 //! for the disk: after a power loss no container holds an address, and the clock has passed every handshake timestamp.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::ffi::OsStr;
+use std::fs::{self, DirEntry, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -56,7 +57,7 @@ const SLEEVE_TIMESTAMP: Kind =
     Kind { name: "sleeve-timestamp", version: 1, without: "trust this host's clock instead" };
 const TARGETS: Kind = Kind { name: "targets", version: 1, without: "start with the peers given to launch only" };
 const HOST_NAMES: Kind = Kind { name: "names", version: 1, without: "add the names again" };
-const ATTACHMENTS: Kind = Kind { name: "attachments", version: 2, without: "attach every container again" };
+const ATTACHMENTS: Kind = Kind { name: "attachments", version: 3, without: "attach every container again" };
 
 const EXPOSURE: Kind = Kind { name: "exposure", version: 1, without: "expose the host again" };
 const RING: Kind = Kind { name: "ring", version: 1, without: "join without addresses of its own" };
@@ -311,16 +312,17 @@ impl AddressJournal {
     }
 }
 
-/// Removes a state directory with everything in it, unless a daemon uses it.
+/// Whether a daemon has kept its state in a directory, or left some of it there.
 ///
 /// # Errors
-/// When it is in use or the disk refuses. One that does not exist is no error.
-pub fn remove(directory: &Path) -> Result<(), StoreError> {
-    if !directory.exists() {
-        return Ok(());
+/// When it exists and cannot be read.
+pub fn is_state(directory: &Path) -> Result<bool, StoreError> {
+    let unusable = |source| StoreError::Directory { path: directory.to_owned(), source };
+    match fs::read_dir(directory) {
+        Ok(mut entries) => Ok(entries.any(|entry| entry.is_ok_and(|entry| is_telling(&entry.file_name())))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(unusable(error)),
     }
-    let store = Store::open(directory)?;
-    store.remove()
 }
 
 impl Store {
@@ -330,11 +332,13 @@ impl Store {
     /// When the disk refuses.
     pub fn remove(self) -> Result<(), StoreError> {
         let unusable = |source| StoreError::Directory { path: self.directory.clone(), source };
-        for entry in fs::read_dir(&self.directory).map_err(unusable)? {
-            let entry = entry.map_err(unusable)?;
-            if !entry.file_name().to_str().is_some_and(is_ours) {
-                continue;
-            }
+        let entries =
+            fs::read_dir(&self.directory).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(unusable)?;
+        let is_ours = |entry: &DirEntry| entry.file_name().to_str().is_some_and(is_ours);
+        // What tells that there is state goes last: a removal that was cut short can be repeated.
+        let (last, first): (Vec<_>, Vec<_>) =
+            entries.into_iter().filter(is_ours).partition(|entry| is_telling(&entry.file_name()));
+        for entry in first.into_iter().chain(last) {
             let is_directory = entry.file_type().map_err(unusable)?.is_dir();
             let removed = if is_directory { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
             removed.map_err(unusable)?;
@@ -349,6 +353,11 @@ impl Store {
 fn is_ours(name: &str) -> bool {
     let name = name.strip_prefix('.').and_then(|name| name.strip_suffix(".new")).unwrap_or(name);
     name == LOCK || STATE.contains(&name) || name.starts_with(SET_ASIDE_PREFIX)
+}
+
+/// Whether a file of this name, unlike `names` or `lock`, is nobody else's.
+fn is_telling(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name == IDENTITY.name || name.starts_with(SET_ASIDE_PREFIX))
 }
 
 fn lock(directory: &Path) -> Result<File, StoreError> {

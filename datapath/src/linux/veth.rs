@@ -191,7 +191,7 @@ impl<'a> Port<'a> {
 }
 
 /// The same for the same namespace: seven digits hold any of the kernel's 32-bit namespace numbers.
-fn host_link(inode: u64) -> Result<LinkName, AttachError> {
+pub(in crate::linux) fn host_link(inode: u64) -> Result<LinkName, AttachError> {
     const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
     let mut rest = inode as u32 as usize;
     let mut digits = ['0'; 7];

@@ -42,6 +42,11 @@ pub(super) async fn forget(State(context): State<Context>, Form(form): Fields) -
     settled(&errors)
 }
 
+pub(super) async fn stop(State(context): State<Context>) -> Result<StatusCode, Refusal> {
+    context.requester.ask(Request::Stop).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 pub(super) async fn reset(State(context): State<Context>) -> Result<StatusCode, Refusal> {
     let failed = |why| Refusal(StatusCode::INTERNAL_SERVER_ERROR, why);
     context.requester.ask(Request::Reset).await?.map_err(failed)?;

@@ -14,7 +14,8 @@ use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 
 use super::{AttachError, Container};
-use crate::naming::Pattern;
+use crate::config::DnsDomain;
+use crate::naming::{Called, Pattern};
 
 /// How many containers one host attaches.
 const ATTACHMENTS_MAX: usize = 4_096;
@@ -28,6 +29,8 @@ pub struct Attachment {
     pub addresses: Vec<Subnet>,
     /// The name that leads to all of them.
     pub name: Option<String>,
+    /// What it is named after; its engine is to be asked where it is unknown.
+    pub called: Option<Called>,
     /// Lamport time of the last change; of two claims to an address the higher one wins.
     pub attached: u64,
 }
@@ -65,6 +68,42 @@ impl Ledger {
         Ok(())
     }
 
+    pub fn has_port(&self, host_link: &str) -> bool {
+        self.entries.contains_key(host_link)
+    }
+
+    /// Writes down a container that was found running, with what its port has.
+    pub fn adopt(&mut self, container: &Container, port: &Attached, called: Option<Called>) {
+        self.record(container, port, None, 0);
+        if let Some(entry) = self.entries.get_mut(port.host_link.as_str()) {
+            entry.called = called;
+        }
+    }
+
+    /// Names every container of which it is known what it is called: the domain may be another one than before.
+    pub fn name_within(&mut self, domain: &DnsDomain) {
+        for entry in self.entries.values_mut() {
+            if let Some(called) = &entry.called {
+                entry.name = called.within(domain);
+            }
+        }
+    }
+
+    /// Those of which it is not.
+    pub fn nameless(&self) -> Vec<String> {
+        let nameless = self.entries.values().filter(|entry| entry.called.is_none());
+        nameless.map(|entry| entry.container.clone()).collect()
+    }
+
+    /// What `container` is called, if that was not known.
+    pub fn call(&mut self, container: &Container) {
+        let its = |entry: &&mut Attachment| entry.container == container.label && entry.called.is_none();
+        for entry in self.entries.values_mut().filter(its) {
+            entry.called = Some(container.called.clone());
+            entry.netns.clone_from(&container.netns);
+        }
+    }
+
     /// Which container has an address.
     pub fn holder(&self, address: IpAddr) -> Option<&str> {
         let has = |entry: &&Attachment| entry.addresses.iter().any(|subnet| subnet.address == address);
@@ -88,6 +127,10 @@ impl Ledger {
             netns: container.netns.clone(),
             mac: port.mac,
             addresses: port.addresses.clone(),
+            called: match &name {
+                Some(_) => Some(container.called.clone()),
+                None => known.and_then(|entry| entry.called.clone()),
+            },
             name: name.unwrap_or_else(|| known.and_then(|entry| entry.name.clone())),
             attached,
         };
@@ -112,7 +155,11 @@ impl Ledger {
         let mut removed = false;
         for entry in self.entries.values_mut() {
             let matches = |name: &mut String| pattern.matches(&entry.container, None, name);
-            removed |= entry.name.take_if(matches).is_some();
+            if entry.name.take_if(matches).is_some() {
+                // Nor does it get it back at the next start.
+                entry.called = Some(Called::default());
+                removed = true;
+            }
         }
         removed
     }
@@ -194,6 +241,30 @@ mod tests {
         ledger.record(&again, &port("vethweplb", &["10.32.0.1/12"]), None, 0);
 
         assert_eq!(ledger.entries().map(|(host_link, _)| host_link).collect::<Vec<_>>(), ["vethweplb"]);
+    }
+
+    #[test]
+    fn a_container_is_named_as_soon_as_there_is_a_domain_and_as_it_is_called() {
+        let domain = "weave.local".parse().unwrap();
+        let called = |name: &str| Called { hostname: None, name: Some(name.to_owned()) };
+        let attached = |name: &str| Container { called: called(name), ..container(name) };
+        let mut ledger = Ledger::default();
+        ledger.record(&attached("a"), &port("vethwepla", &["10.32.0.1/12"]), Some(None), 0);
+        ledger.adopt(&container("b"), &port("vethweplb", &["10.32.0.2/12"]), None);
+        let names = |ledger: &Ledger| ledger.entries().map(|(_, entry)| entry.name.clone()).collect::<Vec<_>>();
+
+        ledger.name_within(&domain);
+        assert_eq!(names(&ledger), [Some("a.weave.local.".to_owned()), None]);
+        assert_eq!(ledger.nameless(), ["b"]);
+        ledger.call(&attached("b"));
+        ledger.call(&Container { called: called("c"), ..container("b") });
+        ledger.name_within(&domain);
+        assert_eq!(names(&ledger)[1].as_deref(), Some("b.weave.local."));
+        assert!(ledger.nameless().is_empty());
+
+        assert!(ledger.remove_names(&Pattern::new(Some("a".to_owned()), None, None).unwrap()));
+        ledger.name_within(&domain);
+        assert_eq!(names(&ledger)[0], None, "a name that was taken away stays away");
     }
 
     #[test]

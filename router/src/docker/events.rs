@@ -5,22 +5,29 @@
 //! ```
 //!
 //! The subscription comes before the list, so that nothing falls between the two; an event that the list has already
-//! taken into account changes nothing.
+//! taken into account changes nothing. An engine that is not there is looked for twice a second, so that one that starts
+//! late is noticed; one that is there and answers badly is asked less and less often.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
+use hyper::StatusCode;
 use hyper::body::{Bytes, Incoming};
 use serde::Deserialize;
 use tracing::{debug, info};
 
 use super::{Docker, DockerError};
+use crate::attach::Container;
 use crate::request::{Request, Requester, Stopping};
 
-/// The pause before Docker is asked again grows from the first to the last of these.
+/// Between two looks for an engine that is not there. One costs a few microseconds: nobody listens at the socket.
+const ABSENT_PAUSE: Duration = Duration::from_millis(500);
+/// The pause before one that answered badly is asked again grows from the first to the last of these.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// The longest list of containers that is read: about 15,000 of them.
+const LIST_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// The longest event that is read; it carries the container's labels.
 const EVENT_MAX_BYTES: usize = 1024 * 1024;
 /// Containers and their fates, and nothing else.
@@ -80,26 +87,54 @@ impl From<Stopping> for Ended {
 
 /// Tells control what becomes of containers until the daemon ends.
 pub async fn watch(docker: Docker, requester: Requester) {
-    let mut pause = PAUSE_MIN;
+    let mut pauses = Pauses::default();
     loop {
-        match follow(&docker, &requester, &mut pause).await {
+        let pause = match follow(&docker, &requester, &mut pauses).await {
             Err(Ended::Daemon(Stopping)) => return,
-            Err(Ended::Docker(error)) => debug!(%error, "no events from Docker"),
-            Ok(()) => info!("Docker has ended its stream of events"),
-        }
+            Err(Ended::Docker(error)) => {
+                debug!(%error, "no events from Docker");
+                pauses.after(&error)
+            }
+            Ok(()) => {
+                info!("Docker has ended its stream of events");
+                ABSENT_PAUSE
+            }
+        };
         tokio::time::sleep(pause).await;
-        pause = PAUSE_MAX.min(2 * pause);
     }
 }
 
-async fn follow(docker: &Docker, requester: &Requester, pause: &mut Duration) -> Result<(), Ended> {
-    let mut events = docker.open(EVENTS, "events of containers").await?;
-    if !events.status().is_success() {
-        return Err(DockerError::Answer(events.status().to_string()).into());
+/// How long to wait before the next attempt.
+#[derive(Debug)]
+struct Pauses {
+    next: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self { next: PAUSE_MIN }
     }
-    let census = census(&docker.read(CONTAINERS, "its containers").await?.1)?;
-    requester.ask(|reply| Request::Containers { census, reply }).await?;
-    *pause = PAUSE_MIN;
+}
+
+impl Pauses {
+    fn after(&mut self, error: &DockerError) -> Duration {
+        if matches!(error, DockerError::Unreachable { .. }) {
+            *self = Self::default();
+            return ABSENT_PAUSE;
+        }
+        let pause = self.next;
+        self.next = PAUSE_MAX.min(2 * pause);
+        pause
+    }
+}
+
+async fn follow(docker: &Docker, requester: &Requester, pauses: &mut Pauses) -> Result<(), Ended> {
+    let mut events = docker.open(EVENTS, "events of containers").await?;
+    let census = list(docker, events.status()).await?;
+    info!(containers = census.len(), "following Docker's containers");
+    let nameless = requester.ask(|reply| Request::Containers { census, reply }).await?;
+    *pauses = Pauses::default();
+    name(docker, requester, nameless).await?;
     let mut lines = Lines::default();
     while let Some(chunk) = next(events.body_mut()).await? {
         for (id, fate) in lines.take(&chunk)? {
@@ -107,6 +142,32 @@ async fn follow(docker: &Docker, requester: &Requester, pause: &mut Duration) ->
         }
     }
     Ok(())
+}
+
+/// Tells what containers of ours are called that were found running.
+async fn name(docker: &Docker, requester: &Requester, nameless: Vec<String>) -> Result<(), Ended> {
+    for id in nameless.into_iter().filter(|id| super::is_id(id)) {
+        let found = match docker.inspect(&id).await {
+            Ok(found) => found,
+            // What becomes of it is told by an event.
+            Err(DockerError::NoSuchContainer(_) | DockerError::NotRunning(_) | DockerError::HostNetwork(_)) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let container = Container::from(found);
+        requester.ask(|reply| Request::Called { container, reply }).await?;
+    }
+    Ok(())
+}
+
+/// All containers, once the stream of events was opened with `status`.
+async fn list(docker: &Docker, status: StatusCode) -> Result<Census, DockerError> {
+    let good = |status: StatusCode| {
+        if status.is_success() { Ok(()) } else { Err(DockerError::Answer(status.to_string())) }
+    };
+    good(status)?;
+    let (status, body) = docker.read(CONTAINERS, "its containers", LIST_MAX_BYTES).await?;
+    good(status)?;
+    census(&body)
 }
 
 async fn next(body: &mut Incoming) -> Result<Option<Bytes>, DockerError> {
@@ -183,6 +244,21 @@ mod tests {
 
             assert_eq!(events, [("a".to_owned(), Fate::Started), ("b".to_owned(), Fate::Destroyed)], "{cut}");
         }
+    }
+
+    #[test]
+    fn an_engine_that_is_not_there_is_looked_for_at_one_pace_and_a_bad_one_ever_less_often() {
+        let absent = || DockerError::Unreachable {
+            subject: String::new(),
+            socket: "/run/docker.sock".into(),
+            source: std::io::ErrorKind::NotFound.into(),
+        };
+        let mut pauses = Pauses::default();
+
+        let bad: Vec<_> = (0..7).map(|_| pauses.after(&DockerError::Timeout).as_secs()).collect();
+        assert_eq!(bad, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!([pauses.after(&absent()), pauses.after(&absent())], [ABSENT_PAUSE; 2]);
+        assert_eq!(pauses.after(&DockerError::Timeout), PAUSE_MIN);
     }
 
     #[test]

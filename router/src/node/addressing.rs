@@ -162,7 +162,22 @@ impl Control {
         });
         let exposed = self.exposure.iter().filter_map(|exposed| Some((HOST_LABEL.to_owned(), cidr(exposed.subnet)?)));
         let found: Vec<_> = found.chain(exposed).collect();
+        self.unfile(&found);
         self.node.resume_containers(&found, self.clock.now());
+    }
+
+    /// An address that was found somewhere is filed under no other container: such books are older than what is there.
+    fn unfile(&mut self, found: &[(String, Cidr)]) {
+        let holders: BTreeMap<Ipv4Addr, &str> =
+            found.iter().map(|(container, address)| (address.address(), container.as_str())).collect();
+        for (container, addresses) in self.node.all_addresses() {
+            for address in addresses.iter().map(|held| held.address()) {
+                if holders.get(&address).is_some_and(|holder| *holder != container) {
+                    warn!(container, %address, "an address is not where the books have it");
+                    let _ = self.release(&container, Some(address));
+                }
+            }
+        }
     }
 
     /// Begins to leave for good: no container has a port any more, so what they hold is free, and our ranges go to a peer

@@ -12,21 +12,14 @@ use tracing::{error, info};
 
 use super::Control;
 use crate::attach::Grace;
+use crate::docker;
 use crate::docker::events::{Census, Fate};
-
-/// The letters of a Docker id.
-const DOCKER_ID_BYTES: usize = 64;
 
 /// Containers that are dead, and those whose port is waited for.
 #[derive(Debug, Default)]
 pub(super) struct Burying {
     pub(super) grace: Grace,
     doomed: BTreeSet<String>,
-}
-
-/// Whether Docker can tell what becomes of a container. Ids that others made up live until they are freed.
-fn is_docker_id(container: &str) -> bool {
-    container.len() == DOCKER_ID_BYTES && container.bytes().all(|octet| octet.is_ascii_hexdigit())
 }
 
 /// Whether a container is a namespace, and gone for good with it.
@@ -37,7 +30,8 @@ pub(super) fn is_namespace(container: &str) -> bool {
 impl Control {
     /// What Docker has now; the containers that it does not know are gone.
     pub(super) fn handle_census(&mut self, census: &Census) {
-        let held = self.node.all_addresses().into_keys().filter(|container| is_docker_id(container));
+        // Ids that others made up live until they are freed.
+        let held = self.node.all_addresses().into_keys().filter(|container| docker::is_id(container));
         for container in held.collect::<Vec<_>>() {
             let fate = match census.get(&container) {
                 Some(true) => Fate::Started,

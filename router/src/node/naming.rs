@@ -51,6 +51,18 @@ impl Control {
         container.called.within(&self.about.dns.as_ref()?.domain)
     }
 
+    /// A container that was found running is called so.
+    pub(super) fn call(&mut self, container: &Container) {
+        self.ledger.call(container);
+        if let Some(config) = &self.about.dns {
+            self.ledger.name_within(&config.domain);
+        }
+        if let Err(error) = self.store.write_ledger(&self.ledger) {
+            error!(%error, "cannot write down what a container is called");
+        }
+        self.publish_endpoints();
+    }
+
     /// Gives `name`, else its own, to `addresses`, else to all that the container has. Returns what there is to say.
     pub(super) fn add_name(
         &mut self,

@@ -76,21 +76,25 @@ fn a_damaged_identity_is_no_fresh_start() {
 #[test]
 fn removing_the_state_leaves_no_directory() {
     let directory = directory("removed");
-    Store::open(&directory).unwrap().selfhood(None, &machine(1)).unwrap();
+    let store = Store::open(&directory).unwrap();
+    assert!(!is_state(&directory).unwrap(), "a lock alone is nothing that could be lost");
+    store.selfhood(None, &machine(1)).unwrap();
+    assert!(is_state(&directory).unwrap());
 
-    remove(&directory).unwrap();
+    store.remove().unwrap();
 
     assert!(!directory.exists());
-    assert!(remove(&directory).is_ok());
+    assert!(!is_state(&directory).unwrap());
 }
 
 #[test]
 fn removing_the_state_leaves_what_is_not_ours() {
     let directory = directory("shared");
-    Store::open(&directory).unwrap().selfhood(None, &machine(1)).unwrap();
+    let store = Store::open(&directory).unwrap();
+    store.selfhood(None, &machine(1)).unwrap();
     fs::write(directory.join("precious"), "data").unwrap();
 
-    remove(&directory).unwrap();
+    store.remove().unwrap();
 
     let left: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["precious"]);
