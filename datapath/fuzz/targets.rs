@@ -175,6 +175,7 @@ impl Host {
             mesh: MeshId::of("weave"),
             key: identity.key(),
             noise_key: identity.noise_key(),
+            knock: identity.knock(),
             name: PeerName([2, 0, 0, 0, 0, byte]),
             nickname: "host".to_owned(),
             bridge_mac: MacAddr([2, 0, 0, 0, 0, byte]),
@@ -196,7 +197,7 @@ impl Host {
         let (noise_key, rng) = (to.identity.noise_key(), &mut ChaCha20Rng::from_seed([2; 32]));
         let (initiator, noise) = Initiator::start(self.hands(), &noise_key, 1, rng).expect("a small card");
         let mut message = encode_initiation(Index(7), &noise);
-        ResponderKeys::of(&noise_key).append_macs(&mut message, None);
+        ResponderKeys::of(&noise_key, &to.identity.knock()).append_macs(&mut message, None);
         (initiator, message)
     }
 
@@ -204,6 +205,7 @@ impl Host {
         PeerEntry {
             name: PeerName([2, 0, 0, 0, 0, byte]),
             noise_key: self.identity.noise_key(),
+            knock: self.identity.knock(),
             incarnation: 1,
             addresses: vec![REMOTE],
             bridge_mac: MacAddr([2, 0, 0, 0, 0, byte]),

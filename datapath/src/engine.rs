@@ -59,7 +59,7 @@ use crate::engine::inbound::Arrival;
 use crate::engine::peers::{Peers, Slot};
 use crate::engine::stations::Stations;
 use crate::offload::segment::Outgoing;
-use crate::sleeve::cookie::Gate;
+use crate::sleeve::cookie::{Gate, ResponderKeys};
 use crate::sleeve::index::Indices;
 use crate::sleeve::relay::RelayId;
 use crate::sleeve::seal::Cipher;
@@ -122,7 +122,7 @@ impl Engine {
         let mut engine = Self {
             relay_id: RelayId::of(&config.identity.key()),
             clock: Clock::new(config.timestamp_floor, now, wall),
-            gate: Gate::new(&config.identity.noise_key(), &mut rng, now),
+            gate: Gate::new(ResponderKeys::of(&config.identity.noise_key(), &config.identity.knock()), &mut rng, now),
             rng,
             peers: Peers::default(),
             indices: Indices::default(),

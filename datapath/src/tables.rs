@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use weave_mesh::card::SignedCard;
-use weave_mesh::identity::{NoiseKey, PeerKey};
+use weave_mesh::identity::{Knock, NoiseKey, PeerKey};
 use weave_mesh::name::{MacAddr, PeerName};
 
 /// A snapshot of the overlay as this host sees it.
@@ -42,6 +42,7 @@ pub struct Local {
 pub struct PeerEntry {
     pub name: PeerName,
     pub noise_key: NoiseKey,
+    pub knock: Knock,
     /// Of the newest card seen; a handshake with an older one is a replay.
     pub incarnation: u64,
     /// Where its UDP port may be reached, best first: its card's, then those persisted from earlier sessions.

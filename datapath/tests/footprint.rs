@@ -17,8 +17,7 @@ use weave_datapath::offload::checksum;
 use weave_datapath::offload::vnet::{Checksum, Gso, Header, Segmentation};
 use weave_datapath::sleeve::cookie::ResponderKeys;
 use weave_datapath::sleeve::packet::{Index, encode_initiation};
-use weave_datapath::tables::Standing;
-use weave_mesh::identity::NoiseKey;
+use weave_datapath::tables::{PeerEntry, Standing};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -134,7 +133,7 @@ fn a_super_frame_costs_no_allocation_at_either_end_and_arrives_as_one() {
     assert_eq!((0..20).map(|_| allocations()).min(), Some(0));
 }
 
-/// First messages that a stranger can make who knows the responder's static key, each different.
+/// First messages that a member can make, each different and from another address.
 fn forge(batch: &mut DatagramBatch, responder: &ResponderKeys, serial: &mut u32) {
     batch.clear();
     while let Some(room) = batch.room() {
@@ -157,7 +156,8 @@ fn a_million_forged_handshakes_leave_no_memory_and_a_real_peer_connects_meanwhil
     let mut members = net.hosts[B].tables.peers.clone();
     members.values_mut().for_each(|peer| peer.standing = Standing::Member);
     net.publish(B, |tables| tables.peers.clear());
-    let responder = ResponderKeys::of(&noise_key(&net, B));
+    let PeerEntry { noise_key, knock, .. } = net.hosts[A].tables.peers[&key(B)];
+    let responder = ResponderKeys::of(&noise_key, &knock);
     let mut batch = DatagramBatch::new(256, 256);
     let (mut out, mut serial) = (Outbox::new(), 0);
 
@@ -186,8 +186,4 @@ fn a_million_forged_handshakes_leave_no_memory_and_a_real_peer_connects_meanwhil
     net.say(A, B, "a real peer");
     net.run_for(Duration::from_millis(10));
     assert_eq!(net.hosts[B].texts(), ["a real peer"]);
-}
-
-fn noise_key(net: &Net, of: usize) -> NoiseKey {
-    net.hosts[A].tables.peers[&key(of)].noise_key
 }

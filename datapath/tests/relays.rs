@@ -18,7 +18,7 @@ use weave_datapath::engine::Via;
 use weave_datapath::sleeve::cookie::ResponderKeys;
 use weave_datapath::sleeve::packet::{Index, encode_initiation};
 use weave_datapath::sleeve::relay::{Envelope, RelayId};
-use weave_datapath::tables::{Carrier, FastPath, Standing, Why};
+use weave_datapath::tables::{Carrier, FastPath, PeerEntry, Standing, Why};
 
 const D: usize = 3;
 
@@ -127,7 +127,8 @@ fn an_envelope_from_outside_a_session_goes_nowhere() {
 #[test]
 fn a_busy_host_is_reached_by_relay_with_a_cookie_for_the_relayed() {
     let mut net = chain(5);
-    let responder = ResponderKeys::of(&net.hosts[A].tables.peers[&key(C)].noise_key);
+    let PeerEntry { noise_key, knock, .. } = net.hosts[A].tables.peers[&key(C)];
+    let responder = ResponderKeys::of(&noise_key, &knock);
     let mut flood = DatagramBatch::new(300, 256);
     let mut out = Outbox::new();
     while let Some(room) = flood.room() {

@@ -168,6 +168,7 @@ pub(crate) fn config(byte: u8) -> Arc<Config> {
         mesh,
         key: identity.key(),
         noise_key: identity.noise_key(),
+        knock: identity.knock(),
         name,
         nickname: "host".into(),
         bridge_mac: name.mac(),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity::{Hash, Identity, NoiseKey, PeerKey, Scheme, Signature, digest};
+use crate::identity::{Hash, Identity, Knock, NoiseKey, PeerKey, Scheme, Signature, digest};
 use crate::name::{MacAddr, MeshId, PeerName};
 
 /// The longest encoded card, octets: signed (67 more) and sealed in a handshake message (64 more), it stays within 512.
@@ -55,6 +55,8 @@ pub struct Card {
     pub mesh: MeshId,
     pub key: PeerKey,
     pub noise_key: NoiseKey,
+    /// Opens the door for handshakes in datagrams.
+    pub knock: Knock,
     pub name: PeerName,
     pub nickname: String,
     /// The MAC of its bridge; heartbeats of the fast path are sent to it.

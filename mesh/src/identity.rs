@@ -46,6 +46,17 @@ impl fmt::Debug for PeerKey {
 /// An X25519 public key, the static key of Noise handshakes.
 pub type NoiseKey = [u8; 32];
 
+/// What members alone know of a peer: it travels in cards only, and cards are shown to nobody who has not proved to be a
+/// member. A Noise key is not that: who opens a TCP connection is told it.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Knock(pub [u8; 16]);
+
+impl fmt::Debug for Knock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Knock(..)")
+    }
+}
+
 /// A signature by an identity key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Signature(pub [u8; 64]);
@@ -141,6 +152,12 @@ impl Identity {
 
     pub fn noise_key(&self) -> NoiseKey {
         x25519_dalek::PublicKey::from(&self.noise).to_bytes()
+    }
+
+    /// The same for the lifetime of the identity, so that a peer that remembers us can call before we have met again.
+    pub fn knock(&self) -> Knock {
+        let hash = digest("weave-rs knock", &[self.noise.as_bytes()]);
+        Knock(std::array::from_fn(|at| hash[at]))
     }
 
     /// The X25519 secret, for a Noise handshake.

@@ -99,6 +99,7 @@ impl Config {
             mesh: self.mesh,
             key: identity.key(),
             noise_key: identity.noise_key(),
+            knock: identity.knock(),
             name: self.name,
             nickname: self.nickname.clone(),
             bridge_mac: self.bridge_mac,

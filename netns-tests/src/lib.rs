@@ -15,6 +15,7 @@
 //! * [`weave`] starts, kills, stops and asks the daemon of a host.
 //! * [`docker`] runs a `dockerd` of the test's own on a host.
 //! * [`probe`] looks at the result: pings, streams with their longest gap, captures, forged frames.
+//! * [`stranger`] is somebody on the underlay who is no member.
 //!
 //! Tests here need root, and fail with that reason without it. Nothing is skipped.
 
@@ -26,6 +27,8 @@ pub mod docker;
 pub mod frame;
 pub mod probe;
 pub mod scene;
+#[cfg(feature = "wire")]
+pub mod stranger;
 pub mod topology;
 pub mod weave;
 #[cfg(feature = "wire")]

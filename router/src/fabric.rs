@@ -226,6 +226,7 @@ fn entry(strands: &Strands<'_>, thread: &Thread<'_>) -> PeerEntry {
     PeerEntry {
         name: thread.card.name,
         noise_key: thread.card.noise_key,
+        knock: thread.card.knock,
         incarnation: thread.card.incarnation,
         addresses: addresses(strands, thread),
         bridge_mac: thread.card.bridge_mac,

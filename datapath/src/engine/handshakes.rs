@@ -16,7 +16,7 @@ use crate::engine::probing::SETTLE;
 use crate::engine::status::{Event, Warning};
 use crate::engine::{Config, Engine};
 use crate::sleeve::attempt::{Direction, UnderWay};
-use crate::sleeve::cookie::Verdict;
+use crate::sleeve::cookie::{Neighbourhood, Verdict};
 use crate::sleeve::handshake::{Agreement, Asked, Error, Initiator, Local};
 use crate::sleeve::packet::{COOKIE_NONCE_BYTES, Index, Macs, encode_initiation, encode_response};
 use crate::sleeve::route::Via;
@@ -116,7 +116,12 @@ impl Engine {
 
     /// Whether a first message may cost us anything; if that takes a cookie, it is sent.
     fn pass_gate(&mut self, sender: Index, macs: &Macs<'_>, arrival: &mut Arrival<'_>) -> Result<(), Drop> {
-        match self.gate.check(sender, macs, &arrival.source(), &mut self.rng, arrival.now) {
+        let (peers, source) = (&self.peers, arrival.source());
+        let neighbourhood = || match source.relayed_for {
+            None if !peers.is_someone_at(source.address.ip()) => Neighbourhood::Stranger,
+            None | Some(_) => Neighbourhood::Peer,
+        };
+        match self.gate.check(sender, macs, &source, neighbourhood, &mut self.rng, arrival.now) {
             Verdict::Admit => Ok(()),
             Verdict::Forged => Err(Drop::ForgedHandshake),
             Verdict::TooMany => Err(Drop::Overloaded),

@@ -41,8 +41,8 @@ impl Engine {
 
     fn update_peer(&mut self, slot: Slot, entry: &PeerEntry, now: Instant) -> Slot {
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.entry != *entry) else { return slot };
-        if peer.entry.noise_key != entry.noise_key {
-            peer.responder = ResponderKeys::of(&entry.noise_key);
+        if (peer.entry.noise_key, peer.entry.knock) != (entry.noise_key, entry.knock) {
+            peer.responder = ResponderKeys::of(&entry.noise_key, &entry.knock);
         }
         let reached_as_before = peer.entry.standing == entry.standing
             && peer.entry.addresses == entry.addresses

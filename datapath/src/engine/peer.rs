@@ -91,7 +91,7 @@ impl Peer {
         Self {
             key,
             relay_id: RelayId::of(&key),
-            responder: ResponderKeys::of(&entry.noise_key),
+            responder: ResponderKeys::of(&entry.noise_key, &entry.knock),
             verified: None,
             memory,
             attempts: Attempts::default(),

@@ -1,7 +1,7 @@
 //! The table of all peers.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use weave_mesh::identity::{NoiseKey, PeerKey};
 
@@ -54,6 +54,12 @@ impl Peers {
 
     pub(super) fn by_address(&self, address: SocketAddr) -> Option<Slot> {
         self.by_address.get(&address).copied()
+    }
+
+    /// Whether a peer is known to have this address, whatever the port.
+    pub(super) fn is_someone_at(&self, address: IpAddr) -> bool {
+        let from = SocketAddr::new(address, 0);
+        self.by_address.range(from..).next().is_some_and(|(found, _)| found.ip() == address)
     }
 
     /// In the order of keys.

@@ -1,16 +1,21 @@
 //! Keeps handshakes from costing more than they should: who cannot receive what we send gets no computation of ours.
 //!
 //! ```text
-//!   mac1 = MAC(hash(responder's static key), message)      says: the sender knows whom it is talking to
-//!   mac2 = MAC(cookie, message and mac1)                   says: the sender receives at the address it sends from
+//!   mac1 = MAC(hash(responder's static key and knock), message)  says: the sender has the responder's card: a member
+//!   mac2 = MAC(cookie, message and mac1)                         says: the sender receives at the address it sends from
 //!
 //!   initiation ─► mac1 right? ─► few handshakes lately? ──────────────────────────► admit
 //!                    │ no: drop      │ no ─► mac2 right? ─► source's rate kept? ──► admit
-//!                                              │ no: send a cookie, remember nothing
+//!                                              │ no ─► few replies lately? ─► send a cookie, remember nothing
 //! ```
+//!
+//! Replies have a budget, and there is another one for addresses at which a peer is known to be: a reply to an address
+//! that nobody has waits in the kernel for three seconds, in the buffer that sessions send from, and takes one of about
+//! a thousand places in its table of neighbours.
 //!
 //! Invariants:
 //! - a message that is not admitted leaves no memory: sources share a fixed table of buckets;
+//! - whatever addresses a flood names, its replies take a small part of the socket's buffer;
 //! - a cookie is a function of a secret that changes every two minutes and of the address, port and envelope source
 //!   that the message came from; it is sealed so that only whoever sent the message can use it.
 
@@ -22,7 +27,7 @@ use blake2::digest::consts::{U16, U32};
 use blake2::digest::{FixedOutput, KeyInit, Update};
 use rand_core::RngCore;
 use subtle::ConstantTimeEq;
-use weave_mesh::identity::{NoiseKey, digest};
+use weave_mesh::identity::{Knock, NoiseKey, digest};
 use weave_mesh::time::Instant;
 
 use crate::sleeve::packet::{COOKIE_NONCE_BYTES, COOKIE_REPLY_BYTES, Index, MAC_BYTES, Macs, encode_cookie};
@@ -41,6 +46,13 @@ const FREE_PER_SECOND: u32 = 200;
 const SOURCE_PER_SECOND: u32 = 20;
 /// Buckets that sources are spread over by a keyed hash.
 const SOURCE_BUCKETS: usize = 1_024;
+/// Cookies a second for addresses at which no peer is known to be: in the three seconds in which the kernel looks for
+/// them they take 150 of its 1,024 neighbours, and a hundredth of the socket's buffer.
+const STRANGERS_PER_SECOND: u32 = 50;
+/// Cookies a second for addresses of peers, who may all be away: a sixth of the socket's buffer.
+const PEERS_PER_SECOND: u32 = 1_000;
+/// Of these, so many for one address, so that a flood in one peer's name does not keep the others out.
+const PEER_PER_SECOND: u32 = 100;
 
 /// Where a handshake message came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +62,15 @@ pub struct Source {
     pub relayed_for: Option<RelayId>,
 }
 
-/// The two keys that the responder's static key gives to everybody who knows it.
+/// Whether a peer is known to be where a handshake message came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neighbourhood {
+    /// Its address is one of a peer's, whatever the port, or it came in an envelope.
+    Peer,
+    Stranger,
+}
+
+/// The two keys that the responder's card gives to everybody who has it.
 #[derive(Clone, Debug)]
 pub struct ResponderKeys {
     mac1: [u8; 32],
@@ -58,10 +78,10 @@ pub struct ResponderKeys {
 }
 
 impl ResponderKeys {
-    pub fn of(responder: &NoiseKey) -> Self {
+    pub fn of(responder: &NoiseKey, knock: &Knock) -> Self {
         Self {
-            mac1: digest("weave-rs sleeve mac1", &[responder]),
-            cookie: digest("weave-rs sleeve cookie", &[responder]),
+            mac1: digest("weave-rs sleeve mac1", &[responder, &knock.0]),
+            cookie: digest("weave-rs sleeve cookie", &[responder, &knock.0]),
         }
     }
 
@@ -127,7 +147,7 @@ pub enum Verdict {
     Challenge(Reply),
     /// `mac1` is wrong.
     Forged,
-    /// The source had a cookie and uses it too often.
+    /// The source had a cookie and uses it too often, or too many ask for one.
     TooMany,
 }
 
@@ -140,17 +160,47 @@ pub struct Gate {
     renew_at: Instant,
     free: Bucket,
     sources: Vec<Bucket>,
+    replies: Replies,
+}
+
+/// Which of those who ask for a cookie get one.
+#[derive(Debug)]
+struct Replies {
+    strangers: Bucket,
+    peers: Bucket,
+    by_peer: Vec<Bucket>,
+}
+
+impl Replies {
+    fn full(now: Instant) -> Self {
+        Self {
+            strangers: Bucket::full(STRANGERS_PER_SECOND, now),
+            peers: Bucket::full(PEERS_PER_SECOND, now),
+            by_peer: vec![Bucket::full(PEER_PER_SECOND, now); SOURCE_BUCKETS],
+        }
+    }
+
+    fn take(&mut self, neighbourhood: Neighbourhood, bucket: usize, now: Instant) -> bool {
+        match neighbourhood {
+            Neighbourhood::Stranger => self.strangers.take(1, STRANGERS_PER_SECOND, now),
+            Neighbourhood::Peer => {
+                self.by_peer[bucket].take(1, PEER_PER_SECOND, now) && self.peers.take(1, PEERS_PER_SECOND, now)
+            }
+        }
+    }
 }
 
 impl Gate {
-    pub fn new(own: &NoiseKey, rng: &mut impl RngCore, now: Instant) -> Self {
+    /// For the owner of `keys`.
+    pub fn new(keys: ResponderKeys, rng: &mut impl RngCore, now: Instant) -> Self {
         let mut gate = Self {
-            keys: ResponderKeys::of(own),
+            keys,
             secret: [0; 32],
             previous_secret: [0; 32],
             renew_at: now,
             free: Bucket::full(FREE_PER_SECOND, now),
             sources: vec![Bucket::full(SOURCE_PER_SECOND, now); SOURCE_BUCKETS],
+            replies: Replies::full(now),
         };
         rng.fill_bytes(&mut gate.secret);
         rng.fill_bytes(&mut gate.previous_secret);
@@ -168,6 +218,7 @@ impl Gate {
         sender: Index,
         macs: &Macs<'_>,
         source: &Source,
+        neighbourhood: impl FnOnce() -> Neighbourhood,
         rng: &mut impl RngCore,
         now: Instant,
     ) -> Verdict {
@@ -178,14 +229,21 @@ impl Gate {
             return Verdict::Admit;
         }
         self.renew_secret(rng, now);
-        let cookie = cookie_for(&self.secret, source);
-        let is_right = |cookie: &Cookie| bool::from(mac(cookie, &[macs.before_mac2]).ct_eq(macs.mac2));
-        if is_right(&cookie) || is_right(&cookie_for(&self.previous_secret, source)) {
-            let bucket = self.bucket_of(source);
+        let bucket = self.bucket_of(source);
+        if self.has_cookie(macs, source) {
             let admitted = self.sources[bucket].take(1, SOURCE_PER_SECOND, now);
             return if admitted { Verdict::Admit } else { Verdict::TooMany };
         }
-        Verdict::Challenge(self.keys.seal_cookie(sender, macs.mac1, cookie, rng))
+        if !self.replies.take(neighbourhood(), bucket, now) {
+            return Verdict::TooMany;
+        }
+        Verdict::Challenge(self.keys.seal_cookie(sender, macs.mac1, cookie_for(&self.secret, source), rng))
+    }
+
+    fn has_cookie(&self, macs: &Macs<'_>, source: &Source) -> bool {
+        let is_right = |secret| bool::from(mac(&cookie_for(secret, source), &[macs.before_mac2]).ct_eq(macs.mac2));
+        // Whoever has none says so.
+        *macs.mac2 != [0; MAC_BYTES] && (is_right(&self.secret) || is_right(&self.previous_secret))
     }
 
     fn renew_secret(&mut self, rng: &mut impl RngCore, now: Instant) {
@@ -234,7 +292,9 @@ mod tests {
     use super::*;
     use crate::sleeve::packet::{Packet, decode, encode_initiation};
 
-    const OWN: NoiseKey = [7; 32];
+    fn own() -> ResponderKeys {
+        ResponderKeys::of(&[7; 32], &Knock([7; 16]))
+    }
 
     struct Bench {
         gate: Gate,
@@ -245,12 +305,25 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let mut rng = ChaCha20Rng::seed_from_u64(1);
-            Self { gate: Gate::new(&OWN, &mut rng, Instant::ZERO), rng, now: Instant::ZERO }
+            Self { gate: Gate::new(own(), &mut rng, Instant::ZERO), rng, now: Instant::ZERO }
         }
 
         fn check(&mut self, message: &[u8], source: &Source) -> Verdict {
+            self.check_from(Neighbourhood::Peer, message, source)
+        }
+
+        fn check_from(&mut self, from: Neighbourhood, message: &[u8], source: &Source) -> Verdict {
             let Ok(Packet::Initiation { sender, macs, .. }) = decode(message) else { panic!("no initiation") };
-            self.gate.check(sender, &macs, source, &mut self.rng, self.now)
+            self.gate.check(sender, &macs, source, || from, &mut self.rng, self.now)
+        }
+
+        /// How many of `asking` messages from as many addresses get a cookie.
+        fn replies(&mut self, from: Neighbourhood, asking: u32) -> u32 {
+            let message = initiation(None).0;
+            let at = |number: u32| Source { address: (number.to_be_bytes(), 1).into(), relayed_for: None };
+            let replied = (0..asking)
+                .filter(|number| matches!(self.check_from(from, &message, &at(*number)), Verdict::Challenge(_)));
+            replied.count() as u32
         }
 
         fn exhaust(&mut self) {
@@ -262,7 +335,7 @@ mod tests {
             let (message, mac1) = initiation(None);
             let Verdict::Challenge(reply) = self.check(&message, from) else { panic!("no challenge") };
             let Ok(Packet::Cookie { nonce, sealed, .. }) = decode(&reply) else { panic!("no cookie") };
-            ResponderKeys::of(&OWN).open_cookie(&mac1, nonce, sealed).expect("genuine")
+            own().open_cookie(&mac1, nonce, sealed).expect("genuine")
         }
     }
 
@@ -272,16 +345,49 @@ mod tests {
 
     fn initiation(cookie: Option<&Cookie>) -> (Vec<u8>, [u8; MAC_BYTES]) {
         let mut message = encode_initiation(Index(1), &[5; 100]);
-        let mac1 = ResponderKeys::of(&OWN).append_macs(&mut message, cookie);
+        let mac1 = own().append_macs(&mut message, cookie);
         (message, mac1)
     }
 
     #[test]
     fn a_message_for_somebody_else_is_forged() {
         let mut message = encode_initiation(Index(1), &[5; 100]);
-        ResponderKeys::of(&[8; 32]).append_macs(&mut message, None);
+        ResponderKeys::of(&[8; 32], &Knock([7; 16])).append_macs(&mut message, None);
 
         assert_eq!(Bench::new().check(&message, &source(1)), Verdict::Forged);
+    }
+
+    #[test]
+    fn whoever_knows_the_static_key_alone_is_a_stranger() {
+        let mut message = encode_initiation(Index(1), &[5; 100]);
+        ResponderKeys::of(&[7; 32], &Knock([0; 16])).append_macs(&mut message, None);
+
+        assert_eq!(Bench::new().check(&message, &source(1)), Verdict::Forged);
+    }
+
+    #[test]
+    fn strangers_get_few_cookies_and_leave_those_of_peers_alone() {
+        let mut bench = Bench::new();
+        bench.exhaust();
+
+        assert_eq!(bench.replies(Neighbourhood::Stranger, 50_000), STRANGERS_PER_SECOND);
+        assert_eq!(bench.replies(Neighbourhood::Peer, 500), 500);
+        bench.now += Duration::from_secs(1);
+        bench.exhaust();
+        assert_eq!(bench.replies(Neighbourhood::Stranger, 50_000), STRANGERS_PER_SECOND);
+    }
+
+    #[test]
+    fn a_flood_in_one_peers_name_leaves_cookies_for_the_others() {
+        let mut bench = Bench::new();
+        bench.exhaust();
+        let message = initiation(None).0;
+
+        let replied =
+            (0..50_000).filter(|_| matches!(bench.check(&message, &source(1)), Verdict::Challenge(_))).count();
+
+        assert!(replied <= PEER_PER_SECOND as usize);
+        assert!(bench.replies(Neighbourhood::Peer, 500) > 450, "but for those that share its bucket");
     }
 
     #[test]
@@ -305,7 +411,8 @@ mod tests {
         let relayed = Source { relayed_for: Some(RelayId([0; 7])), ..source(1) };
 
         for from in [other_port, other_address, relayed] {
-            assert!(matches!(bench.check(&initiation(Some(&cookie)).0, &from), Verdict::Challenge(_)));
+            let verdict = bench.check(&initiation(Some(&cookie)).0, &from);
+            assert!(matches!(verdict, Verdict::Challenge(_)), "{verdict:?}");
         }
     }
 
@@ -339,7 +446,7 @@ mod tests {
 
     #[test]
     fn a_cookie_opens_only_for_the_message_that_asked() {
-        let keys = ResponderKeys::of(&OWN);
+        let keys = own();
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         let reply = keys.seal_cookie(Index(1), &[1; 16], [9; 16], &mut rng);
         let Ok(Packet::Cookie { nonce, sealed, .. }) = decode(&reply) else { panic!("no cookie") };

@@ -21,14 +21,13 @@ use weave_mesh::identity::{Identity, NoiseKey};
 use weave_mesh::noise::{self, Psk};
 use zeroize::Zeroizing;
 
+use crate::sleeve::packet::NOISE_BYTES_MAX;
 use crate::sleeve::seal::Cipher;
 
 const PATTERN: &str = "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
 const PROLOGUE: &[u8] = b"weave-rs sleeve v1";
 /// Where `psk2` sits in the pattern.
 const PSK_LOCATION: usize = 2;
-/// Room for the longest message: keys and tags around a card of 400 octets and its signature.
-const MESSAGE_BYTES_MAX: usize = 1_024;
 /// Ciphers that one side may list.
 const CIPHERS_MAX: usize = 8;
 
@@ -110,7 +109,7 @@ impl Initiator {
     /// # Errors
     /// When no password opens it, or what it opens to is not understood.
     pub fn finish(&mut self, psks: &[Psk], message: &[u8]) -> Result<Agreement, Error> {
-        let mut payload = [0; MESSAGE_BYTES_MAX];
+        let mut payload = [0; NOISE_BYTES_MAX];
         let opened = psks.iter().find_map(|psk| {
             self.noise.set_psk(PSK_LOCATION, psk).ok()?;
             self.noise.read_message(message, &mut payload).ok()
@@ -144,8 +143,8 @@ impl Asked {
     pub fn read(local: Local<'_>, message: &[u8], rng: &mut impl RngCore) -> Result<Self, Error> {
         let mut noise =
             builder(local.identity, rng).and_then(snow::Builder::build_responder).map_err(|_| Error::Malformed)?;
-        let mut payload = [0; MESSAGE_BYTES_MAX];
-        if message.len() > MESSAGE_BYTES_MAX {
+        let mut payload = [0; NOISE_BYTES_MAX];
+        if message.len() > NOISE_BYTES_MAX {
             return Err(Error::Malformed);
         }
         let len = noise.read_message(message, &mut payload).map_err(|_| Error::Forged)?;
@@ -179,7 +178,7 @@ fn builder<'a>(identity: &'a Identity, rng: &mut impl RngCore) -> Result<snow::B
 
 fn write(noise: &mut HandshakeState, payload: &impl Serialize) -> Result<Vec<u8>, Error> {
     let payload = postcard::to_stdvec(payload).map_err(|_| Error::Malformed)?;
-    let mut message = vec![0; MESSAGE_BYTES_MAX];
+    let mut message = vec![0; NOISE_BYTES_MAX];
     let len = noise.write_message(&payload, &mut message).map_err(|_| Error::Malformed)?;
     message.truncate(len);
     Ok(message)
@@ -219,6 +218,7 @@ mod tests {
                 mesh: MeshId::of("weave"),
                 key: identity.key(),
                 noise_key: identity.noise_key(),
+                knock: identity.knock(),
                 name: PeerName::derived_from(&identity.key().0),
                 nickname: "host".to_owned(),
                 bridge_mac: MacAddr([2, 0, 0, 0, 0, byte]),
@@ -316,7 +316,7 @@ mod tests {
         let (_, message) = alice.start(&bob);
 
         assert_eq!(carol.read(&message).unwrap_err(), Error::Forged);
-        assert_eq!(bob.read(&[0; MESSAGE_BYTES_MAX + 1]).unwrap_err(), Error::Malformed);
+        assert_eq!(bob.read(&[0; NOISE_BYTES_MAX + 1]).unwrap_err(), Error::Malformed);
         for at in (0..message.len()).step_by(7) {
             let mut altered = message.clone();
             altered[at] ^= 1;

@@ -29,6 +29,10 @@ pub const NONCE_BYTES: usize = 8;
 /// An answer to a size probe before it is sealed. No probe is shorter, so that no answer is longer than its probe.
 pub const SIZE_ANSWER_BYTES: usize = NONCE_BYTES + 2;
 
+/// The longest Noise message of a handshake: keys and tags around a card of 400 octets and its signature. A longer one
+/// is refused before any of it is hashed.
+pub const NOISE_BYTES_MAX: usize = 1_024;
+
 const SEALED_COOKIE_BYTES: usize = 32;
 const INITIATION_HEADER_BYTES: usize = 8;
 const RESPONSE_HEADER_BYTES: usize = 12;
@@ -122,7 +126,7 @@ pub fn decode(bytes: &[u8]) -> Result<Packet<'_>, Malformed> {
 fn split_macs(bytes: &[u8], header_bytes: usize) -> Result<(&[u8], Macs<'_>), Malformed> {
     let (before_mac2, mac2) = bytes.split_last_chunk().ok_or(Malformed)?;
     let (before_mac1, mac1) = before_mac2.split_last_chunk().ok_or(Malformed)?;
-    let noise = before_mac1.get(header_bytes..).ok_or(Malformed)?;
+    let noise = before_mac1.get(header_bytes..).filter(|noise| noise.len() <= NOISE_BYTES_MAX).ok_or(Malformed)?;
     Ok((noise, Macs { before_mac1, mac1, before_mac2, mac2 }))
 }
 
@@ -262,5 +266,13 @@ mod tests {
         message[1] = 2;
 
         assert_eq!(decode(&message), Err(Malformed));
+    }
+
+    #[test]
+    fn a_handshake_longer_than_any_is_refused_unread() {
+        let initiation = |noise: usize| [encode_initiation(Index(1), &vec![0; noise]), vec![0; 32]].concat();
+
+        assert!(decode(&initiation(NOISE_BYTES_MAX)).is_ok());
+        assert_eq!(decode(&initiation(NOISE_BYTES_MAX + 1)), Err(Malformed));
     }
 }

@@ -76,6 +76,7 @@ impl End {
             mesh: MeshId::of("test"),
             key: self.identity.key(),
             noise_key: self.identity.noise_key(),
+            knock: self.identity.knock(),
             name: PeerName::derived_from(&self.identity.key().0),
             nickname: format!("h{}", self.number),
             bridge_mac: self.bridge_mac(),
@@ -92,6 +93,7 @@ impl End {
         let entry = PeerEntry {
             name: PeerName::derived_from(&peer.identity.key().0),
             noise_key: peer.identity.noise_key(),
+            knock: peer.identity.knock(),
             incarnation: 1,
             addresses: vec![peer.address()],
             bridge_mac: peer.bridge_mac(),

@@ -117,6 +117,7 @@ fn card(identity: &Identity, host: usize, incarnation: u64) -> SignedCard {
         mesh: MeshId::of("weave"),
         key: identity.key(),
         noise_key: identity.noise_key(),
+        knock: identity.knock(),
         name: PeerName(bridge_mac(host).0),
         nickname: format!("host{host}"),
         bridge_mac: bridge_mac(host),
@@ -143,6 +144,7 @@ fn tables(host: usize, hosts: usize) -> Tables {
     let entry = |other: usize| PeerEntry {
         name: PeerName(bridge_mac(other).0),
         noise_key: identity(other).noise_key(),
+        knock: identity(other).knock(),
         incarnation: 1,
         addresses: vec![underlay(other)],
         bridge_mac: bridge_mac(other),

@@ -19,6 +19,7 @@ fn config(byte: u8, mesh: &str, psks: &[Psk]) -> Arc<Config> {
         mesh: MeshId::of(mesh),
         key: identity.key(),
         noise_key: identity.noise_key(),
+        knock: identity.knock(),
         name,
         nickname: "n".repeat(20),
         bridge_mac: MacAddr::default(),

@@ -26,6 +26,7 @@ impl Owner {
             mesh: MeshId::of("test"),
             key: identity.key(),
             noise_key: identity.noise_key(),
+            knock: identity.knock(),
             name: PeerName::derived_from(&identity.key().0),
             nickname: format!("host-{number}"),
             bridge_mac: MacAddr([2, 0, 0, 0, 0, number]),

@@ -66,6 +66,7 @@ fn card(number: u8) -> Card {
         mesh: MeshId::of("weave"),
         key: identity(number).key(),
         noise_key: identity(number).noise_key(),
+        knock: identity(number).knock(),
         name: name(number),
         nickname: format!("host{number}"),
         bridge_mac: name(number).mac(),
