@@ -172,6 +172,7 @@ pub(crate) fn config(byte: u8) -> Arc<Config> {
         name,
         nickname: "host".into(),
         bridge_mac: name.mac(),
+        port: 6783,
         addresses: Vec::new(),
         trusted_subnets: Vec::new(),
         instance_id: String::new(),

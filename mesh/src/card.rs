@@ -61,7 +61,9 @@ pub struct Card {
     pub nickname: String,
     /// The MAC of its bridge; heartbeats of the fast path are sent to it.
     pub bridge_mac: MacAddr,
-    /// Where it listens, control TCP and sleeve UDP alike; VXLAN is at the port above. Best first. May be empty (NAT).
+    /// Where it listens, control TCP and sleeve UDP alike; VXLAN is at the port above.
+    pub port: u16,
+    /// The addresses of its underlay with that port, as they are now. Best first. May be empty (NAT).
     pub addresses: Vec<SocketAddr>,
     /// Underlay subnets in which it accepts unsealed VXLAN although the mesh has a password.
     pub trusted_subnets: Vec<Subnet>,

@@ -187,6 +187,12 @@ impl Connector {
         Ok(())
     }
 
+    /// This host may reach others than before: whatever waits is tried at once, and with the shortest interval.
+    pub fn hasten(&mut self, now: Instant) {
+        self.pursuits.values_mut().for_each(|pursuit| pursuit.hasten(now));
+        self.handle_timeout(now);
+    }
+
     /// Stops pursuing `targets`. A live connection stays, and a peer may still be dialled because it was discovered.
     pub fn forget(&mut self, targets: &[Target]) {
         let port = self.config.default_port;

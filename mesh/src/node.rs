@@ -103,6 +103,7 @@ impl Config {
             name: self.name,
             nickname: self.nickname.clone(),
             bridge_mac: self.bridge_mac,
+            port: self.listen_port,
             addresses: self.addresses.clone(),
             trusted_subnets: self.trusted_subnets.clone(),
             instance_id: self.instance_id.clone(),
@@ -368,6 +369,20 @@ impl Node {
     /// Where the sleeve of `peer` was last heard; kept with the peer across restarts.
     pub fn set_address(&mut self, peer: PeerKey, address: SocketAddr) {
         self.members.set_address(&peer, address);
+    }
+
+    /// This host has these underlay addresses now, best first. Others hear of it, and whom we could not reach from where
+    /// we were is tried again at once.
+    pub fn follow_underlay(&mut self, addresses: Vec<SocketAddr>, now: Instant) {
+        if self.own.card().addresses == addresses {
+            return;
+        }
+        if let Err(error) = self.own.set_addresses(addresses, now) {
+            self.warn(Warning::NotPublished { problem: error.to_string() });
+        }
+        self.connector.hasten(now);
+        self.view_changed();
+        self.finish(now);
     }
 
     /// Tells everyone that we leave for good, and closes every connection.

@@ -23,6 +23,7 @@ fn config(byte: u8, mesh: &str, psks: &[Psk]) -> Arc<Config> {
         name,
         nickname: "n".repeat(20),
         bridge_mac: MacAddr::default(),
+        port: 6783,
         addresses: Vec::new(),
         trusted_subnets: Vec::new(),
         instance_id: String::new(),

@@ -113,6 +113,13 @@ impl Pursuit {
         }
     }
 
+    /// The same, but for one that led to ourselves.
+    pub(super) fn hasten(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Never) {
+            self.try_at_once(now);
+        }
+    }
+
     /// Goes on to the next destination at once, and after the last one to the first after a delay.
     pub(super) fn fail(&mut self, error: String, now: Instant, rng: &mut impl RngCore) {
         self.last_error = Some(error);

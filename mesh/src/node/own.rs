@@ -11,6 +11,7 @@
 //! - a published set has our present card, edges, endpoints and host names, all of them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ pub(super) enum OwnError {
 
 impl Own {
     pub(super) fn new(card: Card, identity: Identity, verifier: &mut Verifier) -> Result<Self, OwnError> {
-        let signed = SignedCard::sign(&card, &identity)?;
+        let (card, signed) = fit(card, &identity)?;
         let card_record = Record::new(Content::Card(signed.clone()));
         let mut draft = Draft::new(card.key);
         draft.put(card_record.clone())?;
@@ -135,9 +136,16 @@ impl Own {
 
     /// Takes another name or incarnation; published with the next version, which is due at once.
     pub(super) fn set_card(&mut self, name: PeerName, incarnation: u64, now: Instant) -> Result<(), CardError> {
-        self.card.name = name;
-        self.card.incarnation = incarnation;
-        self.signed = SignedCard::sign(&self.card, &self.identity)?;
+        self.replace_card(Card { name, incarnation, ..self.card.clone() }, now)
+    }
+
+    /// Lists other addresses; published like another name.
+    pub(super) fn set_addresses(&mut self, addresses: Vec<SocketAddr>, now: Instant) -> Result<(), CardError> {
+        self.replace_card(Card { addresses, ..self.card.clone() }, now)
+    }
+
+    fn replace_card(&mut self, card: Card, now: Instant) -> Result<(), CardError> {
+        (self.card, self.signed) = fit(card, &self.identity)?;
         self.card_record = Record::new(Content::Card(self.signed.clone()));
         self.edges_pace.request_now(now);
         Ok(())
@@ -201,9 +209,21 @@ impl Own {
     }
 }
 
+/// The card, without the last of its addresses if it has no room for all.
+fn fit(mut card: Card, identity: &Identity) -> Result<(Card, SignedCard), CardError> {
+    loop {
+        match SignedCard::sign(&card, identity) {
+            Err(CardError::TooLong(_)) if card.addresses.pop().is_some() => {}
+            Err(error) => return Err(error),
+            Ok(signed) => return Ok((card, signed)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::card::{Subnet, TRUSTED_SUBNETS_MAX};
     use crate::name::MacAddr;
     use crate::store::fixtures::{Owner, verifier};
     use crate::store::{Direction, Session};
@@ -274,6 +294,33 @@ mod tests {
 
         assert_eq!(publish(&mut own, Instant::ZERO), None);
         assert_eq!(own.set().version().counter, 1);
+    }
+
+    #[test]
+    fn other_addresses_make_a_version_at_once_and_keep_the_incarnation() {
+        let mut own = own();
+        let addresses = vec![([198, 51, 100, 1], 6783).into()];
+
+        own.set_addresses(addresses.clone(), Instant::ZERO).unwrap();
+        assert_eq!(publish(&mut own, Instant::ZERO), Some(2));
+
+        assert_eq!((&own.set().card().addresses, own.set().card().incarnation), (&addresses, 1));
+    }
+
+    #[test]
+    fn addresses_for_which_a_card_has_no_room_are_left_out() {
+        let Owner { identity, mut card } = Owner::new(1);
+        let subnet = |last: u16| Subnet { address: [0xfd00, 1, 2, 3, 4, 5, 6, last].into(), prefix_len: 128 };
+        card.nickname = "n".repeat(63);
+        card.instance_id = "i".repeat(32);
+        card.trusted_subnets = (0..TRUSTED_SUBNETS_MAX as u16).map(subnet).collect();
+        let mut own = Own::new(card, identity, &mut verifier()).unwrap();
+        let addresses: Vec<SocketAddr> = (1..5).map(|last| ([0xfd00, 1, 2, 3, 4, 5, 6, last], 6783).into()).collect();
+
+        own.set_addresses(addresses.clone(), Instant::ZERO).unwrap();
+
+        let listed = &own.card().addresses;
+        assert!(listed.len() < addresses.len() && !listed.is_empty() && addresses.starts_with(listed), "{listed:?}");
     }
 
     #[test]

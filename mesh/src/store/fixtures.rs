@@ -30,6 +30,7 @@ impl Owner {
             name: PeerName::derived_from(&identity.key().0),
             nickname: format!("host-{number}"),
             bridge_mac: MacAddr([2, 0, 0, 0, 0, number]),
+            port: 6783,
             addresses: vec![([10, 0, 0, number], 6783).into()],
             trusted_subnets: Vec::new(),
             instance_id: String::new(),
