@@ -179,6 +179,7 @@ impl Host {
             name: PeerName([2, 0, 0, 0, 0, byte]),
             nickname: "host".to_owned(),
             bridge_mac: MacAddr([2, 0, 0, 0, 0, byte]),
+            port: 6783,
             addresses: Vec::new(),
             trusted_subnets: Vec::new(),
             instance_id: String::new(),
@@ -212,7 +213,7 @@ impl Host {
             relays: Vec::new(),
             standing: Standing::Neighbour,
             applied: Carrier::Sleeve,
-            fast: FastPath::Allowed,
+            fast: FastPath::Allowed(REMOTE),
         }
     }
 }
@@ -236,6 +237,7 @@ impl Pair {
                 card: own.card.clone(),
                 bridge_mac: MacAddr([2, 0, 0, 0, 0, 1]),
                 macs: [MacAddr([2, 0, 0, 0, 1, 1])].into(),
+                addresses: Vec::new(),
             },
             peers: [(other.identity.key(), other.entry(2))].into(),
             macs: [(MacAddr([2, 0, 0, 0, 1, 2]), other.identity.key())].into(),

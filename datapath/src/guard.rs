@@ -10,6 +10,7 @@
 //!                                               └► a query that nobody here can answer ─► rate limit
 //!   inet weave-rs     input        UDP to the fast path's port ─► accept from known members, drop the rest
 //!                                  from a container to the mesh's own port, or to the resolver's address ─► drop
+//!                     output       clear VXLAN from an address that its addressee does not trust ─► drop
 //!                     forward      from Docker's own network to an exposed one ─► drop
 //!                     postrouting  between an exposed network and the outside ─► masquerade
 //! ```
@@ -21,15 +22,17 @@
 //! - a chain needs its device and goes with it: a port is plugged after its guard, and closed when no plan names it;
 //! - nothing depends on the daemon: the tables stay when it dies.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 
 use crate::plan::{LinkName, Plan};
 
 mod inet;
 mod netdev;
+mod outward;
 
 /// The name of our tables, one of the netdev and one of the inet family.
 pub const TABLE: &str = "weave-rs";
@@ -48,6 +51,9 @@ pub struct Rules {
     /// Underlay addresses from which VXLAN is accepted. With a password: of peers in trusted pairs of subnets only;
     /// without: of all members, held ones included. Empty: everything to the port is dropped.
     pub vxlan_sources: BTreeSet<IpAddr>,
+    /// With a password: where VXLAN goes, or went by the last plan, and of which subnets its source has to be: it is
+    /// dropped otherwise. Destinations that are not named are not looked at.
+    pub clear_pairs: BTreeMap<SocketAddr, BTreeSet<Subnet>>,
     /// EtherTypes that containers may send beside IPv4, ARP and IPv6.
     pub allow_ethertypes: BTreeSet<u16>,
 }

@@ -5,7 +5,7 @@
 //!            ┌────────────────────────────────────────────────────────────────┐
 //!   start ─► SLEEVE                                                          FAST ◄─ start, adopted from the kernel
 //!            └────────────────────────────────────────────────────────────────┘
-//!                    three heartbeats in a row lost, each beside an answered sleeve probe
+//!                    three heartbeats in a row lost, each beside an answered sleeve probe; or one end has moved
 //! ```
 //!
 //! A *tick* sends two probes at once: a full-size heartbeat by the fast path and a small packet by sleeve.
@@ -50,6 +50,8 @@ pub enum Reason {
         lost: u32,
     },
     Healed,
+    /// The peer or this host has another underlay address than before.
+    Moved,
     Forbidden(Why),
 }
 
@@ -128,6 +130,13 @@ impl Choice {
         if matches!(self.reason, Reason::Forbidden(_)) {
             self.change(Carrier::Sleeve, Reason::NotProvenYet, now);
         }
+    }
+
+    /// One of the two underlay addresses is another one now, and the fast path has to prove itself between the new ones.
+    /// Returns the change if it was used.
+    pub fn move_away(&mut self, now: Instant) -> Option<Change> {
+        self.distrust();
+        (self.carrier == Carrier::Fast).then(|| self.change(Carrier::Sleeve, Reason::Moved, now))
     }
 
     /// Both probes of a tick were sent, with this nonce.
@@ -209,6 +218,7 @@ impl fmt::Display for Reason {
                 write!(f, "fast path lost {lost} full-size heartbeats in a row while sleeve probes were answered")
             }
             Self::Healed => f.write_str("fast path answers full-size heartbeats again"),
+            Self::Moved => f.write_str("an underlay address is another one, where the fast path has not answered yet"),
             Self::Forbidden(why) => write!(f, "fast path is not used: {why}"),
         }
     }
@@ -336,6 +346,17 @@ mod tests {
 
         assert_eq!([peer.tick(SLEEVE_ONLY), peer.tick(SLEEVE_ONLY)], [None, None]);
         assert!(peer.tick(SLEEVE_ONLY).is_some());
+    }
+
+    #[test]
+    fn a_fast_path_between_other_addresses_is_left_once_and_taken_at_its_first_answer() {
+        let mut peer = Clocked::new(Carrier::Fast);
+
+        let left = peer.choice.move_away(peer.now).unwrap();
+        assert_eq!((left.carrier, left.reason), (Carrier::Sleeve, Reason::Moved));
+        assert!(peer.choice.move_away(peer.now).is_none());
+
+        assert!(peer.tick(BOTH).is_some_and(|change| change.carrier == Carrier::Fast));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub use observed::{BridgeFdbEntry, InstalledGuard, Keep, LinkKind, NeighbourEntr
 pub use step::Step;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
@@ -49,11 +49,11 @@ pub struct Plan {
     pub ports: BTreeMap<LinkName, PortPlan>,
     /// Where frames for a remote station leave: one entry per remote endpoint and per peer's bridge.
     pub bridge_fdb: BTreeMap<MacAddr, OverlayPort>,
-    /// The peer's underlay address behind a remote station. Kept while the peer is on sleeve, else its fast path could
-    /// not be probed.
-    pub vxlan_fdb: BTreeMap<MacAddr, IpAddr>,
+    /// Where the peer behind a remote station hears VXLAN. Kept while the peer is on sleeve, else its fast path could not
+    /// be probed.
+    pub vxlan_fdb: BTreeMap<MacAddr, SocketAddr>,
     /// Peers that get broadcast and multicast frames over the fast path.
-    pub flood: BTreeSet<IpAddr>,
+    pub flood: BTreeSet<SocketAddr>,
     /// Addresses of all endpoints, local ones included: queries for them are answered on this host.
     pub neighbours: BTreeMap<IpAddr, MacAddr>,
     /// The networks between which and the rest of the world this host forwards, by their first address.
@@ -80,10 +80,10 @@ pub struct BridgePlan {
 pub struct VxlanPlan {
     /// From the mesh id: a host that inherits another mesh's address does not hear it.
     pub vni: u32,
-    /// UDP port, the same at all peers.
+    /// The UDP port at which this host hears VXLAN. Other peers may hear it at others.
     pub port: u16,
     /// The underlay source address. An unspecified one lets the kernel choose, and its family is the family of the
-    /// underlay: a VXLAN device speaks one of the two.
+    /// underlay: a VXLAN device speaks one of the two, and is made anew for the other.
     pub local: IpAddr,
 }
 

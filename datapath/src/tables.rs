@@ -10,7 +10,7 @@
 //!   here first and programs the kernel afterwards. So a broadcast may arrive twice for an instant, never not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use weave_mesh::card::SignedCard;
 use weave_mesh::identity::{Knock, NoiseKey, PeerKey};
@@ -35,6 +35,8 @@ pub struct Local {
     pub bridge_mac: MacAddr,
     /// Addresses that are ours alone: a frame from another host that claims one is dropped.
     pub macs: BTreeSet<MacAddr>,
+    /// Its underlay addresses, as far as it lists them.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Another host.
@@ -90,8 +92,19 @@ impl std::fmt::Display for Carrier {
 /// Whether the kernel may carry frames to a peer at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FastPath {
-    Allowed,
+    /// To where the peer hears VXLAN.
+    Allowed(SocketAddr),
     Forbidden(Why),
+}
+
+impl FastPath {
+    /// Where VXLAN frames for the peer go, if any may.
+    pub const fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Allowed(to) => Some(*to),
+            Self::Forbidden(_) => None,
+        }
+    }
 }
 
 /// Why the fast path to a peer is not even tried.
@@ -101,7 +114,7 @@ pub enum Why {
     SwitchedOff,
     #[error("a password is set and VXLAN is not sealed; --trusted-subnets at both ends allows it")]
     NotTrusted,
-    #[error("the peer has no underlay address that VXLAN could be sent to")]
+    #[error("the peer has no underlay address of our family that VXLAN could be sent to")]
     NoAddress,
     #[error("the kernel has no usable VXLAN device")]
     NoDevice,

@@ -9,7 +9,7 @@ use net::{A, B, C, Net, bridge_mac, by_sleeve, container_mac, frame, key, millis
 use weave_datapath::drops::Drop;
 use weave_datapath::engine::{Event, Via, Warning};
 use weave_datapath::overlay::Reason;
-use weave_datapath::tables::{Carrier, FastPath, Standing, Why};
+use weave_datapath::tables::{Carrier, FastPath, Standing, Tables, Why};
 use weave_mesh::name::MacAddr;
 
 #[test]
@@ -529,6 +529,37 @@ fn a_fast_path_that_is_forbidden_is_left_at_once() {
 
     let path = net.hosts[A].path(B, net.now);
     assert_eq!((path.carrier, path.reason), (Carrier::Sleeve, Reason::Forbidden(Why::NotTrusted)));
+}
+
+#[test]
+fn between_other_addresses_the_fast_path_proves_itself_anew() {
+    let peer_moved = |tables: &mut Tables| peer_of(tables, B).fast = FastPath::Allowed(elsewhere());
+    let we_moved = |tables: &mut Tables| tables.local.addresses = vec![elsewhere().ip()];
+    for moved in [&peer_moved as &dyn Fn(&mut Tables), &we_moved] {
+        let mut net = on_fast_path(28);
+
+        net.publish(A, moved);
+        net.run_for(millis(1));
+        let path = net.hosts[A].path(B, net.now);
+        assert_eq!((path.carrier, path.reason), (Carrier::Sleeve, Reason::Moved));
+
+        let back = net.run_until(seconds(5), |net| net.hosts[A].path(B, net.now).carrier == Carrier::Fast);
+        assert!(back.is_some_and(|took| took <= seconds(1)), "{back:?}");
+    }
+}
+
+#[test]
+fn another_address_beside_the_old_ones_leaves_the_fast_path_alone() {
+    let mut net = on_fast_path(29);
+
+    net.publish(A, |tables| tables.local.addresses.push(elsewhere().ip()));
+    net.run_for(millis(1));
+
+    assert_eq!(net.hosts[A].path(B, net.now).carrier, Carrier::Fast);
+}
+
+fn elsewhere() -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, 2], 6784))
 }
 
 #[test]

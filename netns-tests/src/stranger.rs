@@ -91,6 +91,7 @@ fn visitor() -> Result<Arc<Config>> {
         name,
         nickname: "visitor".to_owned(),
         bridge_mac: name.mac(),
+        port: 6783,
         addresses: Vec::new(),
         trusted_subnets: Vec::new(),
         instance_id: String::new(),

@@ -8,9 +8,8 @@
 //!   reset   ─► likewise, with a goodbye first, and then nothing is left
 //! ```
 
-use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 
 use rand_core::{OsRng, RngCore};
@@ -36,7 +35,6 @@ use weave_datapath::plan::{BridgeNames, InvalidLinkName, Observed, Resolver};
 use weave_datapath::sleeve::seal::Cipher;
 use weave_mesh::card::ADDRESSES_MAX;
 use weave_mesh::connection;
-use weave_mesh::identity::PeerKey;
 use weave_mesh::name::{MacAddr, MeshId};
 use weave_mesh::node::{self as mesh_node, Node, View};
 use weave_mesh::noise::Psk;
@@ -51,8 +49,8 @@ use crate::config::{AllocationError, Config, ConfigError, FastPath, PasswordErro
 use crate::descriptors::{self, TooFewDescriptors};
 use crate::dns::{Dns, DnsError};
 use crate::docker;
-use crate::fabric::{FastSetting, Loom, unspecified_like};
-use crate::node::{Control, Host, NodeError, Outcome, Parts, Remains, Weaving};
+use crate::fabric::{FastSetting, Loom};
+use crate::node::{Control, Host, NodeError, Outcome, Parts, Reach, Remains, Weaving};
 use crate::peers::{self, Peers};
 use crate::request;
 use crate::status::About;
@@ -259,7 +257,7 @@ fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store, runtime: &Runt
     let node =
         Node::new(node_config, identity.clone(), store.restored()?, OsRng.next_u64(), clock.now(), clock.wall())?;
     let view = node.view();
-    let loom = loom(config, names.clone(), mtu, &underlay);
+    let loom = loom(config, names.clone(), mtu);
     let found = Found::by(names.clone())?;
     let held = node.all_addresses();
     let books = Books { ledger: &mut ledger, exposure: &mut exposure, held: &held, underlay: &underlay };
@@ -268,7 +266,7 @@ fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store, runtime: &Runt
         ledger.name_within(&dns.domain);
     }
     let host = if found.has_bridge() || ledger.entries().next().is_some() { Host::Adopted } else { Host::Fresh };
-    let weaving = Weaving::new(loom, found.adopted(&view), &view, &ledger, &exposure);
+    let weaving = Weaving::new(loom, found.adopted(&view), &underlay, &view, &ledger, &exposure);
 
     let (kernel, kernel_events) = Kernel::spawn().map_err(start("the kernel keeper"))?;
     let devices = Devices {
@@ -381,10 +379,7 @@ fn node_config(
     })
 }
 
-fn loom(config: &Config, names: BridgeNames, mtu: u16, underlay: &[IpAddr]) -> Loom {
-    let local = config
-        .host
-        .unwrap_or_else(|| underlay.first().copied().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), unspecified_like));
+fn loom(config: &Config, names: BridgeNames, mtu: u16) -> Loom {
     Loom {
         names,
         vni: MeshId::of(config.mesh.as_ref()).vni(),
@@ -396,7 +391,7 @@ fn loom(config: &Config, names: BridgeNames, mtu: u16, underlay: &[IpAddr]) -> L
             (FastPath::On, true) => FastSetting::Everywhere,
             (FastPath::On, false) => FastSetting::BetweenTrustedSubnets,
         },
-        local,
+        host: config.host,
         allowed_ethertypes: config.allowed_ethertypes.iter().map(|ethertype| ethertype.0).collect(),
         resolver: if config.dns.is_some() { Resolver::Served } else { Resolver::Absent },
     }
@@ -435,11 +430,12 @@ impl Found {
 
     /// Peers that the kernel still reaches over VXLAN: an earlier daemon chose so, and its choice stays until proved
     /// wrong.
-    fn adopted(&self, view: &View) -> BTreeSet<PeerKey> {
+    fn adopted(&self, view: &View) -> Reach {
         let is_on_vxlan =
             |mac: &MacAddr| self.observed.bridge_fdb.get(mac).is_some_and(|entry| entry.port == self.names.vxlan);
         let peers = view.peers.iter().filter(|(_, peer)| is_on_vxlan(&peer.card.bridge_mac));
-        peers.map(|(key, _)| *key).collect()
+        let destinations = self.observed.vxlan_fdb.values().chain(&self.observed.flood).copied().collect();
+        Reach { peers: peers.map(|(key, _)| *key).collect(), destinations }
     }
 
     /// Puts into the books what is there and in none of them.

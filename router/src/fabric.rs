@@ -41,8 +41,8 @@ pub struct Loom {
     pub vxlan_port: u16,
     pub mtu: u32,
     pub fast_path: FastSetting,
-    /// The underlay address that VXLAN leaves from; unspecified lets the kernel choose.
-    pub local: IpAddr,
+    /// The underlay address that the operator chose.
+    pub host: Option<IpAddr>,
     pub allowed_ethertypes: BTreeSet<u16>,
     pub resolver: Resolver,
 }
@@ -69,6 +69,10 @@ pub struct Strands<'a> {
     pub programmed: &'a BTreeSet<PeerKey>,
     /// Where each peer's sleeve was last heard.
     pub heard: &'a BTreeMap<PeerKey, SocketAddr>,
+    /// The underlay address that VXLAN leaves from; an unspecified one lets the kernel choose among its family.
+    pub local: IpAddr,
+    /// Where VXLAN goes by the plan that the kernel has.
+    pub destinations: &'a BTreeSet<SocketAddr>,
 }
 
 /// One peer, with everything that is decided about it.
@@ -77,8 +81,6 @@ struct Thread<'a> {
     key: PeerKey,
     card: &'a Card,
     standing: Standing,
-    /// Where VXLAN frames for it go.
-    underlay: Option<IpAddr>,
     fast: FastPath,
     carrier: Carrier,
 }
@@ -98,30 +100,24 @@ impl Loom {
             node::Standing::Held { .. } => Standing::Held,
             node::Standing::Gone { .. } => return None,
         };
-        let underlay = self.underlay(strands, &key, peer);
-        let fast = self.fast_path(&strands.view.card, &peer.card, underlay);
+        let vxlan = vxlan_address(strands, &key, peer);
+        let fast = self.fast_path(&strands.view.card, &peer.card, vxlan);
         let is_chosen = strands.chosen.get(&key) == Some(&Carrier::Fast);
-        let carrier = if is_chosen && fast == FastPath::Allowed { Carrier::Fast } else { Carrier::Sleeve };
-        Some(Thread { key, card: &peer.card, standing, underlay, fast, carrier })
+        let carrier = if is_chosen && fast.address().is_some() { Carrier::Fast } else { Carrier::Sleeve };
+        Some(Thread { key, card: &peer.card, standing, fast, carrier })
     }
 
-    /// The address that proved itself goes before the one that the card claims.
-    fn underlay(&self, strands: &Strands<'_>, key: &PeerKey, peer: &PeerView) -> Option<IpAddr> {
-        let heard = strands.heard.get(key).or(peer.address.as_ref());
-        let candidates = heard.into_iter().chain(&peer.card.addresses).map(|address| address.ip().to_canonical());
-        candidates.filter(|address| address.is_ipv4() == self.local.is_ipv4()).find(|address| !address.is_unspecified())
-    }
-
-    fn fast_path(&self, ours: &Card, theirs: &Card, underlay: Option<IpAddr>) -> FastPath {
-        let Some(address) = underlay else { return FastPath::Forbidden(Why::NoAddress) };
+    /// With a password both ends judge each other's address as it is now.
+    fn fast_path(&self, ours: &Card, theirs: &Card, vxlan: Option<SocketAddr>) -> FastPath {
+        let Some(to) = vxlan else { return FastPath::Forbidden(Why::NoAddress) };
         let our_addresses = || ours.addresses.iter().map(SocketAddr::ip);
         match self.fast_path {
             FastSetting::Off => FastPath::Forbidden(Why::SwitchedOff),
-            FastSetting::Everywhere => FastPath::Allowed,
+            FastSetting::Everywhere => FastPath::Allowed(to),
             FastSetting::BetweenTrustedSubnets => {
-                let we_trust = contains(&ours.trusted_subnets, address);
+                let we_trust = contains(&ours.trusted_subnets, to.ip());
                 let they_trust = our_addresses().any(|address| contains(&theirs.trusted_subnets, address));
-                if we_trust && they_trust { FastPath::Allowed } else { FastPath::Forbidden(Why::NotTrusted) }
+                if we_trust && they_trust { FastPath::Allowed(to) } else { FastPath::Forbidden(Why::NotTrusted) }
             }
         }
     }
@@ -130,9 +126,9 @@ impl Loom {
         let is_wanted = match self.fast_path {
             FastSetting::Off => false,
             FastSetting::Everywhere => true,
-            FastSetting::BetweenTrustedSubnets => threads.iter().any(|thread| thread.fast == FastPath::Allowed),
+            FastSetting::BetweenTrustedSubnets => threads.iter().any(|thread| thread.fast.address().is_some()),
         };
-        let vxlan = VxlanPlan { vni: self.vni, port: self.vxlan_port, local: self.local };
+        let vxlan = VxlanPlan { vni: self.vni, port: self.vxlan_port, local: strands.local };
         let ports = ports(strands.ledger);
         let mut plan = Plan {
             names: self.names.clone(),
@@ -152,6 +148,7 @@ impl Loom {
                 mesh_port: self.mesh_port,
                 vxlan_port: self.vxlan_port,
                 vxlan_sources: self.vxlan_sources(threads),
+                clear_pairs: self.clear_pairs(strands, threads),
                 allow_ethertypes: self.allowed_ethertypes.clone(),
             },
             ports,
@@ -164,29 +161,65 @@ impl Loom {
         plan.flood = threads
             .values()
             .filter(|thread| thread.carrier == Carrier::Fast)
-            .filter_map(|thread| thread.underlay)
+            .filter_map(|thread| thread.fast.address())
             .collect();
         plan
     }
 
     /// From whom VXLAN is accepted: every address that a member has or was heard at, or trusted ones only.
     fn vxlan_sources(&self, threads: &[Thread<'_>]) -> BTreeSet<IpAddr> {
-        let allowed = threads.iter().filter(|thread| thread.fast == FastPath::Allowed);
+        let allowed = threads.iter().filter_map(|thread| Some((thread, thread.fast.address()?.ip())));
         match self.fast_path {
             FastSetting::Off => BTreeSet::new(),
-            FastSetting::BetweenTrustedSubnets => allowed.filter_map(|thread| thread.underlay).collect(),
+            FastSetting::BetweenTrustedSubnets => allowed.map(|(_, address)| address).collect(),
             FastSetting::Everywhere => {
                 let claimed = |thread: &Thread<'_>| {
                     thread.card.addresses.iter().map(|address| address.ip().to_canonical()).collect::<Vec<_>>()
                 };
-                allowed.flat_map(|thread| claimed(thread).into_iter().chain(thread.underlay)).collect()
+                allowed.flat_map(|(thread, address)| claimed(thread).into_iter().chain([address])).collect()
             }
         }
     }
+
+    /// Where VXLAN goes or went a moment ago, and from which of our addresses it may: those that the peer trusts. Asked
+    /// for in the kernel, since our address can change long before we hear of it.
+    fn clear_pairs(&self, strands: &Strands<'_>, threads: &[Thread<'_>]) -> BTreeMap<SocketAddr, BTreeSet<Subnet>> {
+        if self.fast_path != FastSetting::BetweenTrustedSubnets {
+            return BTreeMap::new();
+        }
+        let former = strands.destinations.iter().map(|to| (*to, BTreeSet::new()));
+        let allowed = threads.iter().filter_map(|thread| {
+            let trusted = thread.card.trusted_subnets.iter().map(|subnet| subnet.network());
+            Some((thread.fast.address()?, trusted.collect()))
+        });
+        former.chain(allowed).collect()
+    }
 }
 
-/// The local address of VXLAN where the operator named none: of the family of `address`.
-pub const fn unspecified_like(address: IpAddr) -> IpAddr {
+/// Where a peer hears VXLAN: at the address that proved itself before the one that its card claims, of the family that
+/// our device speaks.
+fn vxlan_address(strands: &Strands<'_>, key: &PeerKey, peer: &PeerView) -> Option<SocketAddr> {
+    let heard = strands.heard.get(key).or(peer.address.as_ref());
+    let candidates = heard.into_iter().chain(&peer.card.addresses).map(|address| address.ip().to_canonical());
+    let mut of_family = candidates.filter(|address| address.is_ipv4() == strands.local.is_ipv4());
+    let address = of_family.find(|address| !address.is_unspecified())?;
+    Some(SocketAddr::new(address, vxlan_port(peer.card.port)?))
+}
+
+/// The port above that of the mesh, if there is one.
+const fn vxlan_port(mesh_port: u16) -> Option<u16> {
+    if mesh_port == 0 { None } else { mesh_port.checked_add(1) }
+}
+
+impl Loom {
+    /// The local address of VXLAN on a host with these addresses, best first; as it was while there are none.
+    pub fn local(&self, addresses: &[IpAddr], before: IpAddr) -> IpAddr {
+        self.host.unwrap_or_else(|| addresses.first().map_or(before, |best| unspecified_like(*best)))
+    }
+}
+
+/// What lets the kernel choose among its addresses of the family of `address`.
+const fn unspecified_like(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -199,8 +232,8 @@ fn program(plan: &mut Plan, mac: MacAddr, owner: &Thread<'_>) {
         Carrier::Sleeve => OverlayPort::Tap,
     };
     plan.bridge_fdb.insert(mac, port);
-    if let (Some(underlay), FastPath::Allowed) = (owner.underlay, owner.fast) {
-        plan.vxlan_fdb.insert(mac, underlay);
+    if let FastPath::Allowed(to) = owner.fast {
+        plan.vxlan_fdb.insert(mac, to);
     }
 }
 
@@ -214,6 +247,7 @@ fn tables(strands: &Strands<'_>, threads: &[Thread<'_>]) -> Tables {
         card: view.signed_card.clone(),
         bridge_mac: view.card.bridge_mac,
         macs: attached.chain(claimed).chain([view.card.bridge_mac]).collect(),
+        addresses: view.card.addresses.iter().map(SocketAddr::ip).collect(),
     };
     let macs = remote_macs(view, &by_key).filter(|(mac, _)| !local.macs.contains(mac));
     let macs = macs.map(|(mac, owner)| (mac, owner.key)).collect();
@@ -240,7 +274,6 @@ fn entry(strands: &Strands<'_>, thread: &Thread<'_>) -> PeerEntry {
 /// Where a peer's UDP port may be: where TCP reached it, where its card says, where it was heard, where it came from.
 fn addresses(strands: &Strands<'_>, thread: &Thread<'_>) -> Vec<SocketAddr> {
     let view = strands.view;
-    let port = thread.card.addresses.first().map(SocketAddr::port);
     let connected = view.connections.iter().filter(|connection| {
         connection.peer == Some(thread.key) && matches!(connection.state, ConnectionState::Established { .. })
     });
@@ -249,7 +282,7 @@ fn addresses(strands: &Strands<'_>, thread: &Thread<'_>) -> Vec<SocketAddr> {
         match (&connection.destination, connection.direction) {
             (Destination::Address(address), Direction::Outbound) => dialled.push(*address),
             (Destination::Address(address), Direction::Inbound) => {
-                came_from.extend(port.map(|port| SocketAddr::new(address.ip(), port)));
+                came_from.push(SocketAddr::new(address.ip(), thread.card.port));
             }
             (Destination::Name { .. }, _) => {}
         }

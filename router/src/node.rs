@@ -52,7 +52,7 @@ mod showing;
 mod weaving;
 
 pub use self::exposing::Manner;
-pub use self::weaving::Weaving;
+pub use self::weaving::{Reach, Weaving};
 
 /// How long a parting daemon waits for its last messages to leave.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);

@@ -27,6 +27,10 @@ impl Engine {
             self.follow_permission(slot, now);
             self.arm(slot, now);
         }
+        if self.has_moved(&tables) {
+            let slots: Vec<Slot> = self.peers.slots().collect();
+            slots.into_iter().for_each(|slot| self.doubt_fast_path(slot, now));
+        }
         self.peers.index();
         let owner = |key: &PeerKey| self.peers.by_key(key);
         let remote = tables.macs.iter().filter_map(|(&mac, key)| Some((mac, owner(key)?)));
@@ -51,8 +55,24 @@ impl Engine {
             peer.attempts.hasten(now);
         }
         peer.memory.see_incarnation(entry.incarnation);
+        let moved =
+            matches!((peer.entry.fast, entry.fast), (FastPath::Allowed(from), FastPath::Allowed(to)) if from != to);
         peer.entry = entry.clone();
+        if moved {
+            self.doubt_fast_path(slot, now);
+        }
         slot
+    }
+
+    /// One of the addresses between which the fast path worked is gone: its peer is on sleeve until it works again.
+    fn doubt_fast_path(&mut self, slot: Slot, now: Instant) {
+        let change = self.peers.get_mut(slot).and_then(|peer| peer.choice.move_away(now));
+        self.announce(slot, change);
+    }
+
+    /// Whether this host has lost an address that it had.
+    fn has_moved(&self, tables: &Tables) -> bool {
+        self.tables.local.addresses.iter().any(|address| !tables.local.addresses.contains(address))
     }
 
     fn remove_peer(&mut self, key: &PeerKey) {
@@ -71,7 +91,7 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let change = match peer.entry.fast {
             FastPath::Forbidden(why) => peer.choice.forbid(why, now),
-            FastPath::Allowed => {
+            FastPath::Allowed(_) => {
                 peer.choice.allow(now);
                 None
             }

@@ -23,7 +23,7 @@ use crate::sleeve::relay::{Allowance, RelayId};
 use crate::sleeve::route::{Route, Via};
 use crate::sleeve::session::Sessions;
 use crate::sleeve::waiting::Waiting;
-use crate::tables::{Carrier, FastPath, PeerEntry, Standing};
+use crate::tables::{Carrier, PeerEntry, Standing};
 
 /// How long after its last use a session to a peer that is no neighbour is kept up.
 const WANTED_FOR: Duration = Duration::from_secs(60);
@@ -201,7 +201,7 @@ impl Peer {
     }
 
     pub(super) const fn is_fast_allowed(&self) -> bool {
-        matches!(self.entry.fast, FastPath::Allowed)
+        self.entry.fast.address().is_some()
     }
 
     /// The earliest time at which something is to be done for it.

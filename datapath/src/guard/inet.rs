@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use weave_mesh::card::Subnet;
 
+use super::outward::write_output_chains;
 use super::{Rules, TABLE, ipv4, ipv6, one_of};
 use crate::plan::{Crossing, Plan, RESOLVER};
 
@@ -15,6 +16,7 @@ const DOCKER_BRIDGE: &str = "docker0";
 pub(super) fn write_table(script: &mut String, plan: &Plan) -> fmt::Result {
     writeln!(script, "table inet {TABLE} {{")?;
     write_input_chains(script, plan)?;
+    write_output_chains(script, &plan.guard.clear_pairs)?;
     if !plan.exposed.is_empty() {
         write_exposed_chains(script, plan)?;
     }

@@ -156,6 +156,41 @@ fn the_fast_path_hears_the_listed_addresses_only() {
 }
 
 #[test]
+fn clear_frames_leave_from_where_their_addressee_trusts_and_from_nowhere_else() {
+    let subnets = |texts: &[&str]| {
+        let subnet = |text: &str| {
+            let (address, prefix_len) = text.split_once('/').expect("a subnet");
+            Subnet { address: self::address(address), prefix_len: prefix_len.parse().expect("a length") }
+        };
+        texts.iter().map(|text| subnet(text)).collect::<BTreeSet<_>>()
+    };
+    let mut plan = bare_plan();
+    plan.guard.clear_pairs = BTreeMap::from([
+        ("192.0.2.1:6784".parse().expect("socket"), subnets(&["192.0.2.0/24", "192.0.2.0/25", "2001:db8::/64"])),
+        ("192.0.2.2:7001".parse().expect("socket"), subnets(&["192.0.2.0/24", "192.0.2.0/25", "2001:db8::/64"])),
+        ("192.0.2.3:6784".parse().expect("socket"), subnets(&[])),
+        ("[2001:db8::1]:6784".parse().expect("socket"), subnets(&["2001:db8::/64"])),
+    ]);
+    let expected = "\
+\tchain clear {
+\t\tip saddr 192.0.2.0/24 ip daddr . udp dport { 192.0.2.1 . 6784, 192.0.2.2 . 7001 } accept
+\t\tip saddr 192.0.2.0/25 ip daddr . udp dport { 192.0.2.1 . 6784, 192.0.2.2 . 7001 } accept
+\t\tip6 saddr 2001:db8::/64 ip6 daddr . udp dport { 2001:db8::1 . 6784 } accept
+\t\tcounter drop
+\t}
+\tchain output {
+\t\ttype filter hook output priority -10; policy accept;
+\t\tip daddr . udp dport { 192.0.2.1 . 6784, 192.0.2.2 . 7001, 192.0.2.3 . 6784 } jump clear
+\t\tip6 daddr . udp dport { 2001:db8::1 . 6784 } jump clear
+\t}
+";
+
+    let script = render(&plan, &BTreeSet::new());
+
+    assert!(script.contains(expected), "{script}");
+}
+
+#[test]
 fn the_link_local_address_is_the_one_of_the_kernel() {
     assert_eq!(
         link_local(MacAddr([0x02, 0x11, 0x22, 0x33, 0x44, 0x55])),

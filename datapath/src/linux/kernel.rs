@@ -5,6 +5,7 @@
 //!   kernel: link, FDB, neighbour ──►│ keeper thread: dump ► diff ► steps ──► Applied, Healed
 //!           nftables changed ──────►│                  └► ports ───────────► Learnt, Forgotten, PortGone
 //!   slow timer ────────────────────►┘ VXLAN entries, every second ─────────► Used
+//!   kernel: address, route ──────────► underlay.rs ────────────────────────► Underlay
 //! ```
 //!
 //! Invariants:
@@ -15,10 +16,12 @@
 mod firewalls;
 mod former;
 mod keeper;
+mod underlay;
 mod watcher;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -49,6 +52,8 @@ pub enum Event {
     PortGone { port: LinkName },
     /// This many things were not as an applied plan wants them (somebody changed them, a device came late), and are.
     Healed { steps: usize },
+    /// This host has these underlay addresses, best first: once at the start, and whenever they have changed.
+    Underlay { addresses: Vec<IpAddr> },
     /// How long ago the fast path's entry of each station was last used, about once a second.
     Used { ages: BTreeMap<MacAddr, Duration> },
 }

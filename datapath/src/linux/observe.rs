@@ -1,7 +1,7 @@
 //! Kernel state, dumped and reduced to what a plan may change.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use netlink_packet_route::AddressFamily;
@@ -15,6 +15,7 @@ use netlink_packet_route::neighbour::{
 use weave_mesh::name::MacAddr;
 
 use super::netlink::address::subnet_of;
+use super::netlink::link::vxlan_alias;
 use super::netlink::resolver::is_resolver;
 use super::netlink::{Netlink, NetlinkError};
 use super::sysctl;
@@ -36,11 +37,16 @@ pub fn observe(netlink: &mut Netlink, names: &BridgeNames) -> Result<Observed, N
         return Ok(observed);
     };
     let vxlan = observed.links.get(&names.vxlan).map(|link| link.index);
+    let vxlan_port = observed.links.get(&names.vxlan).map_or(0, |link| match link.kind {
+        LinkKind::Vxlan { port, .. } => port,
+        _ => 0,
+    });
     let link_of: BTreeMap<u32, &LinkName> = observed.links.iter().map(|(name, link)| (link.index, name)).collect();
     for message in netlink.fdb(None)? {
         let station = Station::read(&message);
         if vxlan == Some(station.link) && station.flags.contains(NeighbourFlags::Own) {
-            match (station.mac, station.remote) {
+            let port = station.remote_port.unwrap_or(vxlan_port);
+            match (station.mac, station.remote.map(|remote| SocketAddr::new(remote, port))) {
                 (Some(MacAddr::ZERO), Some(remote)) => drop(observed.flood.insert(remote)),
                 (Some(mac), Some(remote)) => drop(observed.vxlan_fdb.insert(mac, remote)),
                 _ => {}
@@ -115,12 +121,13 @@ fn link(name: &LinkName, message: &LinkMessage, bridge: Option<u32>) -> Observed
         up: message.header.flags.contains(LinkFlags::Up),
         port: None,
     };
-    let mut controller = None;
+    let (mut controller, mut alias) = (None, "");
     let mut infos: &[LinkInfo] = &[];
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Controller(index) => controller = Some(*index),
+            LinkAttribute::IfAlias(text) => alias = text,
             LinkAttribute::LinkInfo(list) => infos = list,
             _ => {}
         }
@@ -130,7 +137,7 @@ fn link(name: &LinkName, message: &LinkMessage, bridge: Option<u32>) -> Observed
             LinkInfo::Kind(InfoKind::Veth) => link.kind = LinkKind::Veth,
             LinkInfo::Kind(InfoKind::Tun) => link.kind = LinkKind::Tap,
             LinkInfo::Data(InfoData::Bridge(data)) => link.kind = bridge_kind(name, data),
-            LinkInfo::Data(InfoData::Vxlan(data)) => link.kind = vxlan_kind(data),
+            LinkInfo::Data(InfoData::Vxlan(data)) => link.kind = vxlan_kind(data, alias),
             LinkInfo::PortData(InfoPortData::BridgePort(data)) if controller.is_some() && controller == bridge => {
                 link.port = Some(port_flags(data));
             }
@@ -152,8 +159,10 @@ fn bridge_kind(name: &LinkName, data: &[InfoBridge]) -> LinkKind {
     LinkKind::Bridge { snooping, ipv6_tuned: sysctl::is_ipv6_tuned(name.as_str()) }
 }
 
-fn vxlan_kind(data: &[InfoVxlan]) -> LinkKind {
-    let (mut vni, mut port, mut local, mut df_set, mut learning) = (0, 0, None, false, false);
+fn vxlan_kind(data: &[InfoVxlan], alias: &str) -> LinkKind {
+    let unspecified = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    let local = unspecified.into_iter().find(|local| vxlan_alias(*local) == alias);
+    let (mut vni, mut port, mut local, mut df_set, mut learning) = (0, 0, local, false, false);
     for info in data {
         match info {
             InfoVxlan::Id(id) => vni = *id,
@@ -207,6 +216,8 @@ pub(super) struct Station {
     pub(super) mac: Option<MacAddr>,
     /// The IP address: of a neighbour, or behind a VXLAN entry.
     pub(super) remote: Option<IpAddr>,
+    /// The UDP port behind a VXLAN entry, when it is not the device's own.
+    remote_port: Option<u16>,
     /// The bridge that has the entry.
     pub(super) controller: Option<u32>,
     used: Option<Duration>,
@@ -221,6 +232,7 @@ impl Station {
             flags: header.flags,
             mac: None,
             remote: None,
+            remote_port: None,
             controller: None,
             used: None,
         };
@@ -230,6 +242,7 @@ impl Station {
                     station.mac = octets.as_slice().try_into().ok().map(MacAddr);
                 }
                 NeighbourAttribute::Destination(address) => station.remote = ip_address(address),
+                NeighbourAttribute::Port(port) => station.remote_port = Some(*port),
                 NeighbourAttribute::Controller(index) => station.controller = Some(*index),
                 NeighbourAttribute::CacheInfo(info) => {
                     station.used = Some(Duration::from_secs(1) * info.used / TICKS_PER_SECOND);

@@ -3,11 +3,11 @@
 //! Those of the devices with a default route come first; then those of other devices, except bridges: their addresses
 //! are mostly the same on every host (`docker0`) and lead nowhere from outside.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
-use netlink_packet_route::address::AddressScope;
+use netlink_packet_route::address::{AddressMessage, AddressScope};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use weave_mesh::card::Subnet;
@@ -32,10 +32,33 @@ pub enum UnderlayError {
 /// When the kernel refuses to list devices.
 pub fn addresses() -> Result<Vec<IpAddr>, UnderlayError> {
     let mut netlink = Netlink::open().map_err(UnderlayError::Open)?;
-    let routed: BTreeSet<u32> = of_routes(&netlink.default_routes()?).into_iter().map(|(index, _)| index).collect();
+    Ok(View::of_now(&mut netlink)?.addresses)
+}
+
+/// The underlay at one moment.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    pub(super) addresses: Vec<IpAddr>,
+    /// Every device, and whether it is up.
+    pub(super) links: BTreeMap<u32, bool>,
+}
+
+impl View {
+    pub(super) fn of_now(netlink: &mut Netlink) -> Result<Self, NetlinkError> {
+        let routed: BTreeSet<u32> = of_routes(&netlink.default_routes()?).into_iter().map(|(index, _)| index).collect();
+        let links = netlink.links()?;
+        let addresses = ranked(&netlink.addresses()?, &links, &routed);
+        Ok(Self { addresses, links: links.iter().map(|link| (link.header.index, is_up(link))).collect() })
+    }
+}
+
+pub(super) fn is_up(link: &LinkMessage) -> bool {
+    link.header.flags.contains(LinkFlags::Up)
+}
+
+fn ranked(messages: &[AddressMessage], links: &[LinkMessage], routed: &BTreeSet<u32>) -> Vec<IpAddr> {
     let usable: BTreeSet<u32> =
-        netlink.links()?.iter().filter(|link| is_usable(link, &routed)).map(|link| link.header.index).collect();
-    let messages = netlink.addresses()?;
+        links.iter().filter(|link| is_usable(link, routed)).map(|link| link.header.index).collect();
     let mut ranked: Vec<_> = messages
         .iter()
         .filter(|message| usable.contains(&message.header.index) && message.header.scope == AddressScope::Universe)
@@ -46,7 +69,7 @@ pub fn addresses() -> Result<Vec<IpAddr>, UnderlayError> {
         })
         .collect();
     ranked.sort();
-    Ok(ranked.into_iter().map(|(_, _, _, address)| address).collect())
+    ranked.into_iter().map(|(_, _, _, address)| address).collect()
 }
 
 /// Where this host sends packets already: the destinations of its IPv4 routes but the default ones and those by
@@ -84,7 +107,6 @@ fn is_usable(link: &LinkMessage, routed: &BTreeSet<u32>) -> bool {
         LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Bridge)),
         _ => false,
     });
-    let flags = link.header.flags;
-    let is_up = flags.contains(LinkFlags::Up) && !flags.contains(LinkFlags::Loopback);
-    is_up && (!is_bridge || routed.contains(&link.header.index))
+    let is_loopback = link.header.flags.contains(LinkFlags::Loopback);
+    is_up(link) && !is_loopback && (!is_bridge || routed.contains(&link.header.index))
 }

@@ -5,7 +5,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
@@ -234,7 +234,7 @@ impl Diff<'_> {
         }
         let nothing = BTreeSet::new();
         let seen = if self.vxlan_kept { &self.observed.flood } else { &nothing };
-        let step = |remote: &IpAddr| (self.plan.names.vxlan.clone(), *remote);
+        let step = |remote: &SocketAddr| (self.plan.names.vxlan.clone(), *remote);
         let added = self.plan.flood.difference(seen).map(step);
         self.steps.extend(added.map(|(link, remote)| Step::AddFlood { link, remote }));
         let removed = seen.difference(&self.plan.flood).map(step);
@@ -330,7 +330,7 @@ impl Diff<'_> {
 
 /// Whether the device can stay. Nothing about it that matters can be changed later.
 fn is_wanted(kind: &LinkKind, vxlan: &VxlanPlan) -> bool {
-    let local = Some(vxlan.local).filter(|local| !local.is_unspecified());
+    let local = Some(vxlan.local);
     *kind == LinkKind::Vxlan { vni: vxlan.vni, port: vxlan.port, local, df_set: true, learning: false }
 }
 

@@ -1,7 +1,7 @@
 //! Kernel state as it is, reduced to what a plan may change.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
@@ -15,8 +15,8 @@ pub struct Observed {
     pub links: BTreeMap<LinkName, ObservedLink>,
     /// By station; a station has one entry.
     pub bridge_fdb: BTreeMap<MacAddr, BridgeFdbEntry>,
-    pub vxlan_fdb: BTreeMap<MacAddr, IpAddr>,
-    pub flood: BTreeSet<IpAddr>,
+    pub vxlan_fdb: BTreeMap<MacAddr, SocketAddr>,
+    pub flood: BTreeSet<SocketAddr>,
     /// Of the bridge device, without those that are valid on the link only.
     pub addresses: BTreeSet<Subnet>,
     /// Of the bridge device.
@@ -66,7 +66,8 @@ pub enum LinkKind {
         snooping: bool,
         ipv6_tuned: bool,
     },
-    /// `df_set` and not `learning` are how we make it. The kernel does not show an unspecified `local`.
+    /// `df_set` and not `learning` are how we make it. `local` is `None` when neither the kernel nor the device's alias
+    /// tells it: it is not ours.
     Vxlan {
         vni: u32,
         port: u16,

@@ -1,7 +1,7 @@
 //! One change of kernel state.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
@@ -77,20 +77,20 @@ pub enum Step {
     SetVxlanFdb {
         link: LinkName,
         mac: MacAddr,
-        remote: IpAddr,
+        remote: SocketAddr,
     },
     RemoveVxlanFdb {
         link: LinkName,
         mac: MacAddr,
-        remote: IpAddr,
+        remote: SocketAddr,
     },
     AddFlood {
         link: LinkName,
-        remote: IpAddr,
+        remote: SocketAddr,
     },
     RemoveFlood {
         link: LinkName,
-        remote: IpAddr,
+        remote: SocketAddr,
     },
     SetNeighbour {
         bridge: LinkName,

@@ -222,6 +222,7 @@ mod tests {
                 name: PeerName::derived_from(&identity.key().0),
                 nickname: "host".to_owned(),
                 bridge_mac: MacAddr([2, 0, 0, 0, 0, byte]),
+                port: 6783,
                 addresses: vec!["192.0.2.1:6783".parse().unwrap(); 4],
                 trusted_subnets: Vec::new(),
                 instance_id: String::new(),

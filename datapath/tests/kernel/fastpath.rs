@@ -4,7 +4,7 @@
 //!   10.32.0.5 ── [weave] ── weave-vx ── 192.0.2.1 ═══ 192.0.2.2 ── weave-vx ── [weave] ── 10.32.0.6
 //! ```
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
@@ -54,14 +54,14 @@ fn joined() -> [Side; 2] {
     let mut sides = two_sides();
     for (number, side) in sides.iter_mut().enumerate() {
         let other = 1 - number;
-        let (station, remote) = (mac(5 + other as u8), ip(UNDERLAY[other]));
+        let (station, remote) = (mac(5 + other as u8), SocketAddr::new(ip(UNDERLAY[other]), 6784));
         let plan = &mut side.host.plan;
         plan.bridge_fdb.insert(station, OverlayPort::Vxlan);
         plan.vxlan_fdb.insert(station, remote);
         plan.flood.insert(remote);
         plan.neighbours.insert(ip(IPV4[other]), station);
         plan.neighbours.insert(ip(IPV6[other]), station);
-        plan.guard.vxlan_sources.insert(remote);
+        plan.guard.vxlan_sources.insert(remote.ip());
         side.host.apply();
     }
     sides

@@ -1,6 +1,7 @@
 //! The keeper thread: it heals, adopts, and reports.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use weave_datapath::linux::firewall::list_guard;
 use weave_datapath::linux::kernel::Event;
@@ -16,8 +17,9 @@ fn host_with_stations() -> Host {
     let mut plan = bare_plan(1);
     for (last, carrier) in [(10, OverlayPort::Vxlan), (11, OverlayPort::Tap)] {
         plan.bridge_fdb.insert(mac(last), carrier);
-        plan.vxlan_fdb.insert(mac(last), ip(&format!("192.0.2.{last}")));
-        plan.flood.insert(ip(&format!("192.0.2.{last}")));
+        let remote = SocketAddr::new(ip(&format!("192.0.2.{last}")), 6784);
+        plan.vxlan_fdb.insert(mac(last), remote);
+        plan.flood.insert(remote);
         plan.neighbours.insert(ip(&format!("10.32.0.{last}")), mac(last));
     }
     Host::start(plan)

@@ -105,6 +105,7 @@ pub(crate) fn bare_plan(host: u8) -> Plan {
             mesh_port: 6783,
             vxlan_port: 6784,
             vxlan_sources: BTreeSet::new(),
+            clear_pairs: BTreeMap::new(),
             allow_ethertypes: BTreeSet::new(),
         },
     }

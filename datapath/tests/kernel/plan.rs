@@ -1,5 +1,8 @@
 //! A plan, its steps, and what the kernel makes of them.
 
+use std::collections::BTreeSet;
+use std::net::{Ipv6Addr, SocketAddr};
+
 use weave_datapath::guard::link_local;
 use weave_datapath::linux::apply::apply;
 use weave_datapath::linux::netlink::Netlink;
@@ -17,8 +20,11 @@ fn full_plan() -> Plan {
     for last in 10..20 {
         let carrier = if last % 2 == 0 { OverlayPort::Vxlan } else { OverlayPort::Tap };
         plan.bridge_fdb.insert(mac(last), carrier);
-        plan.vxlan_fdb.insert(mac(last), ip(&format!("192.0.2.{last}")));
-        plan.flood.insert(ip(&format!("192.0.2.{last}")));
+        // Some peers hear VXLAN at another port than we do.
+        let remote = SocketAddr::new(ip(&format!("192.0.2.{last}")), if last % 3 == 0 { 7001 } else { 6784 });
+        plan.vxlan_fdb.insert(mac(last), remote);
+        plan.flood.insert(remote);
+        plan.guard.clear_pairs.insert(remote, BTreeSet::from([subnet("192.0.2.0/24"), subnet("192.0.2.0/25")]));
         plan.neighbours.insert(ip(&format!("10.32.0.{last}")), mac(last));
         plan.neighbours.insert(ip(&format!("fd00::{last}")), mac(last));
         plan.guard.vxlan_sources.insert(ip(&format!("192.0.2.{last}")));
@@ -43,6 +49,26 @@ fn assert_done(plan: &Plan) {
     let devices = devices.iter().map(|device| (device.clone(), observed.links[device].index)).collect();
     observed.guard = Some(InstalledGuard { script: script.clone(), devices });
     assert_eq!(diff(&observed, plan), Ok(Vec::new()));
+}
+
+#[test]
+fn the_other_family_makes_the_vxlan_device_anew_and_entries_lead_there() {
+    on_a_host(|| {
+        let _tap = Tap::open(&names().tap).expect("tap");
+        let mut plan = full_plan();
+        make_so(&plan);
+
+        let remote = SocketAddr::new(ip("2001:db8::9"), 6784);
+        plan.vxlan.as_mut().expect("a device").local = Ipv6Addr::UNSPECIFIED.into();
+        plan.vxlan_fdb.values_mut().for_each(|to| *to = remote);
+        plan.flood = BTreeSet::from([remote]);
+        make_so(&plan);
+
+        assert_done(&plan);
+        assert!(look().vxlan_fdb.values().all(|to| *to == remote));
+        make_so(&full_plan());
+        assert_done(&full_plan());
+    });
 }
 
 #[test]
@@ -129,8 +155,9 @@ fn an_ipv6_underlay_carries_the_fast_path_too() {
         run("ip -6 address add 2001:db8::1/64 dev lo");
         let mut plan = bare_plan(1);
         plan.vxlan.as_mut().expect("fast path").local = ip("2001:db8::1");
-        plan.vxlan_fdb.insert(mac(9), ip("2001:db8::9"));
-        plan.flood.insert(ip("2001:db8::9"));
+        let remote = SocketAddr::new(ip("2001:db8::9"), 6784);
+        plan.vxlan_fdb.insert(mac(9), remote);
+        plan.flood.insert(remote);
 
         make_so(&plan);
 

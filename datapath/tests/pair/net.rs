@@ -121,6 +121,7 @@ fn card(identity: &Identity, host: usize, incarnation: u64) -> SignedCard {
         name: PeerName(bridge_mac(host).0),
         nickname: format!("host{host}"),
         bridge_mac: bridge_mac(host),
+        port: 6783,
         addresses: vec![underlay(host)],
         trusted_subnets: Vec::new(),
         instance_id: String::new(),
@@ -151,7 +152,7 @@ fn tables(host: usize, hosts: usize) -> Tables {
         relays: Vec::new(),
         standing: Standing::Neighbour,
         applied: Carrier::Sleeve,
-        fast: FastPath::Allowed,
+        fast: FastPath::Allowed(underlay(other)),
     };
     let macs = |other: usize| [(bridge_mac(other), key(other)), (container_mac(other), key(other))];
     Tables {
@@ -160,6 +161,7 @@ fn tables(host: usize, hosts: usize) -> Tables {
             card: card(&own, host, 1),
             bridge_mac: bridge_mac(host),
             macs: [bridge_mac(host), container_mac(host)].into(),
+            addresses: vec![underlay(host).ip()],
         },
         peers: others.iter().map(|&other| (key(other), entry(other))).collect(),
         macs: others.iter().flat_map(|&other| macs(other)).collect(),

@@ -70,6 +70,7 @@ fn card(number: u8) -> Card {
         name: name(number),
         nickname: format!("host{number}"),
         bridge_mac: name(number).mac(),
+        port: 6783,
         addresses: vec![SocketAddr::new(underlay_of(number, false), 6783)],
         trusted_subnets: Vec::new(),
         instance_id: String::new(),
@@ -81,6 +82,10 @@ fn card(number: u8) -> Card {
 /// Trusted hosts are in 10.0.0.0/8.
 fn underlay_of(number: u8, is_trusted: bool) -> IpAddr {
     if is_trusted { [10, 0, 0, number].into() } else { [192, 0, 2, number].into() }
+}
+
+fn vxlan_at(address: IpAddr) -> SocketAddr {
+    SocketAddr::new(address, 6784)
 }
 
 fn own_set(card: &Card, signed: &SignedCard) -> Set {
@@ -117,6 +122,7 @@ struct Stage {
     chosen: BTreeMap<PeerKey, Carrier>,
     programmed: BTreeSet<PeerKey>,
     loom: Loom,
+    destinations: BTreeSet<SocketAddr>,
 }
 
 impl Stage {
@@ -159,6 +165,7 @@ impl Stage {
             exposure: Exposure::default(),
             chosen: keys(|actor| actor.is_chosen).map(|key| (key, Carrier::Fast)).collect(),
             programmed: keys(|actor| actor.is_programmed).collect(),
+            destinations: BTreeSet::new(),
             loom: Loom {
                 resolver: Resolver::Served,
                 names: BridgeNames::of("weave").unwrap(),
@@ -167,15 +174,17 @@ impl Stage {
                 vxlan_port: 6784,
                 mtu: 1376,
                 fast_path,
-                local: Ipv4Addr::UNSPECIFIED.into(),
+                host: None,
                 allowed_ethertypes: BTreeSet::new(),
             },
         }
     }
 
     fn weave(&self) -> (Tables, Plan) {
-        let Self { view, ledger, exposure, chosen, programmed, loom } = self;
-        weave(loom, &Strands { view, ledger, exposure, chosen, programmed, heard: &BTreeMap::new() })
+        let Self { view, ledger, exposure, chosen, programmed, loom, .. } = self;
+        let (heard, destinations) = (&BTreeMap::new(), &self.destinations);
+        let local = Ipv4Addr::UNSPECIFIED.into();
+        weave(loom, &Strands { view, ledger, exposure, chosen, programmed, heard, local, destinations })
     }
 }
 
@@ -189,7 +198,7 @@ proptest! {
 
         for (key, entry) in &tables.peers {
             let card = &stage.view.peers[key].card;
-            let is_flooded = card.addresses.first().is_some_and(|address| plan.flood.contains(&address.ip()));
+            let is_flooded = card.addresses.first().is_some_and(|address| plan.flood.contains(&vxlan_at(address.ip())));
             if entry.applied == Carrier::Fast {
                 prop_assert!(is_flooded && stage.programmed.contains(key));
                 prop_assert_eq!(plan.bridge_fdb.get(&card.bridge_mac), Some(&OverlayPort::Vxlan));
@@ -217,11 +226,13 @@ proptest! {
 
         let is_trusted = |address: &IpAddr| contains(&[subnet("10.0.0.0/8")], *address);
         prop_assert!(plan.guard.vxlan_sources.iter().all(is_trusted));
-        prop_assert!(plan.vxlan_fdb.values().all(is_trusted));
+        prop_assert!(plan.vxlan_fdb.values().all(|to| is_trusted(&to.ip())));
+        let named: BTreeSet<SocketAddr> = plan.guard.clear_pairs.keys().copied().collect();
+        prop_assert!(plan.vxlan_fdb.values().chain(&plan.flood).all(|to| named.contains(to)));
         for (number, actor) in (1..).zip(&actors) {
             if let Some(entry) = tables.peers.get(&identity(number).key()) {
                 let is_pair = actor.has_address && actor.trusts_us && actor.is_trusted;
-                prop_assert_eq!(entry.fast == FastPath::Allowed, is_pair);
+                prop_assert_eq!(entry.fast.address().is_some(), is_pair);
             }
         }
     }
@@ -291,7 +302,7 @@ fn a_demotion_is_in_both_and_keeps_the_way_for_probes() {
 
     assert_eq!(tables.peers[&key].applied, Carrier::Sleeve);
     assert_eq!(plan.bridge_fdb[&station(1, 0)], OverlayPort::Tap);
-    assert_eq!(plan.vxlan_fdb[&station(1, 0)], underlay_of(1, false));
+    assert_eq!(plan.vxlan_fdb[&station(1, 0)], vxlan_at(underlay_of(1, false)));
     assert!(plan.flood.is_empty());
 }
 
@@ -312,4 +323,50 @@ fn subnets_hold_addresses_of_their_family_only() {
     assert!(!contains(&everything, "fd00::1".parse().unwrap()));
     assert!(contains(&[subnet("fd00::/16")], "fd00:1::1".parse().unwrap()));
     assert!(!contains(&[subnet("10.0.0.0/9")], [10, 128, 0, 1].into()));
+}
+
+#[test]
+fn a_peer_hears_vxlan_above_its_own_port() {
+    let mut stage = Stage::new(&[fast_neighbour()], 0, FastSetting::Everywhere);
+    let peer = stage.view.peers.values_mut().next().unwrap();
+    Arc::make_mut(&mut peer.card).port = 7000;
+
+    let (tables, plan) = stage.weave();
+
+    let to = SocketAddr::new(underlay_of(1, false), 7001);
+    assert_eq!(tables.peers[&identity(1).key()].fast, FastPath::Allowed(to));
+    assert_eq!((plan.vxlan_fdb[&station(1, 0)], plan.flood.first()), (to, Some(&to)));
+    assert_eq!(plan.vxlan.map(|vxlan| vxlan.port), Some(6784));
+}
+
+#[test]
+fn a_port_without_another_above_it_has_no_fast_path() {
+    for port in [0, u16::MAX] {
+        let mut stage = Stage::new(&[fast_neighbour()], 0, FastSetting::Everywhere);
+        Arc::make_mut(&mut stage.view.peers.values_mut().next().unwrap().card).port = port;
+
+        let (tables, _) = stage.weave();
+
+        assert_eq!(tables.peers[&identity(1).key()].fast, FastPath::Forbidden(Why::NoAddress));
+    }
+}
+
+#[test]
+fn a_destination_stays_closed_to_other_sources_until_the_kernel_has_left_it() {
+    let trusted = Actor { trusts_us: true, is_trusted: true, ..fast_neighbour() };
+    let mut stage = Stage::new(&[trusted], 0, FastSetting::BetweenTrustedSubnets);
+    let to = vxlan_at(underlay_of(1, true));
+    let (_, plan) = stage.weave();
+    assert_eq!(plan.guard.clear_pairs, BTreeMap::from([(to, BTreeSet::from([subnet("10.0.0.0/8")]))]));
+
+    // We have moved out of what the peer trusts.
+    stage.view.card.addresses = vec![SocketAddr::new(underlay_of(0, false), 6783)];
+    stage.destinations.insert(to);
+    let (tables, plan) = stage.weave();
+    assert_eq!(tables.peers[&identity(1).key()].fast, FastPath::Forbidden(Why::NotTrusted));
+    assert_eq!(plan.guard.clear_pairs, BTreeMap::from([(to, BTreeSet::new())]));
+    assert!(plan.vxlan_fdb.is_empty() && plan.flood.is_empty());
+
+    stage.destinations.clear();
+    assert!(stage.weave().1.guard.clear_pairs.is_empty());
 }

@@ -6,7 +6,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use weave_datapath::engine::{self, Via};
 use weave_datapath::linux::kernel::{self, Generation};
 use weave_datapath::plan::{OverlayPort, Plan};
 use weave_datapath::tables::{Carrier, Tables};
+use weave_mesh::card::ADDRESSES_MAX;
 use weave_mesh::identity::{PeerKey, digest};
 use weave_mesh::name::MacAddr;
 use weave_mesh::node::View;
@@ -44,10 +45,12 @@ pub struct Weaving {
     chosen: BTreeMap<PeerKey, Carrier>,
     heard: BTreeMap<PeerKey, SocketAddr>,
     direct: BTreeSet<PeerKey>,
-    /// Peers that the kernel's present plan reaches over VXLAN.
-    programmed: BTreeSet<PeerKey>,
+    /// Where VXLAN leaves from.
+    local: IpAddr,
+    /// What the kernel's present plan reaches over VXLAN.
+    reach: Reach,
     /// The same for plans that the kernel has yet to take, oldest first.
-    asked: VecDeque<(Generation, BTreeSet<PeerKey>)>,
+    asked: VecDeque<(Generation, Reach)>,
     applied: Generation,
     /// Stations at hand-plugged ports, with the Lamport time at which they were first heard.
     learnt: BTreeMap<MacAddr, u64>,
@@ -57,21 +60,41 @@ pub struct Weaving {
     plan: Option<(Generation, Plan)>,
 }
 
+/// What the kernel reaches over VXLAN.
+#[derive(Clone, Debug, Default)]
+pub struct Reach {
+    /// Whose frames it sends.
+    pub peers: BTreeSet<PeerKey>,
+    /// Where to, probes included.
+    pub destinations: BTreeSet<SocketAddr>,
+}
+
 impl Weaving {
-    /// `adopted` are the peers that the kernel was found to reach over VXLAN.
-    pub fn new(loom: Loom, adopted: BTreeSet<PeerKey>, view: &View, ledger: &Ledger, exposure: &Exposure) -> Self {
-        let chosen = adopted.iter().map(|peer| (*peer, Carrier::Fast)).collect();
+    /// `adopted` is what the kernel was found to reach over VXLAN, `underlay` are this host's addresses.
+    pub fn new(
+        loom: Loom,
+        adopted: Reach,
+        underlay: &[IpAddr],
+        view: &View,
+        ledger: &Ledger,
+        exposure: &Exposure,
+    ) -> Self {
+        let chosen = adopted.peers.iter().map(|peer| (*peer, Carrier::Fast)).collect();
         let heard = BTreeMap::new();
-        let strands = Strands { view, ledger, exposure, chosen: &chosen, programmed: &adopted, heard: &heard };
+        let local = loom.local(underlay, Ipv4Addr::UNSPECIFIED.into());
+        let (programmed, destinations) = (&adopted.peers, &adopted.destinations);
+        let strands =
+            Strands { view, ledger, exposure, chosen: &chosen, programmed, heard: &heard, local, destinations };
         let (tables, _) = fabric::weave(&loom, &strands);
         Self {
             loom,
+            local,
             due: Some(Instant::ZERO),
             woven: Instant::ZERO,
             chosen,
             heard,
             direct: BTreeSet::new(),
-            programmed: adopted,
+            reach: adopted,
             asked: VecDeque::new(),
             applied: Generation::default(),
             learnt: BTreeMap::new(),
@@ -108,24 +131,32 @@ impl Weaving {
         self.due.get_or_insert_with(|| now.max(self.woven + GATHER_INTERVAL));
     }
 
+    /// This host has these addresses now.
+    fn follow_underlay(&mut self, addresses: &[IpAddr], now: Instant) {
+        self.local = self.loom.local(addresses, self.local);
+        self.due = Some(now);
+    }
+
     fn weave(&mut self, view: &View, ledger: &Ledger, exposure: &Exposure, now: Instant) -> (Tables, Plan) {
         (self.due, self.woven) = (None, now);
         self.chosen.retain(|peer, _| view.peers.contains_key(peer));
         self.heard.retain(|peer, _| view.peers.contains_key(peer));
-        let Self { loom, chosen, programmed, heard, .. } = self;
-        fabric::weave(loom, &Strands { view, ledger, exposure, chosen, programmed, heard })
+        let Self { loom, chosen, heard, local, reach: Reach { peers: programmed, destinations }, .. } = self;
+        let local = *local;
+        fabric::weave(loom, &Strands { view, ledger, exposure, chosen, programmed, heard, local, destinations })
     }
 
     /// Notes a plan that the kernel was asked for.
     fn ask(&mut self, generation: Generation, plan: Plan, view: &View) {
         let is_over_vxlan = |mac| plan.bridge_fdb.get(mac) == Some(&OverlayPort::Vxlan);
         let peers = view.peers.iter().filter(|(_, peer)| is_over_vxlan(&peer.card.bridge_mac));
-        let programmed = peers.map(|(key, _)| *key).collect();
+        let peers = peers.map(|(key, _)| *key).collect();
+        let destinations = plan.vxlan_fdb.values().chain(&plan.flood).copied().collect();
         self.plan = Some((generation, plan));
         if self.asked.len() >= ASKED_MAX {
             self.asked.pop_front();
         }
-        self.asked.push_back((generation, programmed));
+        self.asked.push_back((generation, Reach { peers, destinations }));
     }
 
     /// The kernel has the plan of `generation`.
@@ -135,8 +166,12 @@ impl Weaving {
         }
         self.failures = failures;
         self.applied = generation;
-        while let Some((_, programmed)) = self.asked.pop_front_if(|(asked, _)| *asked <= generation) {
-            self.programmed = programmed;
+        while let Some((_, mut reach)) = self.asked.pop_front_if(|(asked, _)| *asked <= generation) {
+            if !self.failures.is_empty() {
+                // What was to be removed may be there still.
+                reach.destinations.append(&mut self.reach.destinations);
+            }
+            self.reach = reach;
         }
     }
 }
@@ -183,6 +218,7 @@ impl Control {
                 warn!(steps, "kernel state was changed by others and is repaired");
                 self.note_bridge();
             }
+            kernel::Event::Underlay { addresses } => self.follow_underlay(&addresses),
             kernel::Event::Used { ages } => self.note_traffic(&ages),
         }
     }
@@ -202,6 +238,20 @@ impl Control {
         self.answer_waiting();
         // The tables may say now what the kernel does.
         self.weaving.due = Some(self.clock.now());
+    }
+
+    /// Whom we trust, whom we tell and what the fast path speaks hangs on this host's addresses.
+    fn follow_underlay(&mut self, addresses: &[IpAddr]) {
+        let loom = self.weaving.loom();
+        let listed: Vec<_> =
+            addresses.iter().take(ADDRESSES_MAX).map(|address| SocketAddr::new(*address, loom.mesh_port)).collect();
+        if loom.host.is_some() || self.node.view().card.addresses == listed {
+            return;
+        }
+        info!(?addresses, "underlay addresses changed");
+        let now = self.clock.now();
+        self.node.follow_underlay(listed, now);
+        self.weaving.follow_underlay(addresses, now);
     }
 
     /// The kernel knows stations, the packet thread peers. Heartbeats refresh the entries of bridges: these say nothing

@@ -11,6 +11,7 @@ use weave_mesh::name::MacAddr;
 
 use super::firewalls::{Firewalls, Guard};
 use super::former::FormerNeighbours;
+use super::underlay::Underlay;
 use super::watcher::{Interest, Watcher};
 use super::{Event, Generation};
 use crate::linux::apply::{ApplyError, apply};
@@ -52,6 +53,7 @@ pub(super) struct Keeper {
     netlink: Netlink,
     links: Watcher,
     tables: Watcher,
+    underlay: Underlay,
     plans: watch::Receiver<Option<(Generation, Plan)>>,
     events: mpsc::Sender<Event>,
     /// The plan being kept.
@@ -95,6 +97,7 @@ impl Keeper {
             netlink: Netlink::open()?,
             links: Watcher::of_links()?,
             tables: Watcher::of_tables()?,
+            underlay: Underlay::follow()?,
             plans,
             events,
             plan: None,
@@ -120,6 +123,7 @@ impl Keeper {
     pub(super) async fn run(mut self) {
         loop {
             let timer = self.timers.check.min(self.timers.used).min(self.timers.firewall);
+            let underlay_due = self.underlay.due();
             tokio::select! {
                 biased;
                 asked = self.plans.changed() => {
@@ -130,10 +134,18 @@ impl Keeper {
                     self.cause = Cause::Asked;
                     self.timers.check = self.timers.check.min(self.timers.asked_not_before);
                 }
+                () = sleep_until(underlay_due.unwrap_or(timer)), if underlay_due.is_some() => self.look_at_underlay().await,
                 () = sleep_until(timer), if self.plan.is_some() => self.handle_timers().await,
+                _ = self.underlay.readable() => self.underlay.hear(),
                 _ = self.links.readable() => self.hear_links(),
                 _ = self.tables.readable() => self.hear_tables(),
             }
+        }
+    }
+
+    async fn look_at_underlay(&mut self) {
+        if let Some(addresses) = self.underlay.look(&mut self.netlink) {
+            self.tell(Event::Underlay { addresses }).await;
         }
     }
 

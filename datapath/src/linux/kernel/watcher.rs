@@ -17,6 +17,8 @@ use crate::plan::{BridgeNames, HOST_LINK_PREFIX, Observed};
 
 /// `RTNLGRP_LINK`, `RTNLGRP_NEIGH`, `RTNLGRP_IPV4_IFADDR` and `RTNLGRP_IPV6_IFADDR`.
 const ROUTE_GROUPS: [u32; 4] = [1, 3, 5, 9];
+/// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV4_ROUTE`, `RTNLGRP_IPV6_IFADDR` and `RTNLGRP_IPV6_ROUTE`.
+const UNDERLAY_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
 /// `NFNLGRP_NFTABLES`.
 const TABLE_GROUPS: [u32; 1] = [7];
 /// Datagrams read before others have their turn; what is left then is part of the dump that follows.
@@ -33,6 +35,11 @@ impl Watcher {
     /// Of devices, forwarding entries, neighbours and addresses.
     pub(super) fn of_links() -> io::Result<Self> {
         Self::open(NETLINK_ROUTE, &ROUTE_GROUPS)
+    }
+
+    /// Of devices, addresses and routes.
+    pub(super) fn of_underlay() -> io::Result<Self> {
+        Self::open(NETLINK_ROUTE, &UNDERLAY_GROUPS)
     }
 
     /// Of nftables, through which iptables goes too on most hosts.

@@ -83,7 +83,9 @@ impl Netlink {
             ])),
         ];
         let message = named(name.as_str(), [LinkAttribute::Mtu(mtu), LinkAttribute::LinkInfo(info)]);
-        self.create("add VXLAN device", name.as_str(), message)
+        self.create("add VXLAN device", name.as_str(), message)?;
+        // The kernel takes it for a device that exists, not with the request that makes one.
+        self.change("set the alias of", name.as_str(), [LinkAttribute::IfAlias(vxlan_alias(vxlan.local).to_owned())])
     }
 
     /// Makes a pair of which this end stays here, down and without a bridge.
@@ -161,6 +163,14 @@ impl Netlink {
     ) -> Result<(), NetlinkError> {
         let message = RouteNetlinkMessage::NewLink(named(name, attributes));
         self.request(doing, format_args!("`{name}`"), message, 0)
+    }
+}
+
+/// How a VXLAN device tells the family of its underlay: what it has as local address is not shown while unspecified.
+pub(in crate::linux) const fn vxlan_alias(local: IpAddr) -> &'static str {
+    match local {
+        IpAddr::V4(_) => "weave-rs fast path over IPv4",
+        IpAddr::V6(_) => "weave-rs fast path over IPv6",
     }
 }
 

@@ -3,7 +3,7 @@
 //! All three are "neighbours" to the kernel; flags and family tell them apart.
 
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::neighbour::{
@@ -62,7 +62,7 @@ impl Netlink {
         &mut self,
         vxlan: u32,
         mac: MacAddr,
-        remote: IpAddr,
+        remote: SocketAddr,
     ) -> Result<(), NetlinkError> {
         let message = remote_station(vxlan, mac, remote);
         self.request(
@@ -77,13 +77,13 @@ impl Netlink {
         &mut self,
         vxlan: u32,
         mac: MacAddr,
-        remote: IpAddr,
+        remote: SocketAddr,
     ) -> Result<(), NetlinkError> {
         self.forget("remove the VXLAN entry of", mac, remote_station(vxlan, mac, remote))
     }
 
     /// Sends a copy of every broadcast and multicast frame to `remote` too.
-    pub(in crate::linux) fn add_flood(&mut self, vxlan: u32, remote: IpAddr) -> Result<(), NetlinkError> {
+    pub(in crate::linux) fn add_flood(&mut self, vxlan: u32, remote: SocketAddr) -> Result<(), NetlinkError> {
         let message = remote_station(vxlan, MacAddr::ZERO, remote);
         let result = self.request(
             "add the flood entry of",
@@ -94,7 +94,7 @@ impl Netlink {
         unless(Errno::EXIST, result)
     }
 
-    pub(in crate::linux) fn remove_flood(&mut self, vxlan: u32, remote: IpAddr) -> Result<(), NetlinkError> {
+    pub(in crate::linux) fn remove_flood(&mut self, vxlan: u32, remote: SocketAddr) -> Result<(), NetlinkError> {
         self.forget("remove the flood entry of", remote, remote_station(vxlan, MacAddr::ZERO, remote))
     }
 
@@ -137,9 +137,10 @@ fn station(link: u32, mac: MacAddr, flags: NeighbourFlags, state: NeighbourState
     message
 }
 
-fn remote_station(vxlan: u32, mac: MacAddr, remote: IpAddr) -> NeighbourMessage {
+fn remote_station(vxlan: u32, mac: MacAddr, remote: SocketAddr) -> NeighbourMessage {
     let mut message = station(vxlan, mac, NeighbourFlags::Own, NeighbourState::Permanent);
-    message.attributes.push(NeighbourAttribute::Destination(remote.into()));
+    message.attributes.push(NeighbourAttribute::Destination(remote.ip().into()));
+    message.attributes.push(NeighbourAttribute::Port(remote.port()));
     message
 }
 

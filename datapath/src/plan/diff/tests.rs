@@ -1,6 +1,6 @@
 //! The order of steps, and that they lead where they should: a model kernel carries them out.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
 
@@ -12,8 +12,8 @@ fn link(name: &str) -> LinkName {
     name.parse().expect("name")
 }
 
-fn remote(last: u8) -> IpAddr {
-    Ipv4Addr::new(192, 0, 2, last).into()
+fn remote(last: u8) -> SocketAddr {
+    (Ipv4Addr::new(192, 0, 2, last), 6784).into()
 }
 
 fn inner(last: u8) -> IpAddr {
@@ -55,8 +55,7 @@ fn carry_out(observed: &mut Observed, step: Step) {
         }
         Step::CreateVxlan { name, vxlan, mtu } => {
             let VxlanPlan { vni, port, local } = vxlan;
-            let local = Some(local).filter(|local| !local.is_unspecified());
-            let kind = LinkKind::Vxlan { vni, port, local, df_set: true, learning: false };
+            let kind = LinkKind::Vxlan { vni, port, local: Some(local), df_set: true, learning: false };
             assert!(observed.links.insert(name, ObservedLink { mtu, ..device(kind) }).is_none(), "made twice");
         }
         Step::DeleteLink { link } => {
