@@ -19,12 +19,14 @@ mod exposed;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod link_name;
+mod newcomers;
 mod observed;
 mod step;
 
 pub use diff::{Conflict, diff};
 pub use exposed::{Accept, Crossing, IpVersion};
 pub use link_name::{BridgeNames, HOST_LINK_PREFIX, InvalidLinkName, LinkName};
+pub use newcomers::{Newcomer, newcomers};
 pub use observed::{BridgeFdbEntry, InstalledGuard, Keep, LinkKind, NeighbourEntry, Observed, ObservedLink, Serving};
 pub use step::Step;
 

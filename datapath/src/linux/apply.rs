@@ -27,13 +27,20 @@ pub enum ApplyError {
     Announce(io::Error),
 }
 
+/// A step that failed, and why.
+#[derive(Debug)]
+pub struct Failure<'a> {
+    pub step: &'a Step,
+    pub error: ApplyError,
+}
+
 /// Carries out `steps` in order. The answer is what failed.
-pub fn apply(netlink: &mut Netlink, steps: &[Step]) -> Vec<ApplyError> {
+pub fn apply<'a>(netlink: &mut Netlink, steps: &'a [Step]) -> Vec<Failure<'a>> {
     let mut apply = Apply { netlink, indices: BTreeMap::new() };
     let mut failures = Vec::new();
     for step in steps {
         let Err(error) = apply.step(step) else { continue };
-        failures.push(error);
+        failures.push(Failure { step, error });
         if matches!(step, Step::InstallGuard { .. }) {
             break;
         }

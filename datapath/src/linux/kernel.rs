@@ -1,7 +1,7 @@
 //! The keeper of kernel state: applies the latest plan, repairs what others undo, reports what bridge ports show.
 //!
 //! ```text
-//!   Kernel::apply ── latest wins ──►┐
+//!   Kernel::apply ── latest wins ──►┐─► usher thread: new stations, at once
 //!   kernel: link, FDB, neighbour ──►│ keeper thread: dump ► diff ► steps ──► Applied, Healed
 //!           nftables changed ──────►│                  └► ports ───────────► Learnt, Forgotten, PortGone
 //!   slow timer ────────────────────►┘ VXLAN entries, every second ─────────► Used
@@ -17,11 +17,13 @@ mod firewalls;
 mod former;
 mod keeper;
 mod underlay;
+mod usher;
 mod watcher;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -43,13 +45,14 @@ pub struct Generation(pub u64);
 pub enum Event {
     /// Kernel state is what the plan of this generation wants, except for `failures` (what and why, one line each).
     /// Comes again when the failures of a generation change; failed steps are tried again with every check.
-    Applied { generation: Generation, failures: Vec<String> },
+    /// `closed` are the ports of containers that are not as the plan wants them.
+    Applied { generation: Generation, failures: Vec<String>, closed: BTreeSet<LinkName> },
     /// A station was heard at a port that was plugged by hand.
     Learnt { mac: MacAddr, port: LinkName },
     /// It aged out, or its port is gone.
     Forgotten { mac: MacAddr, port: LinkName },
-    /// The device of an attached container is gone: the container is.
-    PortGone { port: LinkName },
+    /// The device of an attached container is gone: the container is. `generation` is the plan that names it.
+    PortGone { port: LinkName, generation: Generation },
     /// This many things were not as an applied plan wants them (somebody changed them, a device came late), and are.
     Healed { steps: usize },
     /// This host has these underlay addresses, best first: once at the start, and whenever they have changed.
@@ -58,15 +61,15 @@ pub enum Event {
     Used { ages: BTreeMap<MacAddr, Duration> },
 }
 
-/// Handle to the keeper thread. Dropping it ends the thread and leaves the kernel as it is.
+/// Handle to the keeper and its usher. Dropping it ends their threads and leaves the kernel as it is.
 #[derive(Debug)]
 pub struct Kernel {
-    plans: watch::Sender<Option<(Generation, Plan)>>,
-    thread: JoinHandle<()>,
+    plans: watch::Sender<Option<(Generation, Arc<Plan>)>>,
+    threads: [JoinHandle<()>; 2],
 }
 
 impl Kernel {
-    /// Starts the keeper in the network namespace of the calling thread. It changes nothing before the first plan.
+    /// Starts both in the network namespace of the calling thread. They change nothing before the first plan.
     ///
     /// # Errors
     /// When the netlink sockets cannot be opened.
@@ -76,11 +79,12 @@ impl Kernel {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let keeper = {
             let _inside = runtime.enter();
-            Keeper::new(plans_in, events_out)?
+            Keeper::new(plans_in.clone(), events_out)?
         };
-        let thread =
+        let usher = usher::spawn(plans_in)?;
+        let keeper =
             std::thread::Builder::new().name("kernel".to_owned()).spawn(move || runtime.block_on(keeper.run()))?;
-        Ok((Self { plans, thread }, events))
+        Ok((Self { plans, threads: [keeper, usher] }, events))
     }
 
     /// Asks for `plan`; of several plans asked for in a row only the last need be applied. [`Event::Applied`] says when
@@ -89,16 +93,18 @@ impl Kernel {
         let mut asked = Generation::default();
         self.plans.send_modify(|current| {
             asked = Generation(current.as_ref().map_or(0, |(generation, _)| generation.0) + 1);
-            *current = Some((asked, plan));
+            *current = Some((asked, Arc::new(plan)));
         });
         asked
     }
 
-    /// Ends the keeper and waits until it changes nothing more; a reset must not be healed.
+    /// Ends both and waits until they change nothing more; a reset must not be healed.
     pub fn stop(self) {
         drop(self.plans);
-        if self.thread.join().is_err() {
-            tracing::error!("the kernel thread panicked");
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a kernel thread panicked");
+            }
         }
     }
 }

@@ -2,11 +2,15 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags, fstatfs, open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// `NSFS_MAGIC` of linux/magic.h: the file system of namespaces (Linux 3.19).
+const NSFS: i64 = 0x6e73_6673;
 
 /// An open network namespace. Keeps it alive.
 #[derive(Debug)]
@@ -17,12 +21,17 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Opens `/run/netns/NAME`, `/proc/PID/ns/net` or the like.
+    /// Opens `/run/netns/NAME`, `/proc/PID/ns/net` or the like. Whatever else the path leads to is looked at and not
+    /// opened: a FIFO would block, and some devices do something when they are.
     ///
     /// # Errors
-    /// When there is no such file.
+    /// When there is no such file, or it is no namespace.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
-        let file = File::open(path)?;
+        let found = open(path.as_ref(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        if !is_namespace(&found)? {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no network namespace"));
+        }
+        let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
         let metadata = file.metadata()?;
         Ok(Self { inode: metadata.ino(), device: metadata.dev(), file })
     }
@@ -66,6 +75,11 @@ impl Netns {
             inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
+}
+
+#[allow(clippy::useless_conversion, reason = "the field has another type on other architectures")]
+fn is_namespace(file: &OwnedFd) -> io::Result<bool> {
+    Ok(i64::from(fstatfs(file)?.f_type) == NSFS)
 }
 
 impl PartialEq for Netns {

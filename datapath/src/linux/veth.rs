@@ -39,6 +39,14 @@ pub struct AttachSpec {
     pub resolver: Resolver,
 }
 
+/// What is in a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The host side of its port, there or to come.
+    pub host_link: LinkName,
+    pub port: Option<Attached>,
+}
+
 /// An attached container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
@@ -88,16 +96,34 @@ pub fn open(path: impl Into<PathBuf>) -> Result<Netns, AttachError> {
 /// stays. Blocks for a few milliseconds.
 ///
 /// # Errors
-/// Says what is missing; a half-made port is removed again.
+/// Says what is missing; what was done half is taken back.
 pub fn attach(netns: &Netns, spec: &AttachSpec) -> Result<Attached, AttachError> {
     check_addresses(&spec.addresses)?;
     let mut port = Port::of(netns)?;
-    let made = port.make(spec)?;
-    let result = port.furnish(spec);
-    if result.is_err() && made == Made::JustNow {
-        port.remove_quietly();
+    let before = port.inspect()?;
+    let attached = port.make(spec).and_then(|()| port.furnish(spec));
+    if attached.is_err()
+        && let Err(error) = port.revert(before.as_ref())
+    {
+        tracing::warn!(%error, "a half-made port stays");
     }
-    result
+    attached
+}
+
+/// Makes the port what it was before [`attach`], or removes it if there was none.
+///
+/// # Errors
+/// Says what is missing. A port that is gone is no error.
+pub fn revert(netns: &Netns, before: Option<&Attached>) -> Result<(), AttachError> {
+    Port::of(netns)?.revert(before)
+}
+
+/// Removes a port whose namespace cannot be opened any more.
+///
+/// # Errors
+/// When the kernel refuses. A port that is gone is no error.
+pub fn remove(host_link: &LinkName) -> Result<(), AttachError> {
+    Ok(Netlink::open().map_err(AttachError::Thread)?.delete_link(host_link.as_str())?)
 }
 
 /// Takes `addresses` away, or all when there are none given; with the last one its port goes. The answer is what is
@@ -132,17 +158,21 @@ pub fn inspect(netns: &Netns) -> Result<Option<Attached>, AttachError> {
     Port::of(netns)?.inspect()
 }
 
+/// The same, and which port is the container's.
+///
+/// # Errors
+/// Says what is missing.
+pub fn look(netns: &Netns) -> Result<Found, AttachError> {
+    let mut port = Port::of(netns)?;
+    let found = port.inspect()?;
+    Ok(Found { host_link: port.host_link, port: found })
+}
+
 /// The host side of one container.
 struct Port<'a> {
     netns: &'a Netns,
     netlink: Netlink,
     host_link: LinkName,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Made {
-    JustNow,
-    Before,
 }
 
 impl<'a> Port<'a> {
@@ -155,18 +185,17 @@ impl<'a> Port<'a> {
     }
 
     /// Both ends of the pair, unless they exist.
-    fn make(&mut self, spec: &AttachSpec) -> Result<Made, AttachError> {
+    fn make(&mut self, spec: &AttachSpec) -> Result<(), AttachError> {
         let outside = self.netlink.link_index(self.host_link.as_str())?.is_some();
         match (outside, inside::exists(self.netns)?) {
-            (true, true) => return Ok(Made::Before),
+            (true, true) => return Ok(()),
             (false, true) => return Err(AttachError::ForeignInterface),
             // Its other end was renamed or moved away; the pair is of no use any more.
             (true, false) => self.netlink.delete_link(self.host_link.as_str())?,
             (false, false) => {}
         }
         let peer = VethPeer { netns: self.netns, name: CONTAINER_LINK, mac: spec.mac };
-        self.netlink.create_veth(&self.host_link, spec.mtu, &peer)?;
-        Ok(Made::JustNow)
+        Ok(self.netlink.create_veth(&self.host_link, spec.mtu, &peer)?)
     }
 
     fn furnish(&mut self, spec: &AttachSpec) -> Result<Attached, AttachError> {
@@ -175,18 +204,22 @@ impl<'a> Port<'a> {
         self.inspect()?.ok_or(AttachError::InterfaceGone)
     }
 
+    fn revert(&mut self, before: Option<&Attached>) -> Result<(), AttachError> {
+        let Some(before) = before else {
+            return Ok(self.netlink.delete_link(self.host_link.as_str())?);
+        };
+        let Some(present) = self.inspect()? else { return Ok(()) };
+        let gained: Vec<Subnet> =
+            present.addresses.iter().filter(|subnet| !before.addresses.contains(subnet)).copied().collect();
+        inside::remove_addresses(self.netns, &gained)
+    }
+
     fn inspect(&mut self) -> Result<Option<Attached>, AttachError> {
         if self.netlink.link_index(self.host_link.as_str())?.is_none() {
             return Ok(None);
         }
         let inside = inside::inspect(self.netns)?;
         Ok(inside.map(|(mac, addresses)| Attached { host_link: self.host_link.clone(), mac, addresses }))
-    }
-
-    fn remove_quietly(&mut self) {
-        if let Err(error) = self.netlink.delete_link(self.host_link.as_str()) {
-            tracing::warn!(%error, "a half-made port stays");
-        }
     }
 }
 

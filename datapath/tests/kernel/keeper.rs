@@ -117,6 +117,30 @@ fn a_forged_source_moves_no_station() {
     });
 }
 
+/// A new guard keeps the keeper busy, and after it the pace does.
+#[test]
+fn a_new_station_does_not_wait_for_the_keeper() {
+    on_a_host(|| {
+        let mut host = host_with_stations();
+        for (last, carrier) in [(20, OverlayPort::Vxlan), (21, OverlayPort::Tap)] {
+            host.plan.guard.vxlan_sources.insert(ip(&format!("192.0.2.{last}")));
+            host.apply();
+            host.plan.bridge_fdb.insert(mac(last), carrier);
+            host.plan.vxlan_fdb.insert(mac(last), ip(&format!("192.0.2.{last}")));
+
+            let asked = host.ask();
+            eventually("it is programmed", || look().bridge_fdb.contains_key(&mac(last)));
+
+            assert!(!host.has_applied(asked), "the keeper was first: this shows nothing");
+            let observed = look();
+            assert_eq!(observed.vxlan_fdb.get(&mac(last)), Some(&ip(&format!("192.0.2.{last}"))));
+            assert_eq!(observed.bridge_fdb[&mac(last)].keep, Keep::Sticky);
+            host.apply();
+            assert_eq!(look().bridge_fdb, observed.bridge_fdb, "the keeper has nothing to add");
+        }
+    });
+}
+
 #[test]
 fn stations_at_hand_plugged_ports_are_reported() {
     on_a_host(|| {
@@ -146,12 +170,14 @@ fn a_container_that_dies_is_reported() {
     on_a_host(|| {
         let mut host = Host::start(bare_plan(1));
         let container = host.container(5, &["10.32.0.5/12"]);
-        let gone = Event::PortGone { port: container.attached.host_link.clone() };
+        let own = container.attached.host_link.clone();
 
         // As when the kernel takes a namespace down, which may be long after its last process.
         container.run("ip link delete ethwe");
 
-        host.wait_for("its port is gone", |event| (*event == gone).then_some(()));
+        host.wait_for("its port is gone", |event| {
+            matches!(event, Event::PortGone { port, .. } if *port == own).then_some(())
+        });
     });
 }
 

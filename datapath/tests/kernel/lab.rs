@@ -13,7 +13,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, socket};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use weave_datapath::guard::Rules;
-use weave_datapath::linux::kernel::{Event, Kernel};
+use weave_datapath::linux::kernel::{Event, Generation, Kernel};
 use weave_datapath::linux::netlink::Netlink;
 use weave_datapath::linux::netns::Netns;
 use weave_datapath::linux::observe::observe;
@@ -142,10 +142,24 @@ impl Host {
     pub(crate) fn apply(&mut self) {
         let asked = self.kernel.apply(self.plan.clone());
         let failures = self.wait_for("the plan is applied", |event| match event {
-            Event::Applied { generation, failures } if *generation >= asked => Some(failures.clone()),
+            Event::Applied { generation, failures, .. } if *generation >= asked => Some(failures.clone()),
             _ => None,
         });
         assert_eq!(failures, Vec::<String>::new());
+    }
+
+    /// Asks for the plan as it is, and does not wait.
+    pub(crate) fn ask(&self) -> Generation {
+        self.kernel.apply(self.plan.clone())
+    }
+
+    /// Whether a plan that was asked for has been applied.
+    pub(crate) fn has_applied(&mut self, asked: Generation) -> bool {
+        while let Ok(event) = self.events.try_recv() {
+            self.heard.push(event);
+        }
+        let is_it = |event: &Event| matches!(event, Event::Applied { generation, .. } if *generation >= asked);
+        self.heard.iter().any(is_it)
     }
 
     /// The first event, heard already or to come, of which `pick` makes something.

@@ -37,7 +37,8 @@ fn steps(plan: &Plan) -> Vec<Step> {
 }
 
 fn make_so(plan: &Plan) {
-    let failures = apply(&mut Netlink::open().expect("netlink"), &steps(plan));
+    let steps = steps(plan);
+    let failures = apply(&mut Netlink::open().expect("netlink"), &steps);
     assert!(failures.is_empty(), "{failures:?}");
 }
 

@@ -1,7 +1,7 @@
 //! Attaching and detaching containers.
 
 use weave_datapath::linux::netns::Netns;
-use weave_datapath::linux::veth::{AttachError, AttachSpec, attach, detach, inspect};
+use weave_datapath::linux::veth::{AttachError, AttachSpec, attach, detach, inspect, open};
 use weave_datapath::plan::{LinkKind, Resolver};
 
 use crate::lab::{fresh_namespace, look, mac, on_a_host, run, subnet};
@@ -96,4 +96,21 @@ fn what_cannot_be_attached_is_refused_with_the_reason() {
         assert!(matches!(attach(&netns, &spec(&["10.32.0.5/12"])), Err(AttachError::ForeignInterface)));
         assert!(look().links.keys().all(|name| !name.as_str().starts_with("vethwepl")), "nothing half-made is left");
     });
+}
+
+#[test]
+fn what_is_no_namespace_is_refused_and_opens_nothing() {
+    let directory = std::env::temp_dir().join(format!("weave-no-namespace-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("directory");
+    let fifo = directory.join("fifo");
+    run(&format!("mkfifo {}", fifo.display()));
+
+    for path in
+        [fifo.as_path(), &directory, std::path::Path::new("/dev/zero"), std::path::Path::new("/proc/self/status")]
+    {
+        let refused = open(path).expect_err("no namespace").to_string();
+        assert!(refused.contains("is no network namespace"), "{refused}");
+    }
+    std::fs::remove_dir_all(directory).expect("remove");
+    assert!(open("/proc/self/ns/net").is_ok());
 }

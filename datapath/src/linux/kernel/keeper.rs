@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -14,7 +15,7 @@ use super::former::FormerNeighbours;
 use super::underlay::Underlay;
 use super::watcher::{Interest, Watcher};
 use super::{Event, Generation};
-use crate::linux::apply::{ApplyError, apply};
+use crate::linux::apply::{Failure, apply};
 use crate::linux::netlink::Netlink;
 use crate::linux::{firewall, observe};
 use crate::plan::{InstalledGuard, Keep, LinkName, Observed, Plan, Step, diff};
@@ -54,12 +55,12 @@ pub(super) struct Keeper {
     links: Watcher,
     tables: Watcher,
     underlay: Underlay,
-    plans: watch::Receiver<Option<(Generation, Plan)>>,
+    plans: watch::Receiver<Option<(Generation, Arc<Plan>)>>,
     events: mpsc::Sender<Event>,
     /// The plan being kept.
-    plan: Option<(Generation, Plan)>,
+    plan: Option<(Generation, Arc<Plan>)>,
     /// What was last reported about it.
-    reported: Option<(Generation, Vec<String>)>,
+    reported: Option<(Generation, Outcome)>,
     interest: Interest,
     firewalls: Firewalls,
     former: FormerNeighbours,
@@ -80,6 +81,14 @@ struct Timers {
     firewall_not_before: Instant,
 }
 
+/// What came of making kernel state as a plan wants it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    failures: Vec<String>,
+    /// Ports of containers that are not as they should be.
+    closed: BTreeSet<LinkName>,
+}
+
 /// Why kernel state is compared with the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
@@ -89,7 +98,7 @@ enum Cause {
 
 impl Keeper {
     pub(super) fn new(
-        plans: watch::Receiver<Option<(Generation, Plan)>>,
+        plans: watch::Receiver<Option<(Generation, Arc<Plan>)>>,
         events: mpsc::Sender<Event>,
     ) -> io::Result<Self> {
         let now = Instant::now();
@@ -191,61 +200,79 @@ impl Keeper {
         let (start, cpu_start) = (Instant::now(), cpu_time());
         // What was heard so far is part of the dump that follows.
         self.links.discard();
-        let (steps, failures) = match self.make_so(&plan).await {
+        let (steps, outcome) = match self.make_so(generation, &plan).await {
             Ok(outcome) => outcome,
-            Err(error) => (0, vec![error]),
+            Err(error) => (0, Outcome { failures: vec![error], closed: plan.ports.keys().cloned().collect() }),
         };
         let now = Instant::now();
         let cost = cpu_time().saturating_sub(cpu_start);
         self.timers.check = now + CHECK_INTERVAL.max(idle_delay(cost));
         self.timers.asked_not_before = now + ((now - start) * ASKED_COST_RATIO).min(ASKED_DELAY_MAX);
         self.timers.suspected_not_before = now + CHECK_GAP.max((cost * BUSY_COST_RATIO).min(BUSY_DELAY_MAX));
-        if cause == Cause::Suspected && steps > 0 && failures.is_empty() {
+        if cause == Cause::Suspected && steps > 0 && outcome.failures.is_empty() {
             self.tell(Event::Healed { steps }).await;
         }
-        let outcome = (generation, failures);
-        if self.reported.as_ref() != Some(&outcome) {
-            let (generation, failures) = outcome.clone();
-            self.reported = Some(outcome);
-            self.tell(Event::Applied { generation, failures }).await;
+        let report = (generation, outcome);
+        if self.reported.as_ref() != Some(&report) {
+            let (generation, Outcome { failures, closed }) = report.clone();
+            self.reported = Some(report);
+            self.tell(Event::Applied { generation, failures, closed }).await;
         }
     }
 
-    /// The number of steps, and what failed of them.
-    async fn make_so(&mut self, plan: &Plan) -> Result<(usize, Vec<String>), String> {
+    /// The number of steps, and what came of them.
+    async fn make_so(&mut self, generation: Generation, plan: &Plan) -> Result<(usize, Outcome), String> {
         let mut attempts = 0;
         loop {
-            let (steps, failures) = self.attempt(plan).await?;
+            let steps = self.missing(generation, plan).await?;
+            let outcome = self.attempt(&steps, plan);
             attempts += 1;
-            if failures.is_empty() || attempts == ATTEMPTS_MAX || !self.lost_a_device(&steps) {
-                return Ok((steps.len(), described(&failures)));
+            if outcome.failures.is_empty() || attempts == ATTEMPTS_MAX || !self.lost_a_device(&steps) {
+                return Ok((steps.len(), outcome));
             }
         }
     }
 
-    async fn attempt(&mut self, plan: &Plan) -> Result<(Vec<Step>, Vec<ApplyError>), String> {
+    /// The steps that lead to the plan.
+    async fn missing(&mut self, generation: Generation, plan: &Plan) -> Result<Vec<Step>, String> {
         let mut observed = observe::observe(&mut self.netlink, &plan.names).map_err(|error| error.to_string())?;
         observed.guard = self.firewalls.installed().cloned();
         observed.former_neighbours = self.former.of(plan);
         self.interest = Interest::in_devices_of(&observed);
-        self.report_ports(&observed, plan).await;
-
-        let steps = diff(&observed, plan).map_err(|conflict| conflict.to_string())?;
-        let generation = firewall::generation().unwrap_or_default();
-        let failures = apply(&mut self.netlink, &steps);
-        self.firewalls.follow(plan);
+        self.report_ports(&observed, generation, plan).await;
+        let mut steps = diff(&observed, plan).map_err(|conflict| conflict.to_string())?;
+        steps.retain(|step| !self.is_of_a_newcomer(step));
         for step in &steps {
             match step {
-                Step::InstallGuard { script, devices } => {
-                    let guard = InstalledGuard { script: script.clone(), devices: self.indices(devices) };
-                    self.firewalls.remember(guard, generation);
-                }
                 Step::SetNeighbour { address, .. } => self.former.forget(*address),
                 Step::RemoveNeighbour { address, .. } => self.former.remember(*address, &observed),
                 _ => {}
             }
         }
-        Ok((steps, failures))
+        Ok(steps)
+    }
+
+    fn attempt(&mut self, steps: &[Step], plan: &Plan) -> Outcome {
+        let generation = firewall::generation().unwrap_or_default();
+        let failures = apply(&mut self.netlink, steps);
+        let outcome = Outcome { failures: described(&failures), closed: closed(&failures, plan) };
+        self.firewalls.follow(plan);
+        for step in steps {
+            if let Step::InstallGuard { script, devices } = step {
+                let guard = InstalledGuard { script: script.clone(), devices: self.indices(devices) };
+                self.firewalls.remember(guard, generation);
+            }
+        }
+        outcome
+    }
+
+    /// Whether a step takes away what the usher has set up for a later plan.
+    fn is_of_a_newcomer(&self, step: &Step) -> bool {
+        self.plans.borrow().as_ref().is_some_and(|(_, latest)| match step {
+            Step::RemoveBridgeFdb { mac, .. } => latest.bridge_fdb.contains_key(mac),
+            Step::RemoveVxlanFdb { mac, .. } => latest.vxlan_fdb.contains_key(mac),
+            _ => false,
+        })
     }
 
     /// Whether a device that the guard was made for is gone by now.
@@ -273,13 +300,13 @@ impl Keeper {
         }
     }
 
-    async fn report_ports(&mut self, observed: &Observed, plan: &Plan) {
+    async fn report_ports(&mut self, observed: &Observed, generation: Generation, plan: &Plan) {
         let gone: BTreeSet<LinkName> =
             plan.ports.keys().filter(|port| !observed.links.contains_key(port)).cloned().collect();
         let new: Vec<LinkName> = gone.difference(&self.gone).cloned().collect();
         self.gone = gone;
         for port in new {
-            self.tell(Event::PortGone { port }).await;
+            self.tell(Event::PortGone { port, generation }).await;
         }
 
         let learnt = learnt(observed, plan);
@@ -321,10 +348,22 @@ impl Keeper {
     }
 }
 
-fn described(failures: &[ApplyError]) -> Vec<String> {
+fn described(failures: &[Failure<'_>]) -> Vec<String> {
     let surplus = failures.len().saturating_sub(FAILURES_MAX);
     let rest = (surplus > 0).then(|| format!("and {surplus} more"));
-    failures.iter().take(FAILURES_MAX).map(ToString::to_string).chain(rest).collect()
+    failures.iter().take(FAILURES_MAX).map(|failure| failure.error.to_string()).chain(rest).collect()
+}
+
+/// The ports of containers that a failure concerns. Without the guard nothing is opened, nor has any port more addresses
+/// than before.
+fn closed(failures: &[Failure<'_>], plan: &Plan) -> BTreeSet<LinkName> {
+    let of = |step: &Step| match step {
+        Step::InstallGuard { .. } => plan.ports.keys().cloned().collect(),
+        Step::Plug { link, .. } | Step::SetPortFlags { link, .. } | Step::BringUp { link } => vec![link.clone()],
+        Step::SetBridgeFdb { port, .. } => vec![port.clone()],
+        _ => Vec::new(),
+    };
+    failures.iter().flat_map(|failure| of(failure.step)).filter(|link| plan.ports.contains_key(link)).collect()
 }
 
 fn idle_delay(cost: Duration) -> Duration {

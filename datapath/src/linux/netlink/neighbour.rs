@@ -5,7 +5,7 @@
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourHeader, NeighbourMessage, NeighbourState,
 };
@@ -52,6 +52,12 @@ impl Netlink {
         )
     }
 
+    /// The same, unless the bridge has `mac` somewhere already.
+    pub(in crate::linux) fn add_bridge_fdb(&mut self, port: u32, mac: MacAddr) -> Result<(), NetlinkError> {
+        let flags = NeighbourFlags::Controller | NeighbourFlags::Sticky;
+        self.add("add the bridge entry of", mac, station(port, mac, flags, NeighbourState::Noarp))
+    }
+
     pub(in crate::linux) fn remove_bridge_fdb(&mut self, port: u32, mac: MacAddr) -> Result<(), NetlinkError> {
         let message = station(port, mac, NeighbourFlags::Controller, NeighbourState::None);
         self.forget("remove the bridge entry of", mac, message)
@@ -71,6 +77,16 @@ impl Netlink {
             RouteNetlinkMessage::NewNeighbour(message),
             NLM_F_CREATE | NLM_F_REPLACE,
         )
+    }
+
+    /// The same, unless they go somewhere already.
+    pub(in crate::linux) fn add_vxlan_fdb(
+        &mut self,
+        vxlan: u32,
+        mac: MacAddr,
+        remote: IpAddr,
+    ) -> Result<(), NetlinkError> {
+        self.add("add the VXLAN entry of", mac, remote_station(vxlan, mac, remote))
     }
 
     pub(in crate::linux) fn remove_vxlan_fdb(
@@ -116,6 +132,17 @@ impl Netlink {
 
     pub(in crate::linux) fn remove_neighbour(&mut self, link: u32, address: IpAddr) -> Result<(), NetlinkError> {
         self.forget("remove the neighbour", address, neighbour(link, address, NeighbourState::None))
+    }
+
+    /// Adds an entry. Whatever is there in its place stays, and is no failure.
+    fn add(
+        &mut self,
+        doing: &'static str,
+        subject: impl Display,
+        message: NeighbourMessage,
+    ) -> Result<(), NetlinkError> {
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        unless(Errno::EXIST, self.request(doing, subject, RouteNetlinkMessage::NewNeighbour(message), flags))
     }
 
     /// Removes an entry. One that is gone already is no failure.

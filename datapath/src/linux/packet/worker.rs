@@ -90,12 +90,10 @@ impl Worker {
         }
     }
 
+    /// Requests come before frames: a frame for a new station comes after the tables that know it.
     pub(super) fn run(mut self) {
         let mut ready = Ready { inbox: true, ..Ready::default() };
         while !(ready.inbox && self.take_requests()) {
-            self.fire_timers();
-            self.pass_events();
-            ready = self.wait();
             if ready.tap {
                 self.take_frames();
             }
@@ -105,6 +103,9 @@ impl Worker {
             if ready.heartbeats {
                 self.take_heartbeats();
             }
+            self.fire_timers();
+            self.pass_events();
+            ready = self.wait();
         }
     }
 
