@@ -44,6 +44,16 @@ impl Ipam {
         }
     }
 
+    /// `heir` holds from here on what `container` held of `addresses`; what exceeds its limit stays where it is.
+    pub(crate) fn pass_on(&mut self, container: &str, heir: &str, addresses: &[Ipv4Addr]) {
+        let held = self.holdings.of(container).to_vec();
+        for address in held.into_iter().filter(|held| addresses.contains(&held.address())) {
+            for change in self.holdings.pass_on(container, heir, address) {
+                self.actions.push_back(Action::PersistOwned(change));
+            }
+        }
+    }
+
     pub(crate) fn addresses(&self, container: &str) -> &[Cidr] {
         self.holdings.of(container)
     }

@@ -76,6 +76,16 @@ impl Holdings {
         given
     }
 
+    /// `heir` has what `container` had. Returns the changes; none when the heir cannot take it.
+    pub(super) fn pass_on(&mut self, container: &str, heir: &str, address: Cidr) -> Vec<Change> {
+        if self.of(heir).len() >= CONTAINER_ADDRESSES_MAX || self.give(container, Some(address.address())).is_empty() {
+            return Vec::new();
+        }
+        let given = Change::Give { container: container.to_owned(), address: address.address() };
+        let taken = self.take(heir, address).ok().flatten();
+        std::iter::once(given).chain(taken).collect()
+    }
+
     /// Takes a persisted change into account; what contradicts an earlier one is left out.
     pub(super) fn replay(&mut self, change: &Change) {
         match change {
@@ -102,6 +112,21 @@ mod tests {
         assert!(matches!(holdings.take("b", address), Err(Error::Held { container, .. }) if container == "a"));
         assert_eq!(holdings.give("a", None), vec![address.address()]);
         assert!(holdings.take("b", address).unwrap().is_some());
+    }
+
+    #[test]
+    fn an_address_that_is_passed_on_is_held_all_the_time() {
+        let (mut holdings, mut again) = (Holdings::default(), Holdings::default());
+        let address = cidr("10.32.0.1/12");
+        again.replay(&holdings.take("a", address).unwrap().unwrap());
+
+        let changes = holdings.pass_on("a", "b", address);
+        changes.iter().for_each(|change| again.replay(change));
+
+        assert_eq!(changes.len(), 2);
+        assert_eq!((holdings.of("a"), holdings.of("b")), (&[][..], &[address][..]));
+        assert!(holdings.all().eq(again.all()));
+        assert!(holdings.pass_on("a", "b", address).is_empty(), "it has nothing any more");
     }
 
     #[test]

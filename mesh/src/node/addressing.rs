@@ -96,6 +96,11 @@ impl Node {
         self.with_ipam(now, |ipam, near| ipam.release(container, address, near)).unwrap_or(Err(Error::Off))
     }
 
+    /// What `container` has of `addresses` is `heir`'s from here on, and nobody else's in between.
+    pub fn pass_on(&mut self, container: &str, heir: &str, addresses: &[Ipv4Addr], now: Instant) {
+        self.with_ipam(now, |ipam, _| ipam.pass_on(container, heir, addresses));
+    }
+
     /// The addresses that `container` has, with the prefix length of the subnet each was allocated in.
     pub fn addresses(&self, container: &str) -> &[Cidr] {
         self.ipam.as_ref().map_or(&[], |ipam| ipam.addresses(container))
