@@ -28,7 +28,7 @@ use crate::naming::Called;
 /// The ports of attached containers that `ledger` does not have.
 pub fn unknown_ports(observed: &Observed, ledger: &Ledger) -> BTreeSet<LinkName> {
     let is_containers =
-        |name: &LinkName| name.as_str().starts_with(HOST_LINK_PREFIX) && !ledger.has_port(name.as_str());
+        |name: &LinkName| name.as_str().starts_with(HOST_LINK_PREFIX) && !ledger.get(name.as_str()).is_some();
     let plugged = observed.links.iter().filter(|(_, link)| link.kind == LinkKind::Veth && link.port.is_some());
     plugged.map(|(name, _)| name.clone()).filter(is_containers).collect()
 }
@@ -57,7 +57,7 @@ impl Books<'_> {
                 && !self.underlay.contains(&subnet.address)
                 && check_addresses(one).is_ok()
                 && self.exposure.admit_container(one).is_ok()
-                && self.ledger.admit(&container, one).is_ok()
+                && self.ledger.admit(found.port.host_link.as_str(), &container, one).is_ok()
         };
         let (adopted, refused): (Vec<Subnet>, Vec<Subnet>) = found.port.addresses.iter().partition(|it| is_usable(it));
         let port = found.port.host_link.clone();

@@ -135,7 +135,10 @@ impl From<Stopping> for Refusal {
 
 impl From<AttachError> for Refusal {
     fn from(error: AttachError) -> Self {
-        Self(StatusCode::BAD_REQUEST, error.to_string())
+        match error {
+            AttachError::Address(error) => error.into(),
+            error => Self(StatusCode::BAD_REQUEST, error.to_string()),
+        }
     }
 }
 

@@ -1,20 +1,26 @@
-//! Containers on the network: what a target names, and what this host has attached.
+//! Containers on the network: what a target names, what is wanted for it, and what this host has attached.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use weave_datapath::linux::veth;
 use weave_mesh::card::Subnet;
-use weave_mesh::store::ENDPOINT_NAME_MAX_BYTES;
+use weave_mesh::ipam::Cidr;
+use weave_mesh::store::{ENDPOINT_ADDRESSES_MAX, ENDPOINT_NAME_MAX_BYTES};
 
+use crate::config::value::parse_subnet;
 use crate::docker::{Docker, DockerError, Inspected};
 use crate::naming::Called;
+use crate::request::AddressError;
 
+pub use self::chain::{Chain, Next};
 pub use self::grace::{GRACE, Grace};
-pub use self::ledger::{Attachment, Ledger};
+pub use self::ledger::{Attachment, Ledger, Left, Tenant};
 
+mod chain;
 mod grace;
 mod ledger;
 
@@ -34,6 +40,12 @@ pub enum AttachError {
     TwoLengths { address: IpAddr },
     #[error("{}/{} contains this host's own address {own}: choose another network", subnet.address, subnet.prefix_len)]
     UnderlayTaken { subnet: Subnet, own: IpAddr },
+    #[error("{0} is this host's own address: choose another for the container")]
+    OwnAddress(IpAddr),
+    #[error("{0}")]
+    UnusableAddress(String),
+    #[error("a network namespace takes at most {ENDPOINT_ADDRESSES_MAX} addresses; detach some first")]
+    TooManyAddresses,
     #[error("`{0}` is no name: give 1 to {ENDPOINT_NAME_MAX_BYTES} octets, such as gate.weave.local")]
     UnusableName(String),
     #[error("a host exposes at most {0} addresses; hide some first")]
@@ -42,8 +54,14 @@ pub enum AttachError {
     TooManyContainers(usize),
     #[error("{0} attachments are waiting already; try again")]
     Busy(usize),
-    #[error("the work inside the container's namespace died: {0}")]
-    Died(String),
+    #[error("nothing came of opening {subject} within {} s; is its file system reachable?", .limit.as_secs())]
+    Hangs { subject: &'static str, limit: Duration },
+    #[error("the container ended while it was attached")]
+    Gone,
+    #[error("the kernel did not open the port: {0}")]
+    Closed(String),
+    #[error(transparent)]
+    Address(#[from] AddressError),
     #[error(transparent)]
     Docker(#[from] DockerError),
     #[error(transparent)]
@@ -105,6 +123,29 @@ pub fn process_netns(pid: u32) -> PathBuf {
     format!("/proc/{pid}/ns/net").into()
 }
 
+/// An address as a caller names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// `ADDRESS/LENGTH`, `ip:ADDRESS/LENGTH`: this one.
+    This(Subnet),
+    /// `net:SUBNET`, or `net:default`: one of the subnet.
+    In(Option<Cidr>),
+}
+
+impl FromStr for Wanted {
+    type Err = AttachError;
+
+    fn from_str(text: &str) -> Result<Self, AttachError> {
+        let bad = |error: &dyn fmt::Display| AttachError::UnusableAddress(error.to_string());
+        match text.split_once(':') {
+            Some(("net", "default")) => Ok(Self::In(None)),
+            Some(("net", subnet)) => subnet.parse().map(|subnet| Self::In(Some(subnet))).map_err(|error| bad(&error)),
+            Some(("ip", address)) => parse_subnet(address).map(Self::This).map_err(|error| bad(&error)),
+            Some(_) | None => parse_subnet(text).map(Self::This).map_err(|error| bad(&error)),
+        }
+    }
+}
+
 /// A container that was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Container {
@@ -163,6 +204,21 @@ mod tests {
         assert_eq!(parsed("pid:42"), Some(Subject::Process(42)));
         assert_eq!(parsed("netns:/run/netns/a"), Some(Subject::Namespace("/run/netns/a".into())));
         for text in ["", "pid:", "pid:-1", "netns:a", "a/b", "a b", "../x", "host:x"] {
+            assert_eq!(parsed(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_named_or_wanted_from_a_subnet() {
+        let parsed = |text: &str| text.parse::<Wanted>().ok();
+        let this = parsed("10.32.0.1/12");
+
+        assert!(matches!(this, Some(Wanted::This(_))));
+        assert_eq!(parsed("ip:10.32.0.1/12"), this);
+        assert!(matches!(parsed("fd00::1/64"), Some(Wanted::This(_))));
+        assert_eq!(parsed("net:default"), Some(Wanted::In(None)));
+        assert_eq!(parsed("net:10.40.0.0/24"), Some(Wanted::In("10.40.0.0/24".parse().ok())));
+        for text in ["net:", "ip:", "net:x", "10.32.0.1", "web"] {
             assert_eq!(parsed(text), None, "{text}");
         }
     }

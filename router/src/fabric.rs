@@ -311,7 +311,8 @@ fn remote_macs<'a>(
 }
 
 fn ports(ledger: &Ledger) -> BTreeMap<LinkName, PortPlan> {
-    let entries = ledger.entries().filter_map(|(host_link, attachment)| {
+    let made = ledger.entries().filter(|(host_link, _)| ledger.is_made(host_link));
+    let entries = made.filter_map(|(host_link, attachment)| {
         let addresses = attachment.addresses.iter().map(|subnet| subnet.address).collect();
         Some((host_link.parse().ok()?, PortPlan { mac: attachment.mac, addresses }))
     });

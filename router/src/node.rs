@@ -4,14 +4,13 @@
 //! ```text
 //!            ┌──── settle: outputs of the machine in order, then the fabric if the view has changed ───┐
 //!            ▼                                                                                         │
-//!   wait ── peers · requests · kernel · packets · attach jobs · deadline · watchdog · signals ── handle one
+//!   wait ── peers · requests · kernel · packets · namespaces · deadline · watchdog · signals ── handle one
 //! ```
 //!
 //! Invariants:
 //! - outputs are carried out in order: what a later message relies on is on disk before it is sent;
 //! - nothing here waits for a peer, the kernel, the packet thread, Docker, or somebody who asked for status.
 
-use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::io;
 use std::sync::Arc;
@@ -30,8 +29,10 @@ use weave_mesh::node::{CloseReason, Event, Link, Node, Output, Persist};
 use weave_mesh::time::Instant;
 
 use self::addressing::Addressing;
-use self::attaching::{Done, Job, Waiting};
+use self::attaching::{Attaching, Client};
 use self::burying::Burying;
+use self::exposing::Waiting;
+use self::keeping::Keeping;
 use self::showing::Showing;
 use crate::attach::Ledger;
 use crate::dns::Dns;
@@ -40,13 +41,14 @@ use crate::naming::HostNames;
 use crate::peers::{Arrival, Caller, Peers, Report};
 use crate::request::{Reply, Request};
 use crate::status::{About, Tallies};
-use crate::store::{AddressJournal, FileError, MemberWriter, Store};
+use crate::store::{FileError, MemberWriter, Store};
 use crate::watchdog::Watchdog;
 
 mod addressing;
 mod attaching;
 mod burying;
 mod exposing;
+mod keeping;
 mod naming;
 mod showing;
 mod weaving;
@@ -124,8 +126,7 @@ pub struct Control {
     node: Node,
     store: Store,
     members: MemberWriter,
-    /// Who holds which address; absent when none are given.
-    journal: Option<AddressJournal>,
+    keeping: Keeping,
     allocation: Option<ipam::Config>,
     addressing: Addressing,
     burying: Burying,
@@ -141,9 +142,7 @@ pub struct Control {
     packets: Arc<PacketThread>,
     packet_events: mpsc::Receiver<engine::Event>,
     requests: mpsc::Receiver<Request>,
-    /// Attachments to make, one after the other; the first is under way when `job` is.
-    jobs: VecDeque<Job>,
-    job: Option<JoinHandle<Done>>,
+    attaching: Attaching,
     /// Answers that wait for the kernel.
     waiting: Vec<Waiting>,
     /// Statuses to show when the kernel has caught up.
@@ -164,15 +163,14 @@ impl Control {
     pub fn new(parts: Parts) -> Result<Self, NodeError> {
         let journal = parts.allocation.as_ref().map(|_| parts.store.address_journal(parts.node.all_addresses()));
         Ok(Self {
-            journal: journal.transpose()?,
+            keeping: Keeping::new(journal.transpose()?),
             allocation: parts.allocation,
             addressing: Addressing::default(),
             burying: Burying::default(),
             members: parts.store.member_writer()?,
             flushing: None,
             packets: Arc::new(parts.packets),
-            jobs: VecDeque::new(),
-            job: None,
+            attaching: Attaching::default(),
             waiting: Vec::new(),
             showings: Vec::new(),
             watchdog: Watchdog::from_environment(),
@@ -236,7 +234,7 @@ impl Control {
             Some(request) = self.requests.recv() => self.handle_request(request),
             Some(event) = self.kernel_events.recv() => self.handle_kernel(event),
             Some(event) = self.packet_events.recv() => self.handle_packets(event),
-            done = attaching::finished(&mut self.job) => self.handle_done(done),
+            finished = self.attaching.next() => self.handle_job(finished),
             () = ended(&mut self.flushing) => {}
             () = self.watchdog.tick() => {}
             () = timer, if deadline.is_some() => {}
@@ -247,8 +245,9 @@ impl Control {
     fn deadline(&self) -> Option<Instant> {
         let showing = self.showings.iter().map(|showing| showing.until).min();
         let burial = self.burying.grace.poll_timeout();
-        let due = [self.node.poll_timeout(), self.weaving.due(), showing, burial, self.addressing.due()];
-        due.into_iter().flatten().min()
+        let asked = [self.addressing.due(), self.attaching.due(), self.keeping.due()];
+        let due = [self.node.poll_timeout(), self.weaving.due(), showing, burial].into_iter().chain(asked);
+        due.flatten().min()
     }
 
     fn check_threads(&self) -> Result<(), NodeError> {
@@ -269,6 +268,8 @@ impl Control {
         }
         self.bury_expired();
         self.leave_if_due(now);
+        self.expire_operations(now);
+        self.catch_up(now);
         self.carry_out()?;
         if self.weaving.due().is_some_and(|at| at <= now) {
             self.weave();
@@ -315,18 +316,11 @@ impl Control {
                 Ok(())
             }
             Persist::Ring(bytes) => self.store.write_ring(&bytes),
-            Persist::Owned(change) => self.keep_address(&change),
+            Persist::Owned(change) => {
+                self.keep_address(&change);
+                Ok(())
+            }
         }
-    }
-
-    fn keep_address(&mut self, change: &ipam::Change) -> Result<(), FileError> {
-        let Some(journal) = &mut self.journal else { return Ok(()) };
-        journal.append(change)?;
-        if journal.is_overgrown() {
-            // What is already decided and not yet written comes twice, and the second time changes nothing.
-            journal.compact(AddressJournal::changes(self.node.all_addresses()))?;
-        }
-        Ok(())
     }
 
     /// Writes changed members on a thread that may block; the next changes wait for it.
@@ -410,13 +404,15 @@ impl Control {
                 self.keep_targets();
                 let _ = reply.send(());
             }
-            Request::Attach { container, addresses, named, reply } => {
+            Request::Attach { ticket, container, wanted, named, reply } => {
                 let container = if named { container } else { container.nameless() };
                 let name = self.own_name(&container);
-                self.enqueue(Job::attach(container, addresses, name, reply));
+                self.attach(container, wanted, name, Client { ticket, reply });
             }
-            Request::Detach { container, addresses, reply } => self.enqueue(Job::detach(container, addresses, reply)),
-            Request::Expose { addresses, manner, reply } => self.expose(addresses, &manner, reply),
+            Request::Detach { ticket, container, addresses, reply } => {
+                self.detach(container, addresses, Client { ticket, reply });
+            }
+            Request::Expose { ticket, wanted, manner, reply } => self.expose(wanted, manner, Client { ticket, reply }),
             Request::Hide { addresses, reply } => self.hide(&addresses, reply),
             Request::AddName { container, addresses, name, reply } => {
                 let _ = reply.send(self.add_name(&container, addresses, name));

@@ -11,7 +11,7 @@ use weave_mesh::card::Subnet;
 use weave_mesh::connector::{Earlier, Target, TooManyTargets};
 use weave_mesh::ipam::{self, Answer, Cidr, Ticket};
 
-use crate::attach::{AttachError, Container};
+use crate::attach::{AttachError, Container, Wanted};
 use crate::docker::events::{Census, Fate};
 use crate::naming::{NameError, Pattern};
 use crate::node::Manner;
@@ -37,20 +37,25 @@ pub enum Request {
         reply: Reply<()>,
     },
     Attach {
+        ticket: Ticket,
         container: Container,
-        addresses: Vec<Subnet>,
+        /// An address of the default subnet when there is none.
+        wanted: Vec<Wanted>,
         /// Whether the container's name is to lead to its addresses.
         named: bool,
         reply: Reply<Result<Vec<Subnet>, AttachError>>,
     },
     /// Without addresses: all of them.
     Detach {
+        ticket: Ticket,
         container: Container,
         addresses: Vec<Subnet>,
         reply: Reply<Result<Vec<Subnet>, AttachError>>,
     },
+    /// An address of the default subnet when none is wanted.
     Expose {
-        addresses: Vec<Subnet>,
+        ticket: Ticket,
+        wanted: Vec<Wanted>,
         manner: Manner,
         reply: Reply<Result<Vec<Subnet>, AttachError>>,
     },
@@ -65,7 +70,8 @@ pub enum Request {
         question: Question,
         reply: Reply<Result<Answer, AddressError>>,
     },
-    /// The asker of a question has gone, or waits no longer; what it waited for.
+    /// The asker of a question or operation has gone, or waits no longer; what a question waited for. An operation that
+    /// only waits is taken back and answered.
     Cancel {
         ticket: Ticket,
         reply: Reply<String>,
@@ -153,6 +159,8 @@ pub enum AddressError {
     Refused(String),
     #[error("several unreachable peers are called {name}: give the key of one, {keys}")]
     Ambiguous { name: String, keys: String },
+    #[error("cannot write down who has {address}: {why}")]
+    NotKept { address: Ipv4Addr, why: String },
     #[error("given up after {:.0} s of waiting for {reason}", waited.as_secs_f64())]
     GivenUp { waited: Duration, reason: String },
     #[error(transparent)]
@@ -188,14 +196,45 @@ impl Requester {
         answer.await.map_err(|_| Stopping)
     }
 
+    fn open(&self) -> (Ticket, Open) {
+        let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
+        (ticket, Open { requester: self.clone(), ticket: Some(ticket) })
+    }
+
+    /// Asks for an operation and waits until it is done, or taken back: by us when `patience` is at its end before
+    /// anything but waiting has begun, or when the asker is dropped.
+    ///
+    /// # Errors
+    /// Says why nothing has changed.
+    pub async fn commit(
+        &self,
+        patience: Option<Duration>,
+        request: impl FnOnce(Ticket, Reply<Result<Vec<Subnet>, AttachError>>) -> Request,
+    ) -> Result<Vec<Subnet>, AttachError> {
+        let (ticket, mut open) = self.open();
+        let mut answer = std::pin::pin!(self.ask(|reply| request(ticket, reply)));
+        let early = match patience {
+            Some(patience) => tokio::time::timeout(patience, &mut answer).await.ok(),
+            None => Some(answer.as_mut().await),
+        };
+        let answer = match early {
+            Some(answer) => answer,
+            None => {
+                self.ask(|reply| Request::Cancel { ticket, reply }).await.map_err(AddressError::from)?;
+                answer.await
+            }
+        };
+        open.ticket = None;
+        answer.map_err(AddressError::from)?
+    }
+
     /// Poses a question and waits for its answer, no longer than `patience` if there is one. An asker that is dropped
     /// takes its question back.
     ///
     /// # Errors
     /// When the answer is a refusal, or comes too late.
     pub async fn pose(&self, question: Question, patience: Option<Duration>) -> Result<Answer, AddressError> {
-        let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
-        let mut open = Open { requester: self.clone(), ticket: Some(ticket) };
+        let (ticket, mut open) = self.open();
         let answer = self.ask(|reply| Request::Pose { ticket, question, reply });
         let answer = match patience {
             None => Some(answer.await),

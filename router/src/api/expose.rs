@@ -8,11 +8,11 @@ use std::time::Duration;
 use axum::extract::{Form, Path, Query, State};
 use axum::http::StatusCode;
 
-use super::attach::{Wanted, line, obtain};
+use super::attach::line;
 use super::{Context, Refusal, ip, values};
-use crate::attach::AttachError;
+use crate::attach::Wanted;
 use crate::config::value::parse_subnet;
-use crate::expose::{HOST_LABEL, Nat};
+use crate::expose::Nat;
 use crate::node::Manner;
 use crate::request::Request;
 
@@ -30,19 +30,12 @@ async fn ask_expose(
     manner: Manner,
     patience: Option<Duration>,
 ) -> Result<String, Refusal> {
-    let (addresses, obtained) = obtain(&context, HOST_LABEL, wanted, patience).await?;
-    // What the host has is kept, whether or not the caller is still there.
-    let exposing = async move {
-        let exposed = context.requester.ask(|reply| Request::Expose { addresses, manner, reply }).await??;
-        obtained.keep();
-        Ok(line(&exposed))
-    };
-    let died = |error: tokio::task::JoinError| Err(AttachError::Died(error.to_string()).into());
-    tokio::spawn(exposing).await.unwrap_or_else(died)
+    let request = |ticket, reply| Request::Expose { ticket, wanted, manner, reply };
+    Ok(line(&context.requester.commit(patience, request).await?))
 }
 
 pub(super) async fn expose(State(context): State<Context>, Form(form): Form<Fields>) -> Result<String, Refusal> {
-    let wanted = values(&form, "address").map(Wanted::parse).collect::<Result<Vec<_>, _>>()?;
+    let wanted = values(&form, "address").map(str::parse).collect::<Result<Vec<Wanted>, _>>()?;
     ask_expose(context, wanted, manner(&form), ip::patience(&form)?).await
 }
 
@@ -51,7 +44,7 @@ pub(super) async fn expose_one(
     Path((address, length)): Path<(String, String)>,
     Query(query): Query<Fields>,
 ) -> Result<StatusCode, Refusal> {
-    let wanted = vec![Wanted::parse(&format!("{address}/{length}"))?];
+    let wanted = vec![format!("{address}/{length}").parse()?];
     ask_expose(context, wanted, manner(&query), ip::patience(&query)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -69,6 +69,7 @@ impl From<AddressError> for Refusal {
             AddressError::SwitchedOff => StatusCode::NOT_FOUND,
             AddressError::Refused(_) | AddressError::Ambiguous { .. } => StatusCode::BAD_REQUEST,
             AddressError::GivenUp { .. } => StatusCode::GATEWAY_TIMEOUT,
+            AddressError::NotKept { .. } => StatusCode::INSUFFICIENT_STORAGE,
             AddressError::Stopping(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self(status, error.to_string())

@@ -1,10 +1,18 @@
-//! The containers that this host has attached, as they are written down.
+//! The ports of this host's containers, as they are written down: one for each network namespace, with everybody who
+//! shares it.
+//!
+//! ```text
+//!   namespace ─ port vethwepl… ─┬─ MAC, addresses, filed under the id of its holder
+//!                               └─ tenants: containers, each with its own name
+//! ```
 //!
 //! Invariants:
-//! - no two entries share a container, a host-side device, a MAC or an address;
+//! - no two ports share a tenant, a host-side device, a MAC or an address; a port has a tenant at least;
+//! - a port is written down before it is made, so what the disk lacks is not in the kernel either; what the disk has
+//!   beyond the kernel is left out at the next start;
 //! - an entry's `attached` time is higher than that of every endpoint that was known when it last gained an address.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -12,152 +20,241 @@ use serde::{Deserialize, Serialize};
 use weave_datapath::linux::veth::Attached;
 use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
+use weave_mesh::store::ENDPOINT_ADDRESSES_MAX;
 
 use super::{AttachError, Container};
 use crate::config::DnsDomain;
 use crate::naming::{Called, Pattern};
 
 /// How many containers one host attaches.
-const ATTACHMENTS_MAX: usize = 4_096;
+const TENANTS_MAX: usize = 4_096;
 
-/// One attached container.
+/// The port of one network namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
-    pub container: String,
-    pub netns: PathBuf,
     pub mac: MacAddr,
     pub addresses: Vec<Subnet>,
-    /// The name that leads to all of them.
-    pub name: Option<String>,
-    /// What it is named after; its engine is to be asked where it is unknown.
-    pub called: Option<Called>,
+    /// Under whose id the addresses are filed: whoever came first. It stays when he goes and others are left.
+    pub holder: String,
+    /// Oldest first.
+    pub tenants: Vec<Tenant>,
     /// Lamport time of the last change; of two claims to an address the higher one wins.
     pub attached: u64,
 }
 
+/// A container behind a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tenant {
+    pub container: String,
+    pub netns: PathBuf,
+    /// The name that leads to all addresses of the port.
+    pub name: Option<String>,
+    /// What it is named after; its engine is to be asked where it is unknown.
+    pub called: Option<Called>,
+}
+
 impl Attachment {
-    fn is_of(&self, container: &Container) -> bool {
-        self.netns == container.netns || self.container == container.label
+    /// Whether nobody but `container` is behind it.
+    fn is_of(&self, container: &str) -> bool {
+        self.tenants.iter().all(|tenant| tenant.container == container)
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|subnet| subnet.address == address)
+    }
+
+    /// How it is called in messages.
+    fn title(&self) -> &str {
+        self.tenants.first().map_or(self.holder.as_str(), |tenant| &tenant.container)
     }
 }
 
-/// All of them, by host-side device.
+/// Who is left behind a port that somebody has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    Others,
+    Nobody,
+}
+
+/// All ports, by host-side device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     entries: BTreeMap<String, Attachment>,
+    /// Those that are yet to be made.
+    #[serde(skip)]
+    planned: BTreeSet<String>,
 }
 
 impl Ledger {
-    /// Whether `container` may have `addresses` on this host.
+    /// Whether the port `host_link`, there or to come, may have `addresses` for `container`.
     ///
     /// # Errors
     /// Names another container that holds one of them.
-    pub fn admit(&self, container: &Container, addresses: &[Subnet]) -> Result<(), AttachError> {
-        let others = || self.entries.values().filter(|entry| !entry.is_of(container));
-        let holder =
-            |address: IpAddr| others().find(|entry| entry.addresses.iter().any(|subnet| subnet.address == address));
-        for subnet in addresses {
-            if let Some(other) = holder(subnet.address) {
-                return Err(AttachError::AddressTaken { address: subnet.address, holder: other.container.clone() });
+    pub fn admit(&self, host_link: &str, container: &Container, addresses: &[Subnet]) -> Result<(), AttachError> {
+        // What a container had in a former namespace goes along.
+        let others = || {
+            let entries =
+                self.entries.iter().filter(|(link, entry)| *link != host_link && !entry.is_of(&container.label));
+            entries.map(|(_, entry)| entry)
+        };
+        for Subnet { address, .. } in addresses {
+            if let Some(other) = others().find(|entry| entry.has(*address)) {
+                return Err(AttachError::AddressTaken { address: *address, holder: other.title().to_owned() });
             }
         }
-        let is_known = self.entries.values().any(|entry| entry.netns == container.netns);
-        if !is_known && self.entries.len() >= ATTACHMENTS_MAX {
-            return Err(AttachError::TooManyContainers(self.entries.len()));
+        let known = self.entries.get(host_link);
+        let gained = addresses.iter().filter(|subnet| known.is_none_or(|entry| !entry.has(subnet.address))).count();
+        if known.map_or(0, |entry| entry.addresses.len()) + gained > ENDPOINT_ADDRESSES_MAX {
+            return Err(AttachError::TooManyAddresses);
         }
-        Ok(())
+        let is_known = known.is_some_and(|entry| entry.tenants.iter().any(|known| known.container == container.label));
+        let tenants = self.entries.values().map(|entry| entry.tenants.len()).sum();
+        if !is_known && tenants >= TENANTS_MAX { Err(AttachError::TooManyContainers(tenants)) } else { Ok(()) }
     }
 
-    pub fn has_port(&self, host_link: &str) -> bool {
-        self.entries.contains_key(host_link)
+    /// Which container has an address.
+    pub fn holder(&self, address: IpAddr) -> Option<&str> {
+        self.entries.values().find(|entry| entry.has(address)).map(Attachment::title)
+    }
+
+    pub fn get(&self, host_link: &str) -> Option<&Attachment> {
+        self.entries.get(host_link)
+    }
+
+    /// The port that `container` is behind.
+    pub fn port_of(&self, container: &str) -> Option<&str> {
+        let is_its = |entry: &Attachment| entry.tenants.iter().any(|tenant| tenant.container == container);
+        self.entries.iter().find(|(_, entry)| is_its(entry)).map(|(host_link, _)| host_link.as_str())
+    }
+
+    /// Whether a port stands that `container` is behind, or under whose id its addresses are filed.
+    pub fn knows(&self, container: &str) -> bool {
+        self.port_of(container).is_some() || self.entries.values().any(|entry| entry.holder == container)
+    }
+
+    /// The ports whose addresses are filed under the id of `container`.
+    pub fn filed_under(&self, container: &str) -> Vec<String> {
+        let its = self.entries.iter().filter(|(_, entry)| entry.holder == container);
+        its.map(|(host_link, _)| host_link.clone()).collect()
     }
 
     /// Writes down a container that was found running, with what its port has.
     pub fn adopt(&mut self, container: &Container, port: &Attached, called: Option<Called>) {
-        self.record(container, port, None, 0);
-        if let Some(entry) = self.entries.get_mut(port.host_link.as_str()) {
-            entry.called = called;
-        }
+        self.plan(container, port, None, 0);
+        self.settle(port);
+        let tenants = self.entries.get_mut(port.host_link.as_str()).into_iter().flat_map(|entry| &mut entry.tenants);
+        tenants
+            .filter(|tenant| tenant.container == container.label)
+            .for_each(|tenant| tenant.called.clone_from(&called));
+    }
+
+    fn tenants_mut(&mut self) -> impl Iterator<Item = &mut Tenant> {
+        self.entries.values_mut().flat_map(|entry| &mut entry.tenants)
     }
 
     /// Names every container of which it is known what it is called: the domain may be another one than before.
     pub fn name_within(&mut self, domain: &DnsDomain) {
-        for entry in self.entries.values_mut() {
-            if let Some(called) = &entry.called {
-                entry.name = called.within(domain);
+        for tenant in self.tenants_mut() {
+            if let Some(called) = &tenant.called {
+                tenant.name = called.within(domain);
             }
         }
     }
 
     /// Those of which it is not.
     pub fn nameless(&self) -> Vec<String> {
-        let nameless = self.entries.values().filter(|entry| entry.called.is_none());
-        nameless.map(|entry| entry.container.clone()).collect()
+        let tenants = self.entries.values().flat_map(|entry| &entry.tenants);
+        tenants.filter(|tenant| tenant.called.is_none()).map(|tenant| tenant.container.clone()).collect()
     }
 
     /// What `container` is called, if that was not known.
     pub fn call(&mut self, container: &Container) {
-        let its = |entry: &&mut Attachment| entry.container == container.label && entry.called.is_none();
-        for entry in self.entries.values_mut().filter(its) {
-            entry.called = Some(container.called.clone());
-            entry.netns.clone_from(&container.netns);
+        let is_its = |tenant: &&mut Tenant| tenant.container == container.label && tenant.called.is_none();
+        for tenant in self.tenants_mut().filter(is_its) {
+            tenant.called = Some(container.called.clone());
+            tenant.netns.clone_from(&container.netns);
         }
     }
 
-    /// Which container has an address.
-    pub fn holder(&self, address: IpAddr) -> Option<&str> {
-        let has = |entry: &&Attachment| entry.addresses.iter().any(|subnet| subnet.address == address);
-        self.entries.values().find(has).map(|entry| entry.container.as_str())
-    }
-
-    /// Writes down what a container has; `name` is what it is called from now on, `None` leaves it as it was. `clock` is
-    /// the highest Lamport time in use anywhere.
-    pub fn record(&mut self, container: &Container, port: &Attached, name: Option<Option<String>>, clock: u64) {
+    /// Writes down what the port of `container` is going to have beside what it has; `name` is what the container is
+    /// called from now on. `clock` is the highest Lamport time in use anywhere.
+    pub fn plan(&mut self, container: &Container, port: &Attached, name: Option<String>, clock: u64) {
         let host_link = port.host_link.to_string();
-        let known = self.entries.get(&host_link);
-        let gains = known.is_none_or(|entry| {
-            entry.mac != port.mac || port.addresses.iter().any(|subnet| !entry.addresses.contains(subnet))
-        });
-        let attached = match known {
-            Some(entry) if !gains => entry.attached,
-            Some(_) | None => clock.max(self.clock()).saturating_add(1),
-        };
-        let entry = Attachment {
-            container: container.label.clone(),
-            netns: container.netns.clone(),
+        let clock = clock.max(self.clock());
+        if !self.entries.contains_key(&host_link) {
+            self.planned.insert(host_link.clone());
+        }
+        let entry = self.entries.entry(host_link).or_insert_with(|| Attachment {
             mac: port.mac,
-            addresses: port.addresses.clone(),
-            called: match &name {
-                Some(_) => Some(container.called.clone()),
-                None => known.and_then(|entry| entry.called.clone()),
-            },
-            name: name.unwrap_or_else(|| known.and_then(|entry| entry.name.clone())),
-            attached,
-        };
-        // A container that was started again has another namespace; what its former one has left is closed.
-        self.entries.retain(|_, other| other.container != entry.container);
-        self.entries.insert(host_link, entry);
+            addresses: Vec::new(),
+            holder: container.label.clone(),
+            tenants: Vec::new(),
+            attached: 0,
+        });
+        let gained: Vec<Subnet> = port.addresses.iter().filter(|it| !entry.addresses.contains(it)).copied().collect();
+        if !gained.is_empty() || entry.mac != port.mac || entry.attached == 0 {
+            entry.attached = clock.saturating_add(1);
+        }
+        entry.mac = port.mac;
+        entry.addresses.extend(gained);
+        let called = Some(container.called.clone());
+        let tenant = Tenant { container: container.label.clone(), netns: container.netns.clone(), name, called };
+        match entry.tenants.iter_mut().find(|known| known.container == tenant.container) {
+            Some(known) => *known = tenant,
+            None => entry.tenants.push(tenant),
+        }
     }
 
-    /// Removes the container behind a device that is gone.
+    /// The port is as `found`: made, or with less than before.
+    pub fn settle(&mut self, found: &Attached) {
+        self.planned.remove(found.host_link.as_str());
+        if let Some(entry) = self.entries.get_mut(found.host_link.as_str()) {
+            (entry.mac, entry.addresses) = (found.mac, found.addresses.clone());
+        }
+    }
+
+    /// Puts an entry back as it was before [`Self::plan`], unless its port is gone meanwhile.
+    pub fn restore(&mut self, host_link: &str, before: Option<Attachment>) {
+        self.planned.remove(host_link);
+        match (before, self.entries.get_mut(host_link)) {
+            (Some(before), Some(entry)) => *entry = before,
+            (None, Some(_)) => drop(self.entries.remove(host_link)),
+            (_, None) => {}
+        }
+    }
+
+    /// `container` is not behind this port any more; without anybody else it is no port.
+    pub fn leave(&mut self, host_link: &str, container: &str) -> Left {
+        let Some(entry) = self.entries.get_mut(host_link) else { return Left::Nobody };
+        entry.tenants.retain(|tenant| tenant.container != container);
+        if !entry.tenants.is_empty() {
+            return Left::Others;
+        }
+        self.remove(host_link);
+        Left::Nobody
+    }
+
+    /// The addresses of a port are filed under the id of the oldest of its tenants from now on, who is the answer.
+    pub fn pass_on(&mut self, host_link: &str) -> Option<(String, Vec<Subnet>)> {
+        let entry = self.entries.get_mut(host_link)?;
+        entry.holder.clone_from(&entry.tenants.first()?.container);
+        Some((entry.holder.clone(), entry.addresses.clone()))
+    }
+
+    /// Removes a port that is gone.
     pub fn remove(&mut self, host_link: &str) -> Option<Attachment> {
+        self.planned.remove(host_link);
         self.entries.remove(host_link)
-    }
-
-    /// Removes a container by its namespace.
-    pub fn remove_container(&mut self, container: &Container) -> Option<Attachment> {
-        let host_link = self.entries.iter().find(|(_, entry)| entry.netns == container.netns)?.0.clone();
-        self.remove(&host_link)
     }
 
     /// Takes names away; returns whether there were any. A name goes with its container, not with one address.
     pub fn remove_names(&mut self, pattern: &Pattern) -> bool {
         let mut removed = false;
-        for entry in self.entries.values_mut() {
-            let matches = |name: &mut String| pattern.matches(&entry.container, None, name);
-            if entry.name.take_if(matches).is_some() {
+        for tenant in self.tenants_mut() {
+            let matches = |name: &mut String| pattern.matches(&tenant.container, None, name);
+            if tenant.name.take_if(matches).is_some() {
                 // Nor does it get it back at the next start.
-                entry.called = Some(Called::default());
+                tenant.called = Some(Called::default());
                 removed = true;
             }
         }
@@ -166,24 +263,26 @@ impl Ledger {
 
     /// What a container has; empty when it is not attached.
     pub fn addresses(&self, container: &Container) -> Vec<Subnet> {
-        let entry = self.entries.values().find(|entry| entry.netns == container.netns);
+        let entry = self.port_of(&container.label).and_then(|host_link| self.entries.get(host_link));
         entry.map(|entry| entry.addresses.clone()).unwrap_or_default()
     }
 
-    /// Brings every entry up to what `inspect` finds behind its device and namespace, and drops those of which nothing
-    /// is found; their containers are the answer.
+    /// Brings every port up to what `inspect` finds behind the namespace of one of its tenants; tenants that do not lead
+    /// to it are gone, and so are ports without any. Returns the containers that are.
     pub fn refresh(&mut self, inspect: impl Fn(&str, &Path) -> Option<Attached>) -> Vec<String> {
         let mut gone = Vec::new();
-        self.entries.retain(|host_link, entry| match inspect(host_link, &entry.netns) {
-            Some(port) => {
-                entry.mac = port.mac;
-                entry.addresses = port.addresses;
-                true
-            }
-            None => {
-                gone.push(entry.container.clone());
-                false
-            }
+        self.entries.retain(|host_link, entry| {
+            entry.tenants.retain(|tenant| match inspect(host_link, &tenant.netns) {
+                Some(found) => {
+                    (entry.mac, entry.addresses) = (found.mac, found.addresses);
+                    true
+                }
+                None => {
+                    gone.push(tenant.container.clone());
+                    false
+                }
+            });
+            !entry.tenants.is_empty()
         });
         gone
     }
@@ -192,90 +291,15 @@ impl Ledger {
         self.entries.iter().map(|(host_link, entry)| (host_link.as_str(), entry))
     }
 
+    /// Whether a port that is written down has been made.
+    pub fn is_made(&self, host_link: &str) -> bool {
+        !self.planned.contains(host_link)
+    }
+
     fn clock(&self) -> u64 {
         self.entries.values().map(|entry| entry.attached).max().unwrap_or(0)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::value::parse_subnet;
-
-    fn container(name: &str) -> Container {
-        Container { label: name.to_owned(), netns: format!("/run/netns/{name}").into(), ..Container::default() }
-    }
-
-    fn port(host_link: &str, addresses: &[&str]) -> Attached {
-        Attached {
-            host_link: host_link.parse().unwrap(),
-            mac: MacAddr([2, 0, 0, 0, 0, 1]),
-            addresses: addresses.iter().map(|text| parse_subnet(text).unwrap()).collect(),
-        }
-    }
-
-    #[test]
-    fn an_address_belongs_to_one_container_of_a_host() {
-        let mut ledger = Ledger::default();
-        ledger.record(&container("a"), &port("vethwepla", &["10.32.0.1/12"]), None, 0);
-        let address = [parse_subnet("10.32.0.1/12").unwrap()];
-
-        let again = ledger.admit(&container("a"), &address);
-        let other = ledger.admit(&container("b"), &address);
-
-        assert!(again.is_ok());
-        assert_eq!(
-            other.unwrap_err().to_string(),
-            "10.32.0.1 is held by container a on this host; detach it there first"
-        );
-    }
-
-    #[test]
-    fn a_container_that_was_started_again_takes_its_address_along() {
-        let mut ledger = Ledger::default();
-        let again = Container { netns: "/proc/2/ns/net".into(), ..container("a") };
-        let address = [parse_subnet("10.32.0.1/12").unwrap()];
-        ledger.record(&container("a"), &port("vethwepla", &["10.32.0.1/12"]), None, 0);
-
-        assert!(ledger.admit(&again, &address).is_ok());
-        ledger.record(&again, &port("vethweplb", &["10.32.0.1/12"]), None, 0);
-
-        assert_eq!(ledger.entries().map(|(host_link, _)| host_link).collect::<Vec<_>>(), ["vethweplb"]);
-    }
-
-    #[test]
-    fn a_container_is_named_as_soon_as_there_is_a_domain_and_as_it_is_called() {
-        let domain = "weave.local".parse().unwrap();
-        let called = |name: &str| Called { hostname: None, name: Some(name.to_owned()) };
-        let attached = |name: &str| Container { called: called(name), ..container(name) };
-        let mut ledger = Ledger::default();
-        ledger.record(&attached("a"), &port("vethwepla", &["10.32.0.1/12"]), Some(None), 0);
-        ledger.adopt(&container("b"), &port("vethweplb", &["10.32.0.2/12"]), None);
-        let names = |ledger: &Ledger| ledger.entries().map(|(_, entry)| entry.name.clone()).collect::<Vec<_>>();
-
-        ledger.name_within(&domain);
-        assert_eq!(names(&ledger), [Some("a.weave.local.".to_owned()), None]);
-        assert_eq!(ledger.nameless(), ["b"]);
-        ledger.call(&attached("b"));
-        ledger.call(&Container { called: called("c"), ..container("b") });
-        ledger.name_within(&domain);
-        assert_eq!(names(&ledger)[1].as_deref(), Some("b.weave.local."));
-        assert!(ledger.nameless().is_empty());
-
-        assert!(ledger.remove_names(&Pattern::new(Some("a".to_owned()), None, None).unwrap()));
-        ledger.name_within(&domain);
-        assert_eq!(names(&ledger)[0], None, "a name that was taken away stays away");
-    }
-
-    #[test]
-    fn a_gained_address_outranks_every_claim_known_so_far() {
-        let mut ledger = Ledger::default();
-        ledger.record(&container("a"), &port("vethwepla", &["10.32.0.1/12"]), None, 7);
-        ledger.record(&container("b"), &port("vethweplb", &["10.32.0.2/12"]), None, 3);
-        ledger.record(&container("a"), &port("vethwepla", &["10.32.0.1/12"]), None, 50);
-
-        let times: Vec<_> = ledger.entries().map(|(_, entry)| entry.attached).collect();
-
-        assert_eq!(times, [8, 9]);
-    }
-}
+mod tests;

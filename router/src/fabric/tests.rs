@@ -145,7 +145,9 @@ impl Stage {
             let (label, netns) = (format!("c{index}"), format!("/run/netns/c{index}").into());
             let container = Container { label, netns, ..Container::default() };
             let host_link = format!("vethwepl{index}").parse().unwrap();
-            ledger.record(&container, &Attached { host_link, mac, addresses: vec![subnet("10.32.0.1/12")] }, None, 0);
+            let port = Attached { host_link, mac, addresses: vec![subnet("10.32.0.1/12")] };
+            ledger.plan(&container, &port, None, 0);
+            ledger.settle(&port);
         }
         let keys = |wanted: fn(&Actor) -> bool| {
             numbered().filter(move |(_, actor)| wanted(actor)).map(|(number, _)| identity(number).key())

@@ -17,6 +17,7 @@ use weave_mesh::identity::PeerKey;
 use weave_mesh::ipam::{Answer, Cidr, ClaimMode, Owner, Ticket};
 use weave_mesh::time::Instant;
 
+use super::attaching::OperationId;
 use super::{Control, Outcome, burying};
 use crate::attach::{Attachment, Ledger};
 use crate::expose::{Exposure, HOST_LABEL};
@@ -25,15 +26,35 @@ use crate::status::waits;
 
 /// How long a parting peer tries to hand its ranges over.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
-/// The ticket of our own question, whether our ranges are handed over; those of requests count up from zero.
+/// The ticket of our own question, whether our ranges are handed over; those of requests count up from zero, those of
+/// operations from the middle.
 const HAND_OVER: Ticket = Ticket(u64::MAX);
+const OPERATIONS: u64 = 1 << 63;
 
 type Answered = Result<Answer, AddressError>;
+
+/// Who is told the answer.
+#[derive(Debug)]
+enum Asker {
+    Caller(Reply<Answered>),
+    Operation(OperationId),
+}
+
+/// A question that is open.
+#[derive(Debug)]
+struct Asked {
+    asker: Asker,
+    container: String,
+    /// The address that was named in it.
+    claimed: Option<Cidr>,
+}
 
 /// Who asked what. The mesh machine limits how many wait.
 #[derive(Debug, Default)]
 pub(super) struct Addressing {
-    asking: BTreeMap<Ticket, Reply<Answered>>,
+    asking: BTreeMap<Ticket, Asked>,
+    /// How many questions operations have asked.
+    asked: u64,
     /// Who waits until our ranges are handed over, and until when at most.
     leaving: Option<(Instant, Reply<Result<(), String>>)>,
 }
@@ -46,19 +67,36 @@ impl Addressing {
 
 impl Control {
     pub(super) fn pose(&mut self, ticket: Ticket, question: Question, reply: Reply<Answered>) {
+        if let Question::Allocate { container, .. } | Question::Claim { container, .. } = &question {
+            self.revive(container);
+        }
+        self.put(ticket, question, Asker::Caller(reply));
+    }
+
+    /// Puts the question of an operation, whose ticket is the answer.
+    pub(super) fn pose_for(&mut self, operation: OperationId, question: Question) -> Ticket {
+        let ticket = Ticket(OPERATIONS + self.addressing.asked);
+        self.addressing.asked += 1;
+        self.put(ticket, question, Asker::Operation(operation));
+        ticket
+    }
+
+    fn put(&mut self, ticket: Ticket, question: Question, asker: Asker) {
+        let (container, claimed) = match &question {
+            Question::Allocate { container, .. } => (container.clone(), None),
+            Question::Claim { container, address, .. } => (container.clone(), Some(*address)),
+            Question::Ring | Question::TakeOver(_) => (String::new(), None),
+        };
+        self.addressing.asking.insert(ticket, Asked { asker, container, claimed });
         let Some(config) = &self.allocation else {
-            let _ = reply.send(Err(AddressError::SwitchedOff));
-            return;
+            return self.answer_asker(ticket, Err(AddressError::SwitchedOff));
         };
         let (default_subnet, now) = (config.default_subnet, self.clock.now());
-        self.addressing.asking.insert(ticket, reply);
         match question {
             Question::Allocate { container, subnet } => {
-                self.revive(&container);
                 self.node.allocate(ticket, &container, subnet.unwrap_or(default_subnet), now);
             }
             Question::Claim { container, address, unknown } => {
-                self.revive(&container);
                 self.node.claim(ticket, &container, address, self.claim_mode(unknown), now);
             }
             Question::Ring => self.node.wait_for_ring(ticket, now),
@@ -92,9 +130,26 @@ impl Control {
     }
 
     fn answer_asker(&mut self, ticket: Ticket, answer: Answered) {
-        if let Some(reply) = self.addressing.asking.remove(&ticket) {
-            let _ = reply.send(answer);
+        let Some(Asked { asker, container, claimed }) = self.addressing.asking.remove(&ticket) else { return };
+        let answer = answer.and_then(|answer| match answered(&answer, claimed) {
+            Some(address) => self.confirm(&container, address).map(|()| answer),
+            None => Ok(answer),
+        });
+        match asker {
+            Asker::Caller(reply) => drop(reply.send(answer)),
+            Asker::Operation(id) => {
+                let no_address = |answer| AddressError::Refused(format!("{answer:?} is no address"));
+                let address = answer.and_then(|answer| answered(&answer, claimed).ok_or_else(|| no_address(answer)));
+                self.handle_obtained(id, ticket, address);
+            }
         }
+    }
+
+    /// An address that is not on disk is nobody's: after a restart it would be given again.
+    fn confirm(&mut self, container: &str, address: Cidr) -> Result<(), AddressError> {
+        let Some(why) = self.keeping.unkept(address.address()) else { return Ok(()) };
+        let _ = self.release(container, Some(address.address()));
+        Err(AddressError::NotKept { address: address.address(), why })
     }
 
     /// How a peer is called in answers.
@@ -106,7 +161,13 @@ impl Control {
 
     /// Takes a question back; what it waited for is the answer.
     pub(super) fn cancel(&mut self, ticket: Ticket, reply: Reply<String>) {
+        self.take_back_operation(ticket);
         let _ = reply.send(self.waited_for(Some(ticket)).pop().unwrap_or_default());
+        self.withdraw(ticket);
+    }
+
+    /// Nobody waits for the answer any more.
+    pub(super) fn withdraw(&mut self, ticket: Ticket) {
         self.addressing.asking.remove(&ticket);
         self.node.cancel(ticket, self.clock.now());
     }
@@ -148,17 +209,18 @@ impl Control {
 
     /// Tells the mesh machine which containers are there, and forgets those that cannot come back.
     pub(super) fn resume_containers(&mut self) {
+        let held = self.node.all_addresses();
         let attached: Vec<Attachment> = self.ledger.entries().map(|(_, attachment)| attachment.clone()).collect();
-        let is_there = |container: &str| attached.iter().any(|attachment| attachment.container == container);
-        for container in self.node.all_addresses().into_keys().filter(|container| burying::is_namespace(container)) {
-            if !is_there(&container) {
-                info!(container, "container is gone since the last start, its addresses are free");
-                let _ = self.release(&container, None);
-            }
+        let is_there = |container: &str| self.ledger.knows(container);
+        let gone: Vec<String> =
+            held.into_keys().filter(|container| burying::is_namespace(container) && !is_there(container)).collect();
+        for container in gone {
+            info!(container, "container is gone since the last start, its addresses are free");
+            let _ = self.release(&container, None);
         }
         let found = attached.iter().flat_map(|attachment| {
             let addresses = attachment.addresses.iter().filter_map(|subnet| cidr(*subnet));
-            addresses.map(|address| (attachment.container.clone(), address))
+            addresses.map(|address| (attachment.holder.clone(), address))
         });
         let exposed = self.exposure.iter().filter_map(|exposed| Some((HOST_LABEL.to_owned(), cidr(exposed.subnet)?)));
         let found: Vec<_> = found.chain(exposed).collect();
@@ -231,6 +293,15 @@ impl Control {
                 Err(AddressError::Ambiguous { name: wanted.to_owned(), keys: keys.join(" or ") })
             }
         }
+    }
+}
+
+/// An address of a question that is answered.
+fn answered(answer: &Answer, claimed: Option<Cidr>) -> Option<Cidr> {
+    match answer {
+        Answer::Allocated(address) => Some(*address),
+        Answer::Claimed => claimed,
+        _ => None,
     }
 }
 

@@ -8,10 +8,11 @@
 
 use std::collections::BTreeSet;
 
-use tracing::{error, info};
+use tracing::info;
+use weave_datapath::linux::kernel::Generation;
 
 use super::Control;
-use crate::attach::Grace;
+use crate::attach::{Attachment, Grace};
 use crate::docker;
 use crate::docker::events::{Census, Fate};
 
@@ -31,8 +32,10 @@ impl Control {
     /// What Docker has now; the containers that it does not know are gone.
     pub(super) fn handle_census(&mut self, census: &Census) {
         // Ids that others made up live until they are freed.
-        let held = self.node.all_addresses().into_keys().filter(|container| docker::is_id(container));
-        for container in held.collect::<Vec<_>>() {
+        let tenants = self.ledger.entries().flat_map(|(_, entry)| &entry.tenants);
+        let tenants = tenants.map(|tenant| tenant.container.clone());
+        let known: BTreeSet<String> = self.node.all_addresses().into_keys().chain(tenants).collect();
+        for container in known.into_iter().filter(|container| docker::is_id(container)) {
             let fate = match census.get(&container) {
                 Some(true) => Fate::Started,
                 Some(false) => Fate::Died,
@@ -43,6 +46,9 @@ impl Control {
     }
 
     pub(super) fn handle_fate(&mut self, container: &str, fate: Fate) {
+        if fate != Fate::Started {
+            self.note_departure(container);
+        }
         if self.node.addresses(container).is_empty() {
             return;
         }
@@ -68,7 +74,7 @@ impl Control {
     /// Frees the addresses of a container that does not come back, now or with its port.
     fn bury(&mut self, container: &str) {
         self.burying.grace.forget(container);
-        if self.ledger.entries().any(|(_, attachment)| attachment.container == container) {
+        if self.ledger.knows(container) {
             self.burying.doomed.insert(container.to_owned());
             return;
         }
@@ -78,20 +84,24 @@ impl Control {
         self.forget_names_of(container);
     }
 
-    /// A container's device is gone, and its namespace with it.
-    pub(super) fn handle_port_gone(&mut self, host_link: &str) {
-        let Some(attachment) = self.ledger.remove(host_link) else { return };
-        let container = attachment.container;
-        self.forget_names_of(&container);
-        info!(port = host_link, container, "container is gone");
-        if let Err(error) = self.store.write_ledger(&self.ledger) {
-            error!(%error, "cannot write down that a container is gone");
+    /// A port's device is gone, and the namespace with everybody in it.
+    pub(super) fn handle_port_gone(&mut self, host_link: &str, plan: Generation) {
+        if !self.attaching.is_of(host_link, plan) {
+            return;
         }
-        if is_namespace(&container) || self.burying.doomed.contains(&container) {
-            self.bury(&container);
+        let Some(Attachment { holder, tenants, .. }) = self.ledger.remove(host_link) else { return };
+        self.attaching.forget_port(host_link);
+        self.keep_ledger();
+        for container in tenants.into_iter().map(|tenant| tenant.container) {
+            self.forget_names_of(&container);
+            info!(port = host_link, container, "container is gone");
+        }
+        if is_namespace(&holder) || self.burying.doomed.contains(&holder) {
+            self.bury(&holder);
         }
         // Its name must not wait for the fabric.
         self.publish_endpoints();
         self.weaving.touch(self.clock.now());
+        self.note_port_gone(host_link);
     }
 }

@@ -57,9 +57,7 @@ impl Control {
         if let Some(config) = &self.about.dns {
             self.ledger.name_within(&config.domain);
         }
-        if let Err(error) = self.store.write_ledger(&self.ledger) {
-            error!(%error, "cannot write down what a container is called");
-        }
+        self.keep_ledger();
         self.publish_endpoints();
     }
 
@@ -99,7 +97,7 @@ impl Control {
             self.keep_host_names()?;
         }
         if self.ledger.remove_names(pattern) {
-            self.store.write_ledger(&self.ledger)?;
+            self.keep_ledger();
             self.publish_endpoints();
         }
         Ok(())

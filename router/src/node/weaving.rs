@@ -13,7 +13,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 use weave_datapath::engine::{self, Via};
 use weave_datapath::linux::kernel::{self, Generation};
-use weave_datapath::plan::{OverlayPort, Plan};
+use weave_datapath::plan::{LinkName, OverlayPort, Plan};
 use weave_datapath::tables::{Carrier, Tables};
 use weave_mesh::card::ADDRESSES_MAX;
 use weave_mesh::identity::{PeerKey, digest};
@@ -23,7 +23,7 @@ use weave_mesh::store::{CONTAINER_MAX_BYTES, Endpoint, EndpointId};
 use weave_mesh::time::Instant;
 
 use super::{Control, Host, Outcome};
-use crate::attach::Ledger;
+use crate::attach::{Ledger, Tenant};
 use crate::expose::{Exposure, HOST_LABEL};
 use crate::fabric::{self, Loom, Strands};
 
@@ -52,6 +52,8 @@ pub struct Weaving {
     /// The same for plans that the kernel has yet to take, oldest first.
     asked: VecDeque<(Generation, Reach)>,
     applied: Generation,
+    /// Ports of containers that are not as that plan wants them.
+    closed: BTreeSet<LinkName>,
     /// Stations at hand-plugged ports, with the Lamport time at which they were first heard.
     learnt: BTreeMap<MacAddr, u64>,
     /// What the kernel could not do of the last plan.
@@ -97,6 +99,7 @@ impl Weaving {
             reach: adopted,
             asked: VecDeque::new(),
             applied: Generation::default(),
+            closed: BTreeSet::new(),
             learnt: BTreeMap::new(),
             failures: Vec::new(),
             tables: Arc::new(tables),
@@ -120,6 +123,10 @@ impl Weaving {
     /// The last plan that the kernel has.
     pub(super) const fn applied(&self) -> Generation {
         self.applied
+    }
+
+    pub(super) const fn closed(&self) -> &BTreeSet<LinkName> {
+        &self.closed
     }
 
     pub(super) fn failures(&self) -> &[String] {
@@ -160,11 +167,11 @@ impl Weaving {
     }
 
     /// The kernel has the plan of `generation`.
-    fn note_applied(&mut self, generation: Generation, failures: Vec<String>) {
+    fn note_applied(&mut self, generation: Generation, failures: Vec<String>, closed: BTreeSet<LinkName>) {
         for failure in failures.iter().filter(|failure| !self.failures.contains(failure)) {
             error!(failure, "cannot bring kernel state up to plan");
         }
-        self.failures = failures;
+        (self.failures, self.closed) = (failures, closed);
         self.applied = generation;
         while let Some((_, mut reach)) = self.asked.pop_front_if(|(asked, _)| *asked <= generation) {
             if !self.failures.is_empty() {
@@ -200,7 +207,9 @@ impl Control {
 
     pub(super) fn handle_kernel(&mut self, event: kernel::Event) {
         match event {
-            kernel::Event::Applied { generation, failures } => self.handle_applied(generation, failures),
+            kernel::Event::Applied { generation, failures, closed } => {
+                self.handle_applied(generation, failures, closed)
+            }
             kernel::Event::Learnt { mac, port } if self.weaving.learnt.len() < LEARNT_MAX => {
                 debug!(%mac, %port, "station heard at a hand-plugged port");
                 let attached = self.node.next_attach_time();
@@ -212,7 +221,7 @@ impl Control {
                 self.weaving.learnt.remove(&mac);
                 self.weaving.touch(self.clock.now());
             }
-            kernel::Event::PortGone { port } => self.handle_port_gone(port.as_str()),
+            kernel::Event::PortGone { port, generation } => self.handle_port_gone(port.as_str(), generation),
             kernel::Event::Healed { steps } => {
                 self.tallies.kernel_repairs += steps as u64;
                 warn!(steps, "kernel state was changed by others and is repaired");
@@ -223,12 +232,12 @@ impl Control {
         }
     }
 
-    fn handle_applied(&mut self, generation: Generation, failures: Vec<String>) {
+    fn handle_applied(&mut self, generation: Generation, failures: Vec<String>, closed: BTreeSet<LinkName>) {
         if !self.ready && self.host == Host::Fresh && !failures.is_empty() {
             self.outcome = Some(Outcome::Unable(failures));
             return;
         }
-        self.weaving.note_applied(generation, failures);
+        self.weaving.note_applied(generation, failures, closed);
         if !self.ready {
             self.ready = true;
             info!("ready");
@@ -236,6 +245,7 @@ impl Control {
             self.note_bridge();
         }
         self.answer_waiting();
+        self.answer_operations();
         // The tables may say now what the kernel does.
         self.weaving.due = Some(self.clock.now());
     }
@@ -315,20 +325,21 @@ impl Control {
 
     /// Hands our stations to the mesh: attached containers, and learnt ones that nobody else owns.
     pub(super) fn publish_endpoints(&mut self) {
-        let attached = self.ledger.entries().map(|(host_link, attachment)| {
-            let endpoint = Endpoint {
+        let attached = self.ledger.entries().flat_map(|(host_link, attachment)| {
+            let endpoint = |tenant: &Tenant| Endpoint {
                 mac: attachment.mac,
                 addresses: attachment.addresses.clone(),
-                container: shortened(&attachment.container),
-                names: attachment.name.iter().cloned().collect(),
+                container: shortened(&tenant.container),
+                names: tenant.name.iter().cloned().collect(),
                 attached: attachment.attached,
             };
-            (endpoint_id(host_link.as_bytes()), endpoint)
+            let id = move |tenant: &Tenant| endpoint_id(&[host_link.as_bytes(), tenant.container.as_bytes()]);
+            attachment.tenants.iter().map(move |tenant| (id(tenant), endpoint(tenant)))
         });
         let bridge_mac = self.node.view().card.bridge_mac;
         let exposed = self.exposure.iter().map(|exposed| {
             let id = format!("{HOST_LABEL} {}", exposed.subnet.address);
-            (endpoint_id(id.as_bytes()), exposed.endpoint(bridge_mac))
+            (endpoint_id(&[id.as_bytes()]), exposed.endpoint(bridge_mac))
         });
         let mut endpoints: BTreeMap<EndpointId, Endpoint> = attached.chain(exposed).collect();
         if !self.weaving.learnt.is_empty() {
@@ -348,7 +359,7 @@ impl Control {
         let ours = self.weaving.learnt.iter().filter(|(mac, _)| !is_foreign(mac));
         let endpoints = ours.map(|(mac, attached)| {
             let (addresses, container, names) = (Vec::new(), String::new(), Vec::new());
-            (endpoint_id(&mac.0), Endpoint { mac: *mac, addresses, container, names, attached: *attached })
+            (endpoint_id(&[&mac.0]), Endpoint { mac: *mac, addresses, container, names, attached: *attached })
         });
         endpoints.collect()
     }
@@ -360,8 +371,8 @@ impl Control {
 }
 
 /// Stable while the station lives, also over a restart.
-fn endpoint_id(station: &[u8]) -> EndpointId {
-    let hash = digest("weave-rs endpoint id", &[station]);
+fn endpoint_id(station: &[&[u8]]) -> EndpointId {
+    let hash = digest("weave-rs endpoint id", station);
     EndpointId(u64::from_le_bytes(std::array::from_fn(|index| hash[index])))
 }
 
