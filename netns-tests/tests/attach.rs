@@ -110,11 +110,16 @@ impl Drop for SmallDisk {
 /// What all books say of a container: its interface, `ps`, and who holds addresses.
 fn books(weave: &Weave, container: &Container) -> Result<(String, String, String)> {
     let shown = container.namespace().run("ip -4 -o addr show dev ethwe").unwrap_or_default();
-    let inside: Vec<&str> = shown.split_whitespace().filter(|word| word.contains('/')).collect();
+    let inside: Vec<&str> = addresses(&shown);
     let listed = weave.run(&["ps", &container.target()])?;
-    let listed: Vec<&str> = listed.split_whitespace().filter(|word| word.contains('/')).collect();
+    let listed: Vec<&str> = addresses(&listed);
     let held = curl(weave, &format!("/ip/{}", container.target().replace('/', "%2F")), &[])?;
     Ok((inside.join(" "), listed.join(" "), held.trim().to_owned()))
+}
+
+/// The words of a text that are addresses with a length.
+fn addresses(text: &str) -> Vec<&str> {
+    text.split_whitespace().filter(|word| word.contains('/') && word.starts_with(char::is_numeric)).collect()
 }
 
 fn assert_books(weave: &Weave, container: &Container, addresses: &str) -> Result<()> {

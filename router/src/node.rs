@@ -288,6 +288,9 @@ impl Control {
                     debug!(remote = %dial.destination, "dialling");
                     self.peers.dial(dial);
                 }
+                Output::Send { message, .. } if self.keeping.forbids(&message) => {
+                    debug!("a message about addresses is not sent: the disk is behind");
+                }
                 Output::Send { connection, message } => {
                     if let Err(reason) = self.peers.send(connection, message) {
                         warn!(%connection, %reason, "connection closed");
@@ -315,7 +318,10 @@ impl Control {
                 self.members.put(member);
                 Ok(())
             }
-            Persist::Ring(bytes) => self.store.write_ring(&bytes),
+            Persist::Ring(bytes) => {
+                self.keep_ring(bytes);
+                Ok(())
+            }
             Persist::Owned(change) => {
                 self.keep_address(&change);
                 Ok(())

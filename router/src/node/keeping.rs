@@ -4,6 +4,7 @@
 //! |---|---|
 //! | an address is taken | it is not given: whoever asked gets the error |
 //! | an address is given back, a port is gone | tried again; after a restart it would be held a little longer |
+//! | the ring, a vote, a promise | tried again; until then nobody is told anything about addresses |
 //!
 //! Invariants:
 //! - nobody is told that he has an address before the disk has it;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tracing::{debug, error, info};
 use weave_mesh::ipam::Change;
 use weave_mesh::time::Instant;
+use weave_mesh::wire::Message;
 
 use super::Control;
 use crate::store::{AddressJournal, FileError};
@@ -33,16 +35,23 @@ pub(super) struct Keeping {
     /// Addresses that were taken since, and why that is not on disk.
     unkept: BTreeMap<Ipv4Addr, String>,
     ledger_is_behind: bool,
+    /// What is to be written of the ring.
+    ring: Option<Vec<u8>>,
     retry: Option<Instant>,
 }
 
 impl Keeping {
     pub(super) const fn new(journal: Option<AddressJournal>) -> Self {
-        Self { journal, is_behind: false, unkept: BTreeMap::new(), ledger_is_behind: false, retry: None }
+        Self { journal, is_behind: false, unkept: BTreeMap::new(), ledger_is_behind: false, ring: None, retry: None }
     }
 
     pub(super) const fn due(&self) -> Option<Instant> {
         self.retry
+    }
+
+    /// Whether `message` may rely on what the disk lacks. Whoever misses it writes again, or compares rings with us later.
+    pub(super) const fn forbids(&self, message: &Message) -> bool {
+        self.ring.is_some() && matches!(message, Message::Letter(_) | Message::RingNews(_) | Message::RingState(_))
     }
 
     /// Why an address that was taken is not on disk, if it is not.
@@ -98,6 +107,15 @@ impl Control {
         Ok(())
     }
 
+    pub(super) fn keep_ring(&mut self, ring: Vec<u8>) {
+        let kept = self.store.write_ring(&ring);
+        if let Err(error) = &kept {
+            error!(%error, "cannot write down who owns which addresses; telling nobody until that is possible");
+            self.keeping.retry.get_or_insert(self.clock.now() + RETRY_INTERVAL);
+        }
+        self.keeping.ring = kept.is_err().then_some(ring);
+    }
+
     /// Writes the ledger, now or as soon as the disk lets us: for what does no harm meanwhile.
     pub(super) fn keep_ledger(&mut self) {
         let kept = self.store.write_ledger(&self.ledger);
@@ -121,6 +139,9 @@ impl Control {
         }
         if self.keeping.ledger_is_behind {
             self.keep_ledger();
+        }
+        if let Some(ring) = self.keeping.ring.take() {
+            self.keep_ring(ring);
         }
     }
 }
