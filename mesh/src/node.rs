@@ -324,7 +324,8 @@ impl Node {
         }
         let latest = endpoints.values().map(|endpoint| endpoint.attached).max();
         self.lamport = self.lamport.max(latest.unwrap_or_default());
-        self.own.set_endpoints(endpoints, now);
+        let differences = self.own.set_endpoints(endpoints, now);
+        self.answer_differences(&differences);
         self.request_claims(now);
         self.finish(now);
         Ok(())
@@ -342,7 +343,8 @@ impl Node {
             return Err(EndpointsError::OverLimit { container: host_name.container.clone() });
         }
         let host_names = host_names.into_iter().map(|host_name| (host_name.id(), host_name)).collect();
-        self.own.set_host_names(host_names, now);
+        let differences = self.own.set_host_names(host_names, now);
+        self.answer_differences(&differences);
         self.finish(now);
         Ok(())
     }

@@ -33,6 +33,12 @@ impl Zone {
         }
     }
 
+    /// `owner`, of whom no set is held here, says other things than before.
+    pub(crate) fn change(&mut self, owner: PeerKey, gone: &[Record], new: &[Record]) {
+        gone.iter().for_each(|record| self.names.remove(owner, record));
+        new.iter().for_each(|record| self.names.add(owner, record));
+    }
+
     /// `set` is a later one with the same names, if its owner answers at all.
     pub(crate) fn renew(&mut self, set: &Arc<Set>) {
         if let Some(source) = self.sources.get_mut(&set.owner()) {

@@ -1,8 +1,9 @@
-//! Whose names are answered: a peer's from the moment it is reachable until it leaves, or until [`HOLD`] after it became
-//! unreachable. So it is over our own restart too: [`Member::answering`](crate::members::Member::answering) is persisted.
+//! Whose names are answered: our own at once, whether or not they are published yet; a peer's from the moment it is
+//! reachable until it leaves, or until [`HOLD`] after it became unreachable. So it is over our own restart too: [`Member::answering`](crate::members::Member::answering) is persisted.
 
 use std::sync::Arc;
 
+use super::own::Differences;
 use super::{Event, Node};
 use crate::dns::{HOLD, Names};
 use crate::identity::PeerKey;
@@ -15,6 +16,11 @@ impl Node {
     pub fn names(&mut self) -> Arc<Names> {
         self.names_told = false;
         self.zone.snapshot()
+    }
+
+    /// Our own names are others than before.
+    pub(super) fn answer_differences(&mut self, differences: &Differences) {
+        self.zone.change(self.key(), &differences.gone, &differences.new);
     }
 
     /// A peer is reachable, or was when we were last here.

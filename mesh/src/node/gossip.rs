@@ -171,7 +171,6 @@ impl Node {
             Ok(Some(set)) => {
                 let owner = set.owner();
                 self.store.insert(Arc::clone(&set), None);
-                self.zone.put(&set);
                 self.relays.take();
                 self.topology.update(set, None);
                 self.exchange.announce(&owner, None, &self.store, now);

@@ -1,8 +1,8 @@
 //! What we publish of ourselves, and when.
 //!
 //! ```text
-//!   connected, session ──► edges     ┐ dirty ── the first at once, then at most every 500 ms / 50 ms ──► next version
-//!   set_endpoints      ──► endpoints ┤
+//!   connected, session ──► edges     ┐ dirty ── edges: the first at once, then at most every 500 ms   ┐
+//!   set_endpoints      ──► endpoints ┤          endpoints, names: 64 at once, every 50 ms on average ─┴─► next version
 //!   set_host_names     ──► names     ┘
 //! ```
 //!
@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::card::{Card, CardError, SignedCard};
 use crate::identity::{Identity, PeerKey};
 use crate::name::PeerName;
-use crate::pace::Pace;
+use crate::pace::{Bursts, Pace};
 use crate::store::{
     Content, Draft, Edge, Endpoint, EndpointId, HostName, HostNameId, Record, RecordKey, Set, SetError, Version,
 };
@@ -26,7 +26,12 @@ use crate::time::Instant;
 use crate::verifier::Verifier;
 
 const EDGES_INTERVAL: Duration = Duration::from_millis(500);
+/// Endpoints and names, on average; everybody hears of every version.
 const ENDPOINTS_INTERVAL: Duration = Duration::from_millis(50);
+/// So many versions leave at once after a quiet time: whoever starts a container, or gives a name, does not wait.
+const ENDPOINTS_BURST: u32 = 64;
+/// What changes in so short a time is one version.
+const ENDPOINTS_SPACING: Duration = Duration::from_millis(2);
 /// How far above a heard incarnation of ours we jump. Recognisable: whoever hears its own incarnation plus this much is
 /// heard by a live twin, which started earlier.
 pub(super) const JUMP: u64 = 1_000;
@@ -47,7 +52,33 @@ pub(super) struct Own {
     set: Arc<Set>,
     incarnation_max: u64,
     edges_pace: Pace,
-    endpoints_pace: Pace,
+    endpoints_pace: Bursts,
+}
+
+/// What of our endpoints and names is other than before.
+#[derive(Debug, Default)]
+pub(super) struct Differences {
+    pub(super) gone: Vec<Record>,
+    pub(super) new: Vec<Record>,
+}
+
+impl Differences {
+    /// Records that were put in another one's place are in both.
+    fn between<K: Ord, V: PartialEq>(
+        before: &BTreeMap<K, V>,
+        after: &BTreeMap<K, V>,
+        record: impl Fn(&K, &V) -> Record,
+    ) -> Self {
+        let missing = |from: &BTreeMap<K, V>, others: &BTreeMap<K, V>| {
+            let missing = from.iter().filter(|(key, value)| others.get(*key) != Some(*value));
+            missing.map(|(key, value)| record(key, value)).collect()
+        };
+        Self { gone: missing(before, after), new: missing(after, before) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.gone.is_empty() && self.new.is_empty()
+    }
 }
 
 /// A card that cannot be published.
@@ -78,7 +109,7 @@ impl Own {
             host_names: BTreeMap::new(),
             set,
             edges_pace: Pace::default(),
-            endpoints_pace: Pace::default(),
+            endpoints_pace: Bursts::new(ENDPOINTS_BURST, ENDPOINTS_SPACING, ENDPOINTS_INTERVAL),
         })
     }
 
@@ -120,17 +151,25 @@ impl Own {
         }
     }
 
-    pub(super) fn set_endpoints(&mut self, endpoints: BTreeMap<EndpointId, Endpoint>, now: Instant) {
-        if self.endpoints != endpoints {
-            self.endpoints = endpoints;
-            self.endpoints_pace.request(ENDPOINTS_INTERVAL, now);
-        }
+    pub(super) fn set_endpoints(&mut self, endpoints: BTreeMap<EndpointId, Endpoint>, now: Instant) -> Differences {
+        let record = |id: &EndpointId, endpoint: &Endpoint| Record::new(Content::Endpoint(*id, endpoint.clone()));
+        let differences = Differences::between(&self.endpoints, &endpoints, record);
+        self.endpoints = endpoints;
+        self.request_endpoints(&differences, now);
+        differences
     }
 
-    pub(super) fn set_host_names(&mut self, host_names: BTreeMap<HostNameId, HostName>, now: Instant) {
-        if self.host_names != host_names {
-            self.host_names = host_names;
-            self.endpoints_pace.request(ENDPOINTS_INTERVAL, now);
+    pub(super) fn set_host_names(&mut self, host_names: BTreeMap<HostNameId, HostName>, now: Instant) -> Differences {
+        let record = |id: &HostNameId, host_name: &HostName| Record::new(Content::HostName(*id, host_name.clone()));
+        let differences = Differences::between(&self.host_names, &host_names, record);
+        self.host_names = host_names;
+        self.request_endpoints(&differences, now);
+        differences
+    }
+
+    fn request_endpoints(&mut self, differences: &Differences, now: Instant) {
+        if !differences.is_empty() {
+            self.endpoints_pace.request(now);
         }
     }
 
@@ -280,9 +319,28 @@ mod tests {
         assert_eq!(publish(&mut own, Instant::ZERO), Some(3));
         own.set_endpoints(endpoints(1), Instant::ZERO);
 
-        assert_eq!(own.poll_timeout(), Some(Instant::ZERO + ENDPOINTS_INTERVAL));
-        assert_eq!(publish(&mut own, Instant::ZERO + ENDPOINTS_INTERVAL), Some(4));
+        assert_eq!(own.poll_timeout(), Some(Instant::ZERO + ENDPOINTS_SPACING));
+        assert_eq!(publish(&mut own, Instant::ZERO + ENDPOINTS_SPACING), Some(4));
         assert_eq!((own.set().endpoints().count(), own.set().edges().count()), (1, 2));
+    }
+
+    #[test]
+    fn fifty_changes_in_a_row_are_published_at_once_and_a_thousand_at_the_interval() {
+        let mut own = own();
+        let mut now = Instant::ZERO;
+        let mut waits = Vec::new();
+        for count in 1..=1_000 {
+            own.set_endpoints(endpoints(count % 7), now);
+            let due = own.poll_timeout().unwrap();
+            waits.push(due - now);
+            now = due;
+            assert!(publish(&mut own, now).is_some());
+            now += Duration::from_millis(5);
+        }
+
+        assert_eq!(waits[..50], [Duration::ZERO; 50]);
+        let expected = ENDPOINTS_INTERVAL * (1_000 - ENDPOINTS_BURST);
+        assert!(now - Instant::ZERO >= expected, "{now} for a thousand versions");
     }
 
     #[test]

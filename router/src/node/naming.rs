@@ -15,15 +15,18 @@ use crate::naming::{NameError, Pattern};
 use crate::status::DnsMaterial;
 
 impl Control {
-    /// Hands the names of the mesh to those who answer.
+    /// Hands the names of the mesh to those who answer, if they or those who may ask are others than before. What is
+    /// asked after this returned is answered from them.
     pub(super) fn serve_names(&mut self) {
-        if let Some(dns) = &self.dns {
-            let attached = Arc::new(self.attached_addresses());
-            dns.publish(Published { names: self.node.names(), attached });
+        let Some(dns) = &self.dns else { return };
+        let (published, names) = (dns.published(), self.node.names());
+        let attached = self.attached_addresses();
+        if !Arc::ptr_eq(&published.names, &names) || *published.attached != attached {
+            dns.publish(Published { names, attached: Arc::new(attached) });
         }
     }
 
-    pub(super) fn attached_addresses(&self) -> BTreeSet<IpAddr> {
+    fn attached_addresses(&self) -> BTreeSet<IpAddr> {
         let addresses = self.ledger.entries().flat_map(|(_, entry)| &entry.addresses);
         addresses.map(|subnet| subnet.address).collect()
     }
@@ -119,10 +122,12 @@ impl Control {
         Ok(self.store.write_host_names(&self.host_names)?)
     }
 
+    /// Whoever asks this host from here on is answered so.
     pub(super) fn publish_host_names(&mut self) {
         let host_names = self.host_names.iter().cloned().collect();
         if let Err(error) = self.node.set_host_names(host_names, self.clock.now()) {
             error!(%error, "some names are not published");
         }
+        self.serve_names();
     }
 }

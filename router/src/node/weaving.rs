@@ -323,7 +323,8 @@ impl Control {
         self.weaving.touch(now);
     }
 
-    /// Hands our stations to the mesh: attached containers, and learnt ones that nobody else owns.
+    /// Hands our stations to the mesh, and their names to those who answer: attached containers, and learnt ones that
+    /// nobody else owns.
     pub(super) fn publish_endpoints(&mut self) {
         let attached = self.ledger.entries().flat_map(|(host_link, attachment)| {
             let endpoint = |tenant: &Tenant| Endpoint {
@@ -348,9 +349,7 @@ impl Control {
         if let Err(error) = self.node.set_endpoints(endpoints, self.clock.now()) {
             error!(%error, "some containers are not published");
         }
-        if self.dns.as_ref().is_some_and(|dns| *dns.published().attached != self.attached_addresses()) {
-            self.serve_names();
-        }
+        self.serve_names();
     }
 
     fn learnt_endpoints(&self) -> Vec<(EndpointId, Endpoint)> {
