@@ -32,7 +32,8 @@ pub(crate) struct Control {
     /// Control socket of the daemon [env: WEAVE_SOCKET] [default: /run/weave-rs/weave-rs.sock]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
-    /// Control address of the daemon, on loopback [env: WEAVE_HTTP_ADDR] [default: 127.0.0.1:6784]
+    /// Control address of the daemon, on loopback, where every process of this host may change everything
+    /// [env: WEAVE_HTTP_ADDR] [default: none; status can be read at 127.0.0.1:6784]
     #[arg(long, global = true, value_name = "ADDR:PORT")]
     pub(crate) http_addr: Option<SocketAddr>,
 }

@@ -204,6 +204,9 @@ where
     tokio::spawn(connection);
     let response = sender.send_request(request).await.context("the daemon hung up; see its log")?;
     let status = response.status();
+    if let Some(remark) = response.headers().get("weave-remark") {
+        let _ = writeln!(io::stderr(), "weave-rs: {}", String::from_utf8_lossy(remark.as_bytes()));
+    }
     let body = response.into_body().collect().await.context("the daemon hung up; see its log")?.to_bytes();
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }

@@ -10,7 +10,7 @@ use weave_mesh::connector::Discovery;
 use weave_router::app::{self, Ending};
 use weave_router::config::value::parse_trusted_subnets;
 use weave_router::config::{
-    Allocation, Config, DEFAULT_HTTP_ADDR, DEFAULT_SOCKET, DEFAULT_STATUS_ADDR, DnsConfig, FastPath, Passwords,
+    Allocation, Config, DEFAULT_SOCKET, DEFAULT_STATUS_ADDR, DnsConfig, FastPath, HttpAddr, Passwords,
 };
 use weave_router::telemetry;
 use zeroize::Zeroizing;
@@ -33,9 +33,9 @@ pub(crate) fn launch(args: LaunchArgs, control: &Control) -> Result<ExitCode> {
 fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let http_addr = match (control.http_addr, variable("WEAVE_HTTP_ADDR")) {
-        (Some(address), _) => address,
-        (None, Some(text)) => text.parse().with_context(|| format!("WEAVE_HTTP_ADDR `{text}` is not ADDR:PORT"))?,
-        (None, None) => DEFAULT_HTTP_ADDR.parse()?,
+        (Some(address), _) => Some(address),
+        (None, Some(text)) => Some(text.parse().with_context(|| format!("WEAVE_HTTP_ADDR `{text}` is not ADDR:PORT"))?),
+        (None, None) => None,
     };
     let status_addr = match args.status_addr.or_else(|| std::env::var("WEAVE_STATUS_ADDR").ok()) {
         Some(text) if text.is_empty() => None,
@@ -56,7 +56,7 @@ fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
         passwords: Passwords::gather(args.password_file.as_deref(), password)?,
         trusted_subnets: parse_trusted_subnets(&args.trusted_subnets)?,
         state_dir: args.state_dir,
-        http_addr,
+        http: HttpAddr::of(http_addr),
         status_addr,
         socket: socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
         bridge: args.bridge,

@@ -3,8 +3,9 @@
 //! State, socket and log live in the host's directory; the log is printed when the test that owns the daemon fails.
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::net::Ipv4Addr;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -253,6 +254,12 @@ impl Weave {
         Ok(answer.stdout)
     }
 
+    /// A request to the control socket without a body; status code and body of the answer.
+    pub fn http(&self, method: &str, path: &str) -> Result<(u16, String)> {
+        let stream = UnixStream::connect(self.socket())?;
+        exchange(stream, method, path)
+    }
+
     /// Gives a container an address, such as `10.32.0.1/12`.
     pub fn attach(&self, container: &Container, address: &str) -> Result<()> {
         let printed = self.run(&["attach", address, &container.target()])?;
@@ -360,6 +367,16 @@ impl Drop for Weave {
             eprintln!("---- log of {self} ----\n{}", self.log());
         }
     }
+}
+
+/// One request without a body, by a stream that is connected; status code and body of the answer.
+pub fn exchange(mut stream: impl Read + Write, method: &str, path: &str) -> Result<(u16, String)> {
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (header, body) = answer.split_once("\r\n\r\n").context("no body")?;
+    let code = header.split(' ').nth(1).context("no status")?.parse()?;
+    Ok((code, body.to_owned()))
 }
 
 /// A client command in a namespace without a daemon of its own.

@@ -46,6 +46,88 @@ fn an_unusable_address_is_named() -> Result<()> {
 }
 
 #[test]
+fn a_nickname_that_moves_the_cursor_is_refused() -> Result<()> {
+    let net = Topology::new()?;
+    let host = net.host()?;
+    for nickname in ["h2\nfa:ke (x) 999 IPs\u{1b}[31m", "\u{9b}2J", "a\u{202e}b"] {
+        let answer = launch(&host, &["--nickname", nickname])?;
+        assert_refused(&answer, 1, "give another --nickname")?;
+        assert!(is_plain(&answer.stderr), "{:?}", answer.stderr);
+    }
+    Ok(())
+}
+
+/// A container whose path has everything that does harm to a terminal is shown on both hosts, and in both logs, in its
+/// line.
+#[test]
+fn what_a_container_is_called_moves_nobodys_cursor() -> Result<()> {
+    let scene = Scene::new(2, &Launch::new())?;
+    scene.wait_known()?;
+    let name = "evil\u{1b}[31m\u{9b}2J\nfa:ke\u{202e}txt";
+    let path = scene.hosts[0].directory().join(name);
+    let container = scene.hosts[0].container()?;
+    std::os::unix::fs::symlink(container.namespace().path(), &path)?;
+    let target = format!("netns:{}", path.display());
+
+    let answer = scene.weaves[0].ask(&["attach", "10.32.0.50/12", &target])?;
+    assert_eq!((answer.code, answer.stdout.as_str()), (0, "10.32.0.50\n"), "{answer:?}");
+    assert!(is_plain(&answer.stderr) && answer.stderr.contains("has no name in weave.local:"), "{answer:?}");
+    eventually(SETTLED, "both know it", || {
+        let known = |weave: &Weave| -> Result<bool> { Ok(weave.run(&["status", "endpoints"])?.contains("10.32.0.50")) };
+        Ok(known(&scene.weaves[0])? && known(&scene.weaves[1])?)
+    })?;
+    for weave in &scene.weaves {
+        for words in
+            [&["status", "endpoints"][..], &["ps"], &["status"], &["status", "endpoints", "--json"], &["report"]]
+        {
+            let shown = weave.run(words)?;
+            assert!(is_plain(&shown), "{words:?}: {shown:?}");
+            assert!(!shown.lines().any(|line| line.starts_with("fa:ke")), "{words:?}: {shown}");
+        }
+        assert!(is_plain(&weave.log()), "{:?}", weave.log());
+    }
+    let json = scene.weaves[1].run(&["status", "endpoints", "--json"])?;
+    assert!(json.contains("evil\\u001b[31m\\u009b2J\\nfa:ke\\u202etxt"), "{json}");
+    let answer = scene.weaves[0].ask(&["detach", &format!("{target}\u{1b}[0m")])?;
+    assert!(answer.code == 1 && is_plain(&answer.stderr), "{answer:?}");
+    Ok(())
+}
+
+#[test]
+fn names_that_dns_does_not_take_are_told() -> Result<()> {
+    let scene = Scene::new(1, &Launch::new())?;
+    let weave = &scene.weaves[0];
+    let long = "a".repeat(64);
+    let path = scene.hosts[0].directory().join(&long);
+    let container = scene.hosts[0].container()?;
+    std::os::unix::fs::symlink(container.namespace().path(), &path)?;
+    let target = format!("netns:{}", path.display());
+
+    let answer = weave.ask(&["attach", "10.32.0.50/12", &target])?;
+    assert_eq!((answer.code, answer.stdout.as_str()), (0, "10.32.0.50\n"), "{answer:?}");
+    assert!(
+        answer.stderr.contains(&format!("`{long}.weave.local.`")) && answer.stderr.contains("dns-add"),
+        "{answer:?}"
+    );
+    let answer = weave.ask(&["attach", "--without-dns", "10.32.0.50/12", &target])?;
+    assert_eq!((answer.code, answer.stderr.as_str()), (0, ""), "{answer:?}");
+    let name = format!("{long}.weave.local");
+    for words in [&["dns-add", "192.0.2.1", "-h", &name][..], &["expose", "10.32.0.60/12", "-h", &name]] {
+        let answer = weave.ask(words)?;
+        assert!(answer.code == 1 && answer.stderr.contains("1 to 63"), "{words:?}: {answer:?}");
+    }
+    assert!(!weave.run(&["ps"])?.contains("10.32.0.60"), "what cannot be named is not exposed");
+    let answer = weave.ask(&["expose", "10.32.0.60/12", "-h", "gate.example.com"])?;
+    assert!(answer.code == 0 && answer.stderr.contains("does not lie in weave.local."), "{answer:?}");
+    Ok(())
+}
+
+/// Whether a terminal shows a text as it is.
+fn is_plain(text: &str) -> bool {
+    !text.contains(|character: char| (character.is_control() && character != '\n') || character == '\u{202e}')
+}
+
+#[test]
 fn a_short_password_is_refused() -> Result<()> {
     let net = Topology::new()?;
     let host = net.host()?;

@@ -1,5 +1,5 @@
-//! The control API: HTTP on the unix socket and on a loopback address; the routes marked R also where they can only be
-//! read. A handler parses, asks control, renders.
+//! The control API: HTTP on the unix socket, and on a loopback address if `--http-addr` asks for it; the routes marked R
+//! also where they can only be read. A handler parses, asks control, renders.
 //!
 //! | method and path | parameters | answer |
 //! |---|---|---|
@@ -24,7 +24,7 @@
 //! | GET /ipinfo/{defaultsubnet,tracker,waiting} | | a line; what is waited for |
 //! | GET /ring | `wait` | 200 once this host can give addresses |
 //! | PUT /name/{container}[/{ip}] | `fqdn` | 204, or 200 with a remark |
-//! | DELETE /name[/{container}[/{ip}]] | `fqdn` | 204 |
+//! | DELETE /name[/{container}[/{ip}]] | `fqdn` | 204; what is left out stands for any: bare, it is all names of this host |
 //! | GET /name | | the entries, JSON only |
 //! | GET /dns-lookup/{name} | | one address on a line |
 //! | GET /domain, /dns-address, /dns-address-port | | the domain; where names are served |
@@ -32,20 +32,24 @@
 //! | DELETE /peer | | 204 after everything is removed; the daemon ends |
 //! | DELETE /peer/{peer} | `wait` | `N IPs taken over from …`, once the dead peer owns none |
 //!
-//! Every GET renders JSON when asked by `Accept: application/json`. Errors are text that says what to do. Nobody but
+//! A remark about what was done all the same is in the header `weave-remark`. Every GET renders JSON when asked by `Accept: application/json`. Errors are text that says what to do. Nobody but
 //! this host's root is meant to ask: the socket's mode sees to that on the unix socket, and `access.rs` keeps browsers
-//! from being used against the loopback address.
+//! from being used against the loopback address. No client costs others anything by being slow: `serve.rs`.
+
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
-use axum::middleware;
+use axum::body::{Body, to_bytes};
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 
 use crate::attach::AttachError;
 use crate::docker::Docker;
 use crate::request::{Requester, Stopping};
+use crate::shown;
 
 mod access;
 mod attach;
@@ -54,6 +58,7 @@ mod ip;
 mod listen;
 mod names;
 mod peers;
+mod serve;
 mod status;
 
 pub use self::access::Listener;
@@ -61,6 +66,8 @@ pub use self::listen::{ListenError, Listeners};
 
 /// The longest request body: a form with a thousand peers.
 const BODY_MAX_BYTES: usize = 512 * 1024;
+/// How long a client may take to send it.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What every handler has.
 #[derive(Clone, Debug)]
@@ -71,11 +78,50 @@ pub struct Context {
 
 /// The routes, as one kind of listener serves them.
 pub fn routes(context: Context, listener: Listener) -> Router {
-    let router = if listener.controls() { readable().merge(control()) } else { readable() };
+    let router = if listener.controls() {
+        readable().merge(control()).fallback(unknown).method_not_allowed_fallback(unfit)
+    } else {
+        readable().fallback(unchangeable).method_not_allowed_fallback(unchangeable)
+    };
     router
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(middleware::from_fn(whole))
         .layer(middleware::from_fn_with_state(listener, access::check))
         .with_state(context)
+}
+
+/// Hands a request on when its body is there: no handler waits for its client.
+async fn whole(request: Request, next: Next) -> Result<Response, Refusal> {
+    let (head, body) = request.into_parts();
+    let body = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_MAX_BYTES)).await;
+    let late = |_| Refusal(StatusCode::REQUEST_TIMEOUT, format!("the body did not come within {BODY_TIMEOUT:?}"));
+    let long = |_| {
+        let why = format!("the body is longer than {BODY_MAX_BYTES} octets, or did not come whole");
+        Refusal(StatusCode::PAYLOAD_TOO_LARGE, why)
+    };
+    let body = body.map_err(late)?.map_err(long)?;
+    Ok(next.run(Request::from_parts(head, Body::from(body))).await)
+}
+
+async fn unknown(method: Method, uri: Uri) -> Refusal {
+    Refusal(StatusCode::NOT_FOUND, format!("there is no {method} {}; is the daemon of another version?", uri.path()))
+}
+
+async fn unfit(method: Method, uri: Uri) -> Refusal {
+    let why = match (method.as_str(), uri.path()) {
+        ("PUT", "/name") => "which container? PUT /name/CONTAINER[/IP]?fqdn=NAME gives it a name".to_owned(),
+        (method, path) => format!("{method} {path} means nothing; the header Allow says what does"),
+    };
+    Refusal(StatusCode::METHOD_NOT_ALLOWED, why)
+}
+
+async fn unchangeable(method: Method, uri: Uri) -> Refusal {
+    let why = format!(
+        "{method} {} is not served here, where status can be read only: ask the unix socket, or launch with --http-addr",
+        uri.path()
+    );
+    let is_harmless = matches!(method, Method::GET | Method::HEAD);
+    Refusal(if is_harmless { StatusCode::NOT_FOUND } else { StatusCode::METHOD_NOT_ALLOWED }, why)
 }
 
 /// What may be read wherever we listen.
@@ -123,7 +169,7 @@ struct Refusal(StatusCode, String);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.0, format!("{}\n", self.1)).into_response()
+        (self.0, shown::lines(&self.1)).into_response()
     }
 }
 
@@ -140,6 +186,19 @@ impl From<AttachError> for Refusal {
             error => Self(StatusCode::BAD_REQUEST, error.to_string()),
         }
     }
+}
+
+/// Where a remark is about something that was done.
+const REMARK: &str = "weave-remark";
+
+/// `answer`, with what there is to say about it.
+fn remarked(answer: String, remark: Option<String>) -> Response {
+    let mut response = answer.into_response();
+    let remark = remark.and_then(|remark| HeaderValue::from_str(&shown::Shown(remark).to_string()).ok());
+    if let Some(remark) = remark {
+        response.headers_mut().insert(REMARK, remark);
+    }
+    response
 }
 
 /// The values of `name` in a form.

@@ -46,7 +46,7 @@ use crate::adoption::{self, Books};
 use crate::api::{ListenError, Listeners};
 use crate::attach::Ledger;
 use crate::config::{AllocationError, Config, ConfigError, FastPath, PasswordError};
-use crate::descriptors::{self, TooFewDescriptors};
+use crate::descriptors::{self, Descriptors, TooFewDescriptors};
 use crate::dns::{Dns, DnsError};
 use crate::docker;
 use crate::fabric::{FastSetting, Loom};
@@ -123,7 +123,7 @@ pub enum Ending {
 /// When it cannot start or go on; the text says what to do.
 pub fn launch(config: &Config) -> Result<Ending, LaunchError> {
     config.check()?;
-    descriptors::provide()?;
+    let descriptors = descriptors::provide()?;
     capability::check()?;
     check_range(config)?;
     let psks = config.passwords.derive()?;
@@ -134,7 +134,7 @@ pub fn launch(config: &Config) -> Result<Ending, LaunchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start("the runtime"))?;
     loop {
         let store = open_store(&config.state_dir, clock)?;
-        let Ended { outcome, remains, admin } = run(config, &psks, clock, store, &runtime)?;
+        let Ended { outcome, remains, admin } = run(config, &psks, clock, store, descriptors, &runtime)?;
         watchdog::stopping();
         match outcome {
             Outcome::Stopped => {
@@ -221,12 +221,12 @@ struct Sockets {
 }
 
 impl Sockets {
-    fn open(config: &Config) -> Result<Self, LaunchError> {
+    fn open(config: &Config, descriptors: Descriptors) -> Result<Self, LaunchError> {
         Ok(Self {
             tcp: peers::listen(config.host, config.port)?,
             udp: UdpSocket::bind(config.host, config.port)?,
-            control: Listeners::open(&config.socket, config.http_addr, config.status_addr)?,
-            dns: config.dns.as_ref().map(|dns| Dns::spawn(dns, config.bridge.clone())).transpose()?,
+            control: Listeners::open(&config.socket, config.http, config.status_addr, descriptors)?,
+            dns: config.dns.as_ref().map(|dns| Dns::spawn(dns, config.bridge.clone(), descriptors)).transpose()?,
         })
     }
 }
@@ -239,10 +239,17 @@ struct Ended {
 }
 
 /// One life of the daemon under one identity.
-fn run(config: &Config, psks: &[Psk], clock: Clock, store: Store, runtime: &Runtime) -> Result<Ended, LaunchError> {
+fn run(
+    config: &Config,
+    psks: &[Psk],
+    clock: Clock,
+    store: Store,
+    descriptors: Descriptors,
+    runtime: &Runtime,
+) -> Result<Ended, LaunchError> {
     // Not on the runtime: what is made before something fails may be a runtime too, and none may end on another.
     let _inside = runtime.enter();
-    let sockets = Sockets::open(config)?;
+    let sockets = Sockets::open(config, descriptors)?;
     let names = BridgeNames::of(config.bridge.as_ref())?;
     let underlay = underlay_addresses(config)?;
     let mtu = overlay_mtu_of(config, &underlay)?;

@@ -10,6 +10,8 @@ use weave_mesh::card::{NICKNAME_MAX_BYTES, Subnet, TRUSTED_SUBNETS_MAX};
 use weave_mesh::connector::{Discovery, TARGETS_MAX, Target};
 use weave_mesh::name::PeerName;
 
+use crate::shown::{self, Shown};
+
 pub use self::allocation::{Allocation, AllocationError, Init};
 pub use self::dns::{DnsConfig, DnsDomain};
 pub use self::password::{PasswordError, Passwords};
@@ -24,9 +26,6 @@ pub mod value;
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/weave-rs";
 /// Where the control socket is unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/weave-rs/weave-rs.sock";
-/// Where the control API listens on TCP unless told otherwise.
-pub const DEFAULT_HTTP_ADDR: &str = "127.0.0.1:6784";
-
 /// Where status and metrics can be read unless told otherwise.
 pub const DEFAULT_STATUS_ADDR: &str = "127.0.0.1:6782";
 
@@ -35,6 +34,30 @@ pub const DEFAULT_STATUS_ADDR: &str = "127.0.0.1:6782";
 pub enum FastPath {
     On,
     Off,
+}
+
+/// What may be done at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Status and metrics can be read.
+    Read,
+    /// Everything, by whoever is on this host.
+    Control,
+}
+
+/// Where the control API listens on TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpAddr {
+    pub address: SocketAddr,
+    pub access: Access,
+}
+
+impl HttpAddr {
+    /// Everything can be done at an address that was asked for.
+    pub fn of(asked: Option<SocketAddr>) -> Self {
+        let usual = SocketAddr::from(([127, 0, 0, 1], 6784));
+        asked.map_or(Self { address: usual, access: Access::Read }, |address| Self { address, access: Access::Control })
+    }
 }
 
 /// Everything `launch` needs.
@@ -52,7 +75,7 @@ pub struct Config {
     pub passwords: Passwords,
     pub trusted_subnets: Vec<Subnet>,
     pub state_dir: PathBuf,
-    pub http_addr: SocketAddr,
+    pub http: HttpAddr,
     /// Where status and metrics can be read, and nothing changed; nowhere when `None`.
     pub status_addr: Option<SocketAddr>,
     pub socket: PathBuf,
@@ -76,6 +99,8 @@ pub struct Config {
 pub enum ConfigError {
     #[error("nickname `{0}` is longer than {NICKNAME_MAX_BYTES} octets; give a shorter --nickname")]
     LongNickname(String),
+    #[error("nickname `{shown}` has characters that move the cursor of whoever reads it; give another --nickname", shown = Shown(.0))]
+    UnprintableNickname(String),
     #[error("{0} trusted subnets are more than {TRUSTED_SUBNETS_MAX}; merge them into larger ones")]
     TooManyTrustedSubnets(usize),
     #[error("--trusted-subnets means nothing without a password; give --password-file or leave it out")]
@@ -106,6 +131,9 @@ impl Config {
         if self.nickname.len() > NICKNAME_MAX_BYTES {
             return Err(ConfigError::LongNickname(self.nickname.clone()));
         }
+        if self.nickname.contains(shown::is_dangerous) {
+            return Err(ConfigError::UnprintableNickname(self.nickname.clone()));
+        }
         if self.trusted_subnets.len() > TRUSTED_SUBNETS_MAX {
             return Err(ConfigError::TooManyTrustedSubnets(self.trusted_subnets.len()));
         }
@@ -122,12 +150,13 @@ impl Config {
     }
 
     fn check_http_addr(&self) -> Result<(), ConfigError> {
-        if !self.http_addr.ip().is_loopback() {
-            return Err(ConfigError::ExposedControl(self.http_addr));
+        let HttpAddr { address, access } = self.http;
+        if !address.ip().is_loopback() {
+            return Err(ConfigError::ExposedControl(address));
         }
-        let shares_address = self.host.is_none_or(|host| host == self.http_addr.ip());
-        if self.http_addr.port() == self.port && shares_address {
-            return Err(ConfigError::PortsCollide(self.http_addr));
+        let shares_address = self.host.is_none_or(|host| host == address.ip());
+        if address.port() == self.port && shares_address && access == Access::Control {
+            return Err(ConfigError::PortsCollide(address));
         }
         Ok(())
     }
@@ -155,7 +184,7 @@ mod tests {
             passwords: Passwords::default(),
             trusted_subnets: Vec::new(),
             state_dir: DEFAULT_STATE_DIR.into(),
-            http_addr: DEFAULT_HTTP_ADDR.parse().unwrap(),
+            http: HttpAddr::of(None),
             status_addr: DEFAULT_STATUS_ADDR.parse().ok(),
             socket: DEFAULT_SOCKET.into(),
             bridge: BridgeName::default(),
@@ -177,6 +206,19 @@ mod tests {
     }
 
     #[test]
+    fn a_nickname_moves_nobodys_cursor() {
+        for nickname in ["h2\nfa:ke", "\u{1b}[31m", "\u{9b}2J", "a\u{202e}b", "a\tb", "\u{feff}a"] {
+            let config = Config { nickname: nickname.to_owned(), ..config() };
+            let error = config.check().unwrap_err();
+            assert_eq!(error, ConfigError::UnprintableNickname(nickname.to_owned()));
+            assert!(!error.to_string().contains(shown::is_dangerous), "{error}");
+        }
+        for nickname in ["h\u{e9}", "web 1", ""] {
+            assert_eq!(Config { nickname: nickname.to_owned(), ..config() }.check(), Ok(()), "{nickname}");
+        }
+    }
+
+    #[test]
     fn trusted_subnets_without_a_password_are_refused() {
         let subnets = parse_trusted_subnets("10.0.0.0/8").unwrap();
         let config = Config { trusted_subnets: subnets, ..config() };
@@ -191,17 +233,26 @@ mod tests {
 
     #[test]
     fn a_control_address_that_others_reach_is_refused() {
-        let http_addr = "0.0.0.0:6784".parse().unwrap();
+        let address = "0.0.0.0:6784".parse().unwrap();
+        let http = HttpAddr::of(Some(address));
 
-        assert_eq!(Config { http_addr, ..config() }.check(), Err(ConfigError::ExposedControl(http_addr)));
+        assert_eq!(Config { http, ..config() }.check(), Err(ConfigError::ExposedControl(address)));
     }
 
     #[test]
     fn the_control_port_must_not_be_the_meshs() {
-        let http_addr = "127.0.0.1:6783".parse().unwrap();
-        let elsewhere = Config { http_addr, host: Some([192, 0, 2, 1].into()), ..config() };
+        let address = "127.0.0.1:6783".parse().unwrap();
+        let http = HttpAddr::of(Some(address));
+        let elsewhere = Config { http, host: Some([192, 0, 2, 1].into()), ..config() };
 
-        assert_eq!(Config { http_addr, ..config() }.check(), Err(ConfigError::PortsCollide(http_addr)));
+        assert_eq!(Config { http, ..config() }.check(), Err(ConfigError::PortsCollide(address)));
         assert_eq!(elsewhere.check(), Ok(()));
+    }
+
+    #[test]
+    fn the_control_api_is_on_tcp_only_where_that_was_asked_for() {
+        assert_eq!(HttpAddr::of(None).access, Access::Read);
+        let usual = HttpAddr::of(None).address;
+        assert_eq!(HttpAddr::of(Some(usual)), HttpAddr { address: usual, access: Access::Control });
     }
 }

@@ -27,6 +27,7 @@ pub mod naming;
 pub mod node;
 pub mod peers;
 pub mod request;
+pub mod shown;
 pub mod status;
 pub mod store;
 pub mod telemetry;

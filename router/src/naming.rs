@@ -45,8 +45,32 @@ impl Called {
     pub fn within(&self, domain: &DnsDomain) -> Option<String> {
         let is_inside = |name: &String| folded(name).is_ok_and(|folded| domain.host(&folded).is_some());
         let own = self.hostname.clone().filter(is_inside);
-        own.or_else(|| Some(format!("{}.{domain}", self.name.as_ref()?))).filter(is_inside)
+        own.or_else(|| Some(self.by_engine(domain)?)).filter(is_inside)
     }
+
+    fn by_engine(&self, domain: &DnsDomain) -> Option<String> {
+        Some(format!("{}.{domain}", self.name.as_ref()?))
+    }
+
+    /// Why [`Self::within`] gives it none although its engine has a name for it.
+    pub fn nameless(&self, domain: &DnsDomain) -> Option<Nameless> {
+        if self.within(domain).is_some() {
+            return None;
+        }
+        let flaw = folded(&self.by_engine(domain)?).err()?;
+        Some(Nameless { domain: domain.clone(), flaw })
+    }
+}
+
+/// What is wrong with the name that a container would have by itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the container has no name in {0}: {flaw}; give it one with `weave-rs dns-add CONTAINER -h NAME.{0}`",
+    domain.folded()
+)]
+pub struct Nameless {
+    domain: DnsDomain,
+    flaw: InvalidName,
 }
 
 /// Which names to take away; what is absent matches anything.
@@ -119,6 +143,22 @@ mod tests {
         assert_eq!(called(None, Some("c1")).as_deref(), Some("c1.weave.local."));
         assert_eq!(called(None, None), None);
         assert_eq!(called(None, Some("not a name")), None);
+    }
+
+    #[test]
+    fn a_name_that_dns_does_not_take_is_told_with_what_results() {
+        let domain: DnsDomain = "weave.local".parse().unwrap();
+        let nameless = |name: &str| {
+            let called = Called { hostname: None, name: Some(name.to_owned()) };
+            assert_eq!(called.within(&domain).is_none(), called.nameless(&domain).is_some(), "{name}");
+            called.nameless(&domain).map(|nameless| nameless.to_string())
+        };
+
+        assert_eq!(nameless(&"a".repeat(63)), None);
+        let told = nameless(&"a".repeat(64)).unwrap();
+        assert!(told.contains(&format!("`{}.weave.local.`", "a".repeat(64))) && told.contains("1 to 63"), "{told}");
+        assert!(nameless(&"a.".repeat(125)).unwrap().contains("253"));
+        assert!(nameless(&"a.".repeat(20)).is_some());
     }
 
     #[test]

@@ -12,6 +12,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::shown::Shown;
+
 pub use self::gather::{About, CarrierChanges, DnsMaterial, Material, Tallies};
 pub use self::ipam::{Ipam, IpamOwner, IpamProblem, IpamWaiting};
 
@@ -33,7 +35,7 @@ pub struct PeerLabel {
 
 impl fmt::Display for PeerLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}({})", self.name, self.nickname))
+        f.pad(&format!("{}({})", self.name, Shown(&self.nickname)))
     }
 }
 

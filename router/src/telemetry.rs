@@ -2,33 +2,31 @@
 //!
 //! Levels: ERROR broken · WARN unusual and worth a human · INFO a peer or carrier changed state · DEBUG a decision off
 //! the happy path · TRACE per frame. Messages are constant text, values are fields: `peer`, `remote`, `overlay`,
-//! `reason`, `mtu`. Keys and passwords are never fields; container names are at DEBUG.
+//! `reason`, `mtu`. Keys and passwords are never fields; container names are at DEBUG. Whatever a field holds stays in its
+//! line and moves no cursor.
 
-use std::fmt;
+use std::fmt::{self, Debug};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
+use tracing::field::Field;
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::fmt::format::{DefaultFields, Format, Writer};
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::{Format, Writer, debug_fn};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::shown::Shown;
 
 /// journald adds time and unit itself, and reads the priority from a `<N>` prefix.
 struct Journal(Format<tracing_subscriber::fmt::format::Full, ()>);
 
-impl<S> FormatEvent<S, DefaultFields> for Journal
+impl<S, N> FormatEvent<S, N> for Journal
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'writer> FormatFields<'writer> + 'static,
 {
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, DefaultFields>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result
-    where
-        DefaultFields: for<'writer> FormatFields<'writer>,
-    {
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let priority = match *event.metadata().level() {
             Level::ERROR => 3,
             Level::WARN => 4,
@@ -37,6 +35,15 @@ where
         };
         write!(writer, "<{priority}>")?;
         self.0.format_event(context, writer, event)
+    }
+}
+
+/// The message as it is, every other field as `name=value`.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
+    let value = Shown(format_args!("{value:?}"));
+    match field.name() {
+        "message" => write!(writer, "{value}"),
+        name => write!(writer, "{name}={value}"),
     }
 }
 
@@ -55,7 +62,8 @@ fn is_journal(variable: Option<&str>) -> bool {
 /// When `level` is none of these.
 pub fn start(level: &str) -> Result<(), InvalidLevel> {
     let filter = tracing_subscriber::EnvFilter::builder().parse(level).map_err(|_| InvalidLevel(level.to_owned()))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let fields = debug_fn(write_field).delimited(" ");
+    let builder = tracing_subscriber::fmt().fmt_fields(fields).with_env_filter(filter).with_writer(std::io::stderr);
     let started = if is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref()) {
         let format = Format::default().without_time().with_level(false).with_ansi(false);
         builder.event_format(Journal(format)).try_init()

@@ -8,7 +8,7 @@ use weave_mesh::card::Subnet;
 use weave_mesh::ipam::Cidr;
 
 use super::status::{Format, snapshot};
-use super::{Context, Refusal, ip, values};
+use super::{Context, Refusal, ip, names, remarked, values};
 use crate::attach::{AttachError, Container, Subject, Wanted};
 use crate::expose::HOST_LABEL;
 use crate::request::Request;
@@ -35,11 +35,12 @@ fn subnet(address: Cidr) -> Subnet {
     Subnet { address: address.address().into(), prefix_len: address.prefix_len() }
 }
 
-pub(super) async fn attach(State(context): State<Context>, Form(form): Fields) -> Result<String, Refusal> {
+pub(super) async fn attach(State(context): State<Context>, Form(form): Fields) -> Result<Response, Refusal> {
     let (container, wanted) = parse(&context, &form).await?;
     let named = !values(&form, "without-dns").any(|value| value == "true");
+    let remark = if named { names::nameless(&context, &container).await? } else { None };
     let request = |ticket, reply| Request::Attach { ticket, container, wanted, named, reply };
-    Ok(line(&context.requester.commit(ip::patience(&form)?, request).await?))
+    Ok(remarked(line(&context.requester.commit(ip::patience(&form)?, request).await?), remark))
 }
 
 /// The bridge comes first, as the original's does; whoever is asked for by name is shown by that name.

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use axum::extract::{Form, Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 
 use super::attach::line;
-use super::{Context, Refusal, ip, values};
+use super::{Context, Refusal, ip, names, remarked, values};
 use crate::attach::Wanted;
 use crate::config::value::parse_subnet;
 use crate::expose::Nat;
@@ -29,12 +30,16 @@ async fn ask_expose(
     wanted: Vec<Wanted>,
     manner: Manner,
     patience: Option<Duration>,
-) -> Result<String, Refusal> {
+) -> Result<Response, Refusal> {
+    let remark = match &manner.name {
+        Some(name) => names::outside(&context, name).await?,
+        None => None,
+    };
     let request = |ticket, reply| Request::Expose { ticket, wanted, manner, reply };
-    Ok(line(&context.requester.commit(patience, request).await?))
+    Ok(remarked(line(&context.requester.commit(patience, request).await?), remark))
 }
 
-pub(super) async fn expose(State(context): State<Context>, Form(form): Form<Fields>) -> Result<String, Refusal> {
+pub(super) async fn expose(State(context): State<Context>, Form(form): Form<Fields>) -> Result<Response, Refusal> {
     let wanted = values(&form, "address").map(str::parse).collect::<Result<Vec<Wanted>, _>>()?;
     ask_expose(context, wanted, manner(&form), ip::patience(&form)?).await
 }

@@ -15,6 +15,7 @@ use weave_mesh::ipam::{Answer, Cidr};
 use super::{Context, Refusal};
 use crate::docker::{Docker, DockerError};
 use crate::request::{AddressError, Question, Request, Unknown};
+use crate::shown::Shown;
 
 /// The longest id of a container, octets: a path, escaped.
 const ID_MAX_BYTES: usize = 4_096;
@@ -257,7 +258,7 @@ pub(super) async fn tracker(State(context): State<Context>) -> Result<&'static s
 /// `GET /ipinfo/waiting`: a line for everything that is waited for.
 pub(super) async fn waiting(State(context): State<Context>) -> Result<String, Refusal> {
     let waited_for = context.requester.ask(Request::WaitedFor).await?;
-    Ok(waited_for.iter().map(|what| format!("waiting for {what}\n")).collect())
+    Ok(waited_for.iter().map(|what| format!("waiting for {}\n", Shown(what))).collect())
 }
 
 /// `GET /ring`: answered once this host can give addresses.

@@ -1,5 +1,12 @@
-//! Where the control API listens: a unix socket that only its owner may open, and a loopback address; and where a part
-//! of it can be read.
+//! Where the control API listens: a unix socket that only its owner may open, and a loopback address if the operator
+//! asked for one; and where a part of it can be read.
+//!
+//! | listener | asked for by | |
+//! |---|---|---|
+//! | unix socket | | everything |
+//! | 127.0.0.1:6784 | nobody: the original's address | status can be read |
+//! | any loopback address | `--http-addr` | everything, by any process of this host |
+//! | 127.0.0.1:6782 or another | `--status-addr` | status can be read |
 //!
 //! The sockets are opened before anything else starts, so that a busy one is an error of `launch`, and served later on
 //! the admin runtime.
@@ -12,8 +19,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::warn;
 
+use super::serve::{Limits, serve};
 use super::{Context, Listener, routes};
+use crate::config::{Access, HttpAddr};
+use crate::descriptors::Descriptors;
 
 /// Why the control API cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -32,47 +44,54 @@ pub enum ListenError {
 #[derive(Debug)]
 pub struct Listeners {
     unix: UnixListener,
-    tcp: TcpListener,
-    status: Option<TcpListener>,
+    /// Those on TCP, and what each is for.
+    tcp: Vec<(TcpListener, Listener)>,
+    /// Of each of them.
+    limits: Limits,
     path: PathBuf,
 }
 
 impl Listeners {
     /// # Errors
     /// When a socket is in use or cannot be opened.
-    pub fn open(socket: &Path, http_addr: SocketAddr, status_addr: Option<SocketAddr>) -> Result<Self, ListenError> {
-        let tcp = open_tcp("--http-addr", http_addr)?;
-        let status = status_addr.map(|address| open_tcp("--status-addr", address)).transpose()?;
+    pub fn open(
+        socket: &Path,
+        http: HttpAddr,
+        status_addr: Option<SocketAddr>,
+        descriptors: Descriptors,
+    ) -> Result<Self, ListenError> {
+        let mut tcp = Vec::new();
+        match (open_tcp("--http-addr", http.address), http.access) {
+            (Ok(listener), Access::Control) => tcp.push((listener, Listener::Loopback)),
+            (Ok(listener), Access::Read) => tcp.push((listener, Listener::LoopbackStatus)),
+            (Err(error), Access::Control) => return Err(error),
+            // Nobody asked for it.
+            (Err(error), Access::Read) => warn!(%error, "status cannot be read at the usual address"),
+        }
+        if let Some(address) = status_addr {
+            tcp.push((open_tcp("--status-addr", address)?, Listener::read_only(address)));
+        }
         let unix = open_unix(socket)?;
-        Ok(Self { unix, tcp, status, path: socket.to_owned() })
+        Ok(Self { unix, tcp, limits: Limits::of(descriptors.http_connections()), path: socket.to_owned() })
     }
 
-    /// Serves all of them until `stop` ends and the requests under way are answered, or until a listener fails.
+    /// Serves all of them until `stop` ends and the requests under way are answered.
     ///
     /// # Errors
-    /// When a listener fails.
+    /// When a listener cannot be served at all.
     pub async fn serve(self, context: Context, stop: impl Future<Output = ()>) -> io::Result<()> {
-        let unix = tokio::net::UnixListener::from_std(self.unix.try_clone()?)?;
-        let tcp = tokio::net::TcpListener::from_std(self.tcp.try_clone()?)?;
         let (stopping, stopped) = watch::channel(());
-        let until = |mut stopped: watch::Receiver<()>| async move { while stopped.changed().await.is_ok() {} };
-        let on_unix = axum::serve(unix, routes(context.clone(), Listener::Unix));
-        let on_tcp = axum::serve(tcp, routes(context.clone(), Listener::Loopback));
-        let on_unix = on_unix.with_graceful_shutdown(until(stopped.clone())).into_future();
-        let on_tcp = on_tcp.with_graceful_shutdown(until(stopped.clone())).into_future();
-        let status = self.status.as_ref().map(TcpListener::try_clone).transpose()?;
-        let on_status = async move {
-            let Some(status) = status else { return Ok(()) };
-            let listener = Listener::read_only(status.local_addr()?);
-            let status = tokio::net::TcpListener::from_std(status)?;
-            axum::serve(status, routes(context, listener)).with_graceful_shutdown(until(stopped)).await
-        };
-        let stop = async move {
-            stop.await;
-            drop(stopping);
-            Ok(())
-        };
-        tokio::try_join!(on_unix, on_tcp, on_status, stop)?;
+        let mut serving = JoinSet::new();
+        let unix = tokio::net::UnixListener::from_std(self.unix.try_clone()?)?;
+        serving.spawn(serve(unix, routes(context.clone(), Listener::Unix), self.limits, stopped.clone()));
+        for (listener, purpose) in &self.tcp {
+            let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+            let routes = routes(context.clone(), *purpose);
+            serving.spawn(serve(listener, routes, self.limits, stopped.clone()));
+        }
+        stop.await;
+        drop(stopping);
+        while serving.join_next().await.is_some() {}
         Ok(())
     }
 }

@@ -128,6 +128,23 @@ pub(super) async fn look_up(State(context): State<Context>, Path(name): Path<Str
     Ok(v4.chain(v6).collect())
 }
 
+/// What there is to say about the name that attaching gives `container`: that it has none although it is called
+/// something.
+pub(super) async fn nameless(context: &Context, container: &Container) -> Result<Option<String>, Refusal> {
+    let material = context.requester.ask(Request::Dns).await?;
+    let nameless = material.and_then(|material| container.called.nameless(&material.config.domain));
+    Ok(nameless.map(|nameless| nameless.to_string()))
+}
+
+/// What there is to say about a name that somebody gives: that nobody is answered it.
+pub(super) async fn outside(context: &Context, name: &str) -> Result<Option<String>, Refusal> {
+    let folded = folded(name).map_err(NameError::from)?;
+    let Some(material) = context.requester.ask(Request::Dns).await? else { return Ok(None) };
+    let domain = material.config.domain;
+    let is_outside = domain.host(&folded).is_none();
+    Ok(is_outside.then(|| format!("{name} does not lie in {domain} and is not answered here")))
+}
+
 async fn material(context: &Context) -> Result<DnsMaterial, Refusal> {
     Ok(context.requester.ask(Request::Dns).await?.ok_or(NameError::NoDns)?)
 }

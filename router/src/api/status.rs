@@ -11,6 +11,7 @@ use super::{Context, Refusal};
 use crate::metrics;
 use crate::naming::NameError;
 use crate::request::Request;
+use crate::shown;
 use crate::status::{Snapshot, report as reporting, text, why as explaining};
 
 /// How the asker wants to be answered.
@@ -42,7 +43,8 @@ pub(super) fn json<T: Serialize>(value: &T) -> Result<Response, Refusal> {
     let failed = |error: serde_json::Error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
     value.serialize(&mut serializer).map_err(failed)?;
     bytes.push(b'\n');
-    Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response())
+    let document = shown::json(&String::from_utf8_lossy(&bytes));
+    Ok(([(header::CONTENT_TYPE, "application/json")], document).into_response())
 }
 
 pub(super) async fn snapshot(context: &Context) -> Result<Snapshot, Refusal> {

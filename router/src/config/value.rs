@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use weave_mesh::card::Subnet;
 
+use crate::shown::is_dangerous;
+
 /// A text that an option does not accept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidValue {
@@ -76,7 +78,7 @@ impl FromStr for MeshName {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let is_name = (1..=MESH_NAME_MAX_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
+        let is_name = (1..=MESH_NAME_MAX_BYTES).contains(&text.len()) && !text.contains(is_dangerous);
         if is_name { Ok(Self(text.to_owned())) } else { Err(InvalidValue::Mesh(text.to_owned())) }
     }
 }

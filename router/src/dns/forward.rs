@@ -2,11 +2,14 @@
 //! reply passed back.
 //!
 //! ```text
-//!   cache ─ miss ─► first server ─ no answer in time, or a failure ─► next server ─► … ─► SERVFAIL
+//!   cache ─ miss ─► first server ─┬─ 300 ms without an answer ─► next server too ─► … ─┬─► the first good answer
+//!                                 └─ a failure ─► next server at once                  └─► SERVFAIL
 //! ```
 //!
 //! A reply counts when it comes from the server that was asked, to the port it was asked from, with the id and the
-//! question (RFC 5452 section 9.1). It goes back as it is; only one too long for its asker is cut.
+//! question (RFC 5452 section 9.1). It goes back as it is; only one too long for its asker is cut. A server that was
+//! overtaken is listened to until its time is over, and what is heard of it decides whom the next question goes to
+//! first (hearing.rs).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,15 +19,18 @@ use std::time::{Duration, Instant};
 use rand_core::{OsRng, RngCore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::debug;
 
 use super::Transport;
+use super::budget::Share;
 use super::cache::Cache;
+use super::hearing::Hearing;
 use super::wire::{self, Asked};
 
-/// Questions under way to upstream servers; further ones fail at once.
-const FORWARDS_MAX: usize = 1_024;
+/// How long one server is waited for alone.
+const PATIENCE: Duration = Duration::from_millis(300);
 /// The longest reply over UDP.
 const UDP_REPLY_BYTES_MAX: usize = 65_535;
 /// A server that answers nonsense is given up after so much of it.
@@ -36,50 +42,108 @@ pub struct Upstream {
     servers: watch::Receiver<Arc<[SocketAddr]>>,
     /// For each server.
     timeout: Duration,
-    permits: Semaphore,
     cache: Mutex<Cache>,
+    hearing: Arc<Mutex<Hearing>>,
 }
 
 impl Upstream {
     pub fn new(servers: watch::Receiver<Arc<[SocketAddr]>>, timeout: Duration) -> Self {
-        Self { servers, timeout, permits: Semaphore::new(FORWARDS_MAX), cache: Mutex::default() }
+        Self { servers, timeout, cache: Mutex::default(), hearing: Arc::default() }
     }
 
-    /// The reply to `query`, which is at most `limit` octets long; `None` when it is no single question.
-    pub async fn resolve(&self, transport: Transport, query: &[u8], limit: usize) -> Option<Vec<u8>> {
+    /// The reply to `query`, which is at most `limit` octets long; `None` when it is no single question. `share` is the
+    /// asker's as long as any server is listened to.
+    pub async fn resolve(&self, transport: Transport, query: &[u8], limit: usize, share: Share) -> Option<Vec<u8>> {
         let asked = Asked::parse(query)?;
-        if let Some(reply) = self.cache().get(transport, query, Instant::now()) {
+        if let Some(reply) = lock(&self.cache).get(transport, query, Instant::now()) {
             return Some(fitting(reply, limit));
         }
-        let Ok(_permit) = self.permits.try_acquire() else { return Some(asked.failure()) };
+        let mut reply = self.ask_all(transport, query, share).await.unwrap_or_else(|| asked.failure());
+        wire::set_id(&mut reply, asked.id());
+        lock(&self.cache).put(transport, query, &reply, Instant::now());
+        Some(fitting(reply, limit))
+    }
+
+    /// The first good answer of any server, else the last failure, if there is one.
+    async fn ask_all(&self, transport: Transport, query: &[u8], share: Share) -> Option<Vec<u8>> {
         let servers = Arc::clone(&self.servers.borrow());
-        let mut reply = asked.failure();
-        for server in servers.iter() {
-            match tokio::time::timeout(self.timeout, ask(*server, transport, query)).await {
-                Ok(Ok(answer)) => {
-                    let is_failure = Asked::parse(&answer).is_none_or(|answer| answer.is_failure());
-                    reply = answer;
-                    if !is_failure {
-                        break;
-                    }
+        let order = lock(&self.hearing).order(transport, &servers, Instant::now());
+        let mut asking = Asking { upstream: self, transport, query, share: Arc::new(share), asks: JoinSet::new() };
+        order.beside.iter().for_each(|server| asking.ask(*server));
+        let mut failure = None;
+        let mut turns = order.turns.into_iter().peekable();
+        let mut waited_for = None;
+        loop {
+            if let Some(server) = turns.next() {
+                asking.ask(server);
+                waited_for = Some((server, Instant::now()));
+            } else if asking.asks.is_empty() {
+                return failure;
+            }
+            let patience = if turns.peek().is_some() { PATIENCE } else { Duration::MAX };
+            match tokio::time::timeout(patience, asking.asks.join_next()).await {
+                Ok(Some(Ok(Some(answer)))) if !is_failure(&answer) => {
+                    // Late answers of the others are heard as well.
+                    asking.asks.detach_all();
+                    return Some(answer);
                 }
-                Ok(Err(error)) => debug!(%server, %error, "upstream server cannot be asked"),
-                Err(_) => debug!(%server, "upstream server did not answer in time"),
+                Ok(Some(Ok(Some(answer)))) => failure = Some(answer),
+                Ok(Some(Ok(None) | Err(_)) | None) => {}
+                Err(_) => self.note_patience_over(transport, waited_for),
             }
         }
-        wire::set_id(&mut reply, asked.id());
-        self.cache().put(transport, query, &reply, Instant::now());
-        Some(fitting(reply, limit))
+    }
+
+    fn note_patience_over(&self, transport: Transport, waited_for: Option<(SocketAddr, Instant)>) {
+        if let Some((server, asked)) = waited_for {
+            debug!(%server, "upstream server lets wait");
+            lock(&self.hearing).note_patience_over(transport, server, asked);
+        }
     }
 
     /// Other servers are asked from now on.
     pub fn forget(&self) {
-        self.cache().clear();
+        lock(&self.cache).clear();
+        lock(&self.hearing).clear();
     }
+}
 
-    fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+/// One question on its way to several servers.
+struct Asking<'a> {
+    upstream: &'a Upstream,
+    transport: Transport,
+    query: &'a [u8],
+    share: Arc<Share>,
+    /// The reply of each server, if it is one.
+    asks: JoinSet<Option<Vec<u8>>>,
+}
+
+impl Asking<'_> {
+    fn ask(&mut self, server: SocketAddr) {
+        let (transport, query, timeout) = (self.transport, self.query.to_vec(), self.upstream.timeout);
+        let (hearing, share) = (Arc::clone(&self.upstream.hearing), Arc::clone(&self.share));
+        self.asks.spawn(async move {
+            let reply = tokio::time::timeout(timeout, ask(server, transport, &query)).await;
+            drop(share);
+            match reply {
+                Ok(Ok(reply)) => {
+                    lock(&hearing).note_heard(transport, server, Instant::now());
+                    return Some(reply);
+                }
+                Ok(Err(error)) => debug!(%server, %error, "upstream server cannot be asked"),
+                Err(_) => debug!(%server, "upstream server did not answer in time"),
+            }
+            None
+        });
     }
+}
+
+fn is_failure(answer: &[u8]) -> bool {
+    Asked::parse(answer).is_none_or(|answer| answer.is_failure())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn fitting(reply: Vec<u8>, limit: usize) -> Vec<u8> {

@@ -23,20 +23,20 @@ use weave_datapath::linux::interfaces::interfaces;
 use weave_mesh::dns::Names;
 
 use super::answer::Responder;
-use super::asker::Askers;
+use super::asker::{Asker, Askers};
+use super::budget::Budget;
 use super::forward::Upstream;
 use super::places::{self, Place};
 use super::resolv;
 use super::udp::{Forward, Listener};
 use super::{Transport, tcp};
 use crate::config::{BridgeName, DnsConfig};
+use crate::descriptors::Descriptors;
 
 /// How often resolv.conf and this host's addresses are looked at.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5);
 /// How soon again when somebody asks who may not: a network of Docker's may be new.
 const STRANGER_INTERVAL: Duration = Duration::from_secs(1);
-/// Questions that wait to be forwarded.
-const FORWARDS_WAITING_MAX: usize = 1_024;
 const STACK_BYTES: usize = 512 * 1024;
 
 /// What control tells.
@@ -62,6 +62,10 @@ pub enum DnsError {
 pub(super) struct Shared {
     pub(super) responder: Responder,
     pub(super) upstream: Upstream,
+    /// Questions that wait to be asked upstream or are under way there.
+    pub(super) questions: Arc<Budget>,
+    /// TCP connections at all listeners.
+    pub(super) connections: Arc<Budget>,
     published: watch::Receiver<Arc<Published>>,
     askers: watch::Receiver<Arc<Askers>>,
     strangers: Notify,
@@ -78,12 +82,13 @@ impl Shared {
         Arc::clone(&self.askers.borrow())
     }
 
-    pub(super) fn may_ask(&self, source: IpAddr) -> bool {
-        let may_ask = self.askers().may_ask(source, &self.published().attached);
-        if !may_ask {
+    /// Who asks from `source`, if anybody who may.
+    pub(super) fn asker(&self, source: IpAddr) -> Option<Asker> {
+        let asker = self.askers().find(source, &self.published().attached);
+        if asker.is_none() {
             self.note_stranger();
         }
-        may_ask
+        asker
     }
 
     pub(super) fn note_stranger(&self) {
@@ -119,7 +124,7 @@ impl Dns {
     ///
     /// # Errors
     /// When an address that the operator gave cannot be listened at.
-    pub fn spawn(config: &DnsConfig, bridge: BridgeName) -> Result<Self, DnsError> {
+    pub fn spawn(config: &DnsConfig, bridge: BridgeName, descriptors: Descriptors) -> Result<Self, DnsError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DnsError::Start)?;
         let (publisher, published) = watch::channel(Arc::default());
         let (servers_sender, servers) = watch::channel(Arc::from([]));
@@ -128,12 +133,15 @@ impl Dns {
         let shared = Arc::new(Shared {
             responder: Responder::new(config.domain.folded(), config.ttl),
             upstream: Upstream::new(servers.clone(), config.fallback_timeout),
+            questions: Budget::new(descriptors.dns_questions()),
+            connections: Budget::new(descriptors.dns_connections()),
             published,
             askers,
             strangers: Notify::new(),
             moved: Notify::new(),
         });
-        let (forwards, waiting) = mpsc::channel(FORWARDS_WAITING_MAX);
+        // Whatever has a share has room.
+        let (forwards, waiting) = mpsc::channel(shared.questions.total());
         let mut listeners =
             Listeners { shared: Arc::clone(&shared), forwards, open: BTreeMap::new(), failed: BTreeSet::new() };
         {
@@ -199,10 +207,10 @@ impl Dns {
 
 /// Has every question that waits answered by upstream servers.
 async fn forward(mut waiting: mpsc::Receiver<Forward>, shared: Arc<Shared>) {
-    while let Some(Forward { socket, source, query, limit }) = waiting.recv().await {
+    while let Some(Forward { socket, source, query, limit, share }) = waiting.recv().await {
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            if let Some(reply) = shared.upstream.resolve(Transport::Udp, &query, limit).await {
+            if let Some(reply) = shared.upstream.resolve(Transport::Udp, &query, limit, share).await {
                 // A reply for which there is no room is asked for again.
                 let _ = socket.send_to(&reply, source);
             }

@@ -13,11 +13,12 @@ use tokio::task::JoinSet;
 
 use super::Transport;
 use super::answer::Verdict;
+use super::asker::Asker;
+use super::budget::Share;
 use super::forward::framed;
 use super::service::{Shared, rng};
+use super::wire::Asked;
 
-/// Connections that are open at once; a further one is closed.
-const CONNECTIONS_MAX: usize = 256;
 /// Questions of one connection that wait for their answers; further ones are not read.
 const QUESTIONS_MAX: usize = 64;
 /// A connection on which nothing is asked, or whose answers are not read, is closed after this.
@@ -25,7 +26,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves `listener` until it is dropped.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -35,13 +35,12 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 };
-                if let Ok(permit) = Arc::clone(&permits).try_acquire_owned()
-                    && shared.may_ask(source.ip())
-                {
+                // Whoever has its part of all connections already is hung up on.
+                if let Some(share) = shared.asker(source.ip()).and_then(|asker| shared.connections.take(asker)) {
                     let shared = Arc::clone(&shared);
                     connections.spawn(async move {
                         converse(stream, source, &shared).await;
-                        drop(permit);
+                        drop(share);
                     });
                 }
             }
@@ -61,38 +60,50 @@ async fn converse(stream: TcpStream, source: SocketAddr, shared: &Arc<Shared>) {
         let mut query = vec![0; length.into()];
         let is_whole = tokio::time::timeout(IDLE_TIMEOUT, questions.read_exact(&mut query)).await;
         let permit = Arc::clone(&permits).acquire_owned().await;
-        let (Ok(Ok(_)), Ok(permit), true) = (is_whole, permit, shared.may_ask(source.ip())) else { break };
-        match answer(&query, shared, &mut rng) {
-            Some(Some(reply)) => {
+        let (Ok(Ok(_)), Ok(permit), Some(asker)) = (is_whole, permit, shared.asker(source.ip())) else { break };
+        match answer(&query, asker, shared, &mut rng) {
+            Answer::Reply(reply) => {
                 if replies.send(reply).await.is_err() {
                     break;
                 }
             }
-            Some(None) => {
+            Answer::Forward(share) => {
                 let (shared, replies) = (Arc::clone(shared), replies.clone());
                 tokio::spawn(async move {
-                    let reply = shared.upstream.resolve(Transport::Tcp, &query, usize::from(u16::MAX)).await;
+                    let reply = shared.upstream.resolve(Transport::Tcp, &query, usize::from(u16::MAX), share).await;
                     if let Some(reply) = reply {
                         let _ = replies.send(reply).await;
                     }
                     drop(permit);
                 });
             }
-            None => break,
+            Answer::Nothing => break,
         }
     }
     drop(replies);
     let _ = writing.await;
 }
 
-/// The reply; `Some(None)` when others have it, `None` when there is to be none.
-fn answer(query: &[u8], shared: &Shared, rng: &mut ChaCha8Rng) -> Option<Option<Vec<u8>>> {
+/// What becomes of a question.
+enum Answer {
+    Reply(Vec<u8>),
+    /// Others have it.
+    Forward(Share),
+    /// There is to be none.
+    Nothing,
+}
+
+fn answer(query: &[u8], asker: Asker, shared: &Shared, rng: &mut ChaCha8Rng) -> Answer {
     let names = Arc::clone(&shared.published().names);
     let mut reply = Vec::new();
     match shared.responder.respond(&names, query, Transport::Tcp, rng, &mut reply) {
-        Verdict::Answered => Some(Some(reply)),
-        Verdict::Forward { .. } => Some(None),
-        Verdict::Dropped => None,
+        Verdict::Answered => Answer::Reply(reply),
+        Verdict::Forward { .. } => match (shared.questions.take(asker), Asked::parse(query)) {
+            (Some(share), _) => Answer::Forward(share),
+            (None, Some(asked)) => Answer::Reply(asked.failure()),
+            (None, None) => Answer::Nothing,
+        },
+        Verdict::Dropped => Answer::Nothing,
     }
 }
 

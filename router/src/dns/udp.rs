@@ -13,6 +13,7 @@ use weave_datapath::linux::udp::Exchange;
 
 use super::Transport;
 use super::answer::Verdict;
+use super::budget::Share;
 use super::service::{Shared, rng};
 use super::wire::Asked;
 
@@ -26,6 +27,8 @@ pub(super) struct Forward {
     pub(super) query: Vec<u8>,
     /// The longest reply that its asker takes, octets.
     pub(super) limit: usize,
+    /// Of the questions that are under way.
+    pub(super) share: Share,
 }
 
 /// The thread; it ends when this is dropped.
@@ -73,19 +76,22 @@ fn serve(socket: &Arc<UdpSocket>, shared: &Shared, forwards: &mpsc::Sender<Forwa
     let mut rng = rng();
     let mut is_idle = false;
     while !is_stopped(socket, stop, is_idle) {
-        let (published, askers) = (shared.published(), shared.askers());
+        let mut snapshot = None;
         let served = exchange.run(socket, |source, query, reply| {
-            if !askers.may_ask(source.ip(), &published.attached) {
+            // Taken after the questions: a name that was given before a question was asked is in its answer.
+            let (published, askers) = snapshot.get_or_insert_with(|| (shared.published(), shared.askers()));
+            let Some(asker) = askers.find(source.ip(), &published.attached) else {
                 shared.note_stranger();
                 return;
-            }
+            };
             match shared.responder.respond(&published.names, query, Transport::Udp, &mut rng, reply) {
                 Verdict::Answered | Verdict::Dropped => {}
                 Verdict::Forward { limit } => {
-                    let forward = Forward { socket: Arc::clone(socket), source, query: query.to_vec(), limit };
-                    if forwards.try_send(forward).is_err()
-                        && let Some(asked) = Asked::parse(query)
-                    {
+                    let forward =
+                        |share| Forward { socket: Arc::clone(socket), source, query: query.to_vec(), limit, share };
+                    let share = shared.questions.take(asker);
+                    let is_sent = share.is_some_and(|share| forwards.try_send(forward(share)).is_ok());
+                    if !is_sent && let Some(asked) = Asked::parse(query) {
                         *reply = asked.failure();
                     }
                 }

@@ -9,6 +9,7 @@ use weave_mesh::ipam::{IpamView, Owner, Problem, Wait};
 use weave_mesh::node::View;
 
 use super::{PeerLabel, waits};
+use crate::shown::Shown;
 
 /// How addresses are given.
 #[derive(Clone, Debug, Serialize)]
@@ -107,10 +108,10 @@ impl Ipam {
         }
         for IpamWaiting { container, waiting_for } in &self.waiting {
             let whose = container.as_ref().map_or_else(String::new, |container| format!("{container}: "));
-            let _ = writeln!(text, "{whose}waiting for {waiting_for}");
+            let _ = writeln!(text, "{}waiting for {}", Shown(whose), Shown(waiting_for));
         }
         for problem in &self.problems {
-            let _ = writeln!(text, "{problem}");
+            let _ = writeln!(text, "{}", Shown(problem));
         }
         text
     }

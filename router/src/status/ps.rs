@@ -7,6 +7,7 @@ use weave_mesh::store::CONTAINER_MAX_BYTES;
 
 use super::{EndpointState, Snapshot};
 use crate::expose::HOST_LABEL;
+use crate::shown::Shown;
 
 /// As much of a Docker id, or of what was asked for, as is shown.
 const ID_SHOWN_BYTES: usize = 12;
@@ -72,7 +73,7 @@ fn shortened(label: &str) -> String {
 pub fn text(attached: &[AttachedContainer]) -> String {
     let line = |container: &AttachedContainer| {
         let AttachedContainer { container, mac, addresses } = container;
-        format!("{container} {mac} {}", addresses.join(" ")).trim_end().to_owned() + "\n"
+        Shown(format!("{container} {mac} {}", addresses.join(" ")).trim_end()).to_string() + "\n"
     };
     attached.iter().map(line).collect()
 }

@@ -1,9 +1,11 @@
-//! The snapshot as text, in the columns of the original; scripts read them.
+//! The snapshot as text, in the columns of the original; scripts read them. Whatever others said is in one line and moves
+//! no cursor.
 
 use std::fmt::Write;
 
 use super::time::rfc3339;
 use super::{Carrier, Connection, ConnectionState, Direction, Dns, Path, Snapshot};
+use crate::shown::Shown;
 
 /// Labels are right-aligned so that the colons sit in this column.
 const LABEL_WIDTH: usize = 15;
@@ -36,7 +38,7 @@ pub fn summary(snapshot: &Snapshot) -> String {
     lines.extend(snapshot.warnings.iter().map(|warning| ("Warning", warning.clone())));
     lines.iter().fold(String::new(), |mut text, (label, value)| {
         let colon = if label.is_empty() { "" } else { ": " };
-        let _ = writeln!(text, "{}", format!("{label:>LABEL_WIDTH$}{colon}{value}").trim_end());
+        let _ = writeln!(text, "{}", Shown(format!("{label:>LABEL_WIDTH$}{colon}{value}").trim_end()));
         text
     })
 }
@@ -97,7 +99,7 @@ const fn arrow(direction: Direction) -> &'static str {
 }
 
 fn lines<T>(items: &[T], line: impl Fn(&T) -> String) -> String {
-    items.iter().map(|item| format!("{}\n", line(item).trim_end())).collect()
+    items.iter().map(|item| format!("{}\n", Shown(line(item).trim_end()))).collect()
 }
 
 /// `status connections`: arrow, address, state, and either carrier, peer and MTU or what went wrong.
@@ -310,6 +312,41 @@ pub(crate) mod tests {
             "<- 192.168.48.12:34919   established encrypted   sleeve 02:00:00:00:00:02(host2) mtu=1376\n\
              -> 192.168.48.13:6783    failed      connection refused, retry: 2026-11-22T19:20:05Z\n"
         );
+    }
+
+    #[test]
+    fn what_others_said_neither_ends_a_line_nor_moves_a_cursor() {
+        let mut snapshot = snapshot();
+        let evil = "h2\nfa:ke (x) 999 IPs\u{1b}[31m\u{9b}\u{202e}";
+        let label = PeerLabel { nickname: evil.to_owned(), ..label(2) };
+        snapshot.router.nickname = evil.to_owned();
+        snapshot.peers[0].label = label.clone();
+        snapshot.peers[0].connections[0].peer = label.clone();
+        snapshot.connections[0].peer = Some(label.clone());
+        snapshot.connections[1].info = evil.to_owned();
+        snapshot.paths[0].peer = label.clone();
+        snapshot.endpoints[0].peer = label.clone();
+        snapshot.endpoints[0].container = evil.to_owned();
+        snapshot.warnings.push(evil.to_owned());
+        if let Some(ipam) = &mut snapshot.ipam {
+            ipam.owners[0].peer = label.clone();
+        }
+        if let Some(dns) = &mut snapshot.dns {
+            dns.entries[0].container_id = evil.to_owned();
+        }
+        let plain = tests::snapshot();
+
+        let all = |snapshot: &Snapshot| {
+            let why = super::super::why::explain(snapshot, &snapshot.peers[0]);
+            let ps = super::super::ps::text(&super::super::ps::attached(snapshot, &[]));
+            let names = snapshot.dns.as_ref().map(dns).unwrap_or_default();
+            let tables = [summary, connections, peers, targets, paths, endpoints, ipam].map(|table| table(snapshot));
+            [tables.concat(), names, why, ps].concat()
+        };
+        let shown = all(&snapshot);
+        assert!(!shown.contains(|character| character != '\n' && crate::shown::is_dangerous(character)), "{shown:?}");
+        // One more for the warning.
+        assert_eq!(shown.lines().count(), all(&plain).lines().count() + 1, "{shown}");
     }
 
     #[test]

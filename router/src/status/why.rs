@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::time::rfc3339;
 use super::{Peer, Snapshot};
+use crate::shown::Shown;
 
 /// Why there is nothing to explain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +21,7 @@ pub enum WhyError {
 pub fn explain(snapshot: &Snapshot, peer: &Peer) -> String {
     let mut text = format!("{}\n", peer.label);
     let mut line = |label: &str, value: &str| {
-        let _ = writeln!(text, "{label:>10}: {value}");
+        let _ = writeln!(text, "{label:>10}: {}", Shown(value));
     };
     line("key", &peer.key);
     line("reachable", if peer.reachable { "yes" } else { "no: no chain of connections leads to it" });
