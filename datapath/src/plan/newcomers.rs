@@ -1,6 +1,6 @@
 //! What one plan has beyond another: stations that can be let in at once, whatever else has to wait.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use weave_mesh::name::MacAddr;
 
@@ -13,7 +13,7 @@ pub struct Newcomer {
     /// By which port frames for it leave.
     pub port: OverlayPort,
     /// Where the fast path sends them, if it may.
-    pub remote: Option<IpAddr>,
+    pub remote: Option<SocketAddr>,
 }
 
 /// The stations elsewhere that `after` has and `before` has not. One that moves is none: what it displaces has an order.
@@ -36,7 +36,7 @@ mod tests {
     fn a_station_is_new_when_it_is_elsewhere_and_was_unknown() {
         let (mut before, mut after) = (bare_plan(), bare_plan());
         before.bridge_fdb.insert(mac(7), OverlayPort::Tap);
-        let remote = IpAddr::from([192, 0, 2, 9]);
+        let remote = SocketAddr::from(([192, 0, 2, 9], 6784));
         after.ports.insert("vethwepl0000001".parse().unwrap(), PortPlan { mac: mac(5), addresses: [].into() });
         for last in [1, 5, 7, 8, 9] {
             after.bridge_fdb.insert(mac(last), OverlayPort::Vxlan);

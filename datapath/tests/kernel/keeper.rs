@@ -126,14 +126,15 @@ fn a_new_station_does_not_wait_for_the_keeper() {
             host.plan.guard.vxlan_sources.insert(ip(&format!("192.0.2.{last}")));
             host.apply();
             host.plan.bridge_fdb.insert(mac(last), carrier);
-            host.plan.vxlan_fdb.insert(mac(last), ip(&format!("192.0.2.{last}")));
+            let remote = SocketAddr::new(ip(&format!("192.0.2.{last}")), 6784);
+            host.plan.vxlan_fdb.insert(mac(last), remote);
 
             let asked = host.ask();
             eventually("it is programmed", || look().bridge_fdb.contains_key(&mac(last)));
 
             assert!(!host.has_applied(asked), "the keeper was first: this shows nothing");
             let observed = look();
-            assert_eq!(observed.vxlan_fdb.get(&mac(last)), Some(&ip(&format!("192.0.2.{last}"))));
+            assert_eq!(observed.vxlan_fdb.get(&mac(last)), Some(&remote));
             assert_eq!(observed.bridge_fdb[&mac(last)].keep, Keep::Sticky);
             host.apply();
             assert_eq!(look().bridge_fdb, observed.bridge_fdb, "the keeper has nothing to add");

@@ -84,7 +84,7 @@ impl Netlink {
         &mut self,
         vxlan: u32,
         mac: MacAddr,
-        remote: IpAddr,
+        remote: SocketAddr,
     ) -> Result<(), NetlinkError> {
         self.add("add the VXLAN entry of", mac, remote_station(vxlan, mac, remote))
     }
