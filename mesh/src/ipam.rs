@@ -44,19 +44,20 @@ mod strays;
 mod surroundings;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
-use crate::identity::{Hash, PeerKey};
+use crate::card::SignedCard;
+use crate::identity::PeerKey;
 use crate::time::Instant;
 
 pub(crate) use self::action::Action;
 pub use self::cidr::{Cidr, InvalidCidr, Range, SUBNET_PREFIX_MAX};
 pub use self::config::{Config, ConfigError, Init};
-pub use self::death::Certificate;
+pub use self::death::{Certificate, Reason};
 pub use self::holdings::Change;
 pub use self::note::Note;
 pub use self::operation::{Answer, ClaimMode, Error, OPERATIONS_MAX, Ticket, Wait};
@@ -98,12 +99,18 @@ pub(crate) struct Ipam {
     /// Somebody who takes no part in making the ring wants it.
     formation_is_wanted: bool,
     donations: Donations,
+    /// Whom we believe dead, and why.
     certificates: BTreeMap<PeerKey, Certificate>,
+    /// Who is called dead and was reached lately.
+    accusations: BTreeMap<PeerKey, Certificate>,
+    /// Cards of those whom we called dead, newer than those of the members.
+    newer: BTreeMap<PeerKey, (u64, SignedCard)>,
+    started: Instant,
+    /// When we last rose above somebody who called us dead.
+    refuted: Option<Instant>,
     /// By the dead peer.
     promises: BTreeMap<PeerKey, Promise>,
     deaths: Deaths,
-    /// Machine ids that several machines have.
-    shared_machines: BTreeSet<Hash>,
     strays: Strays,
     are_strays_stale: bool,
     lodgers: Lodgers,
@@ -111,6 +118,8 @@ pub(crate) struct Ipam {
     rules: Rules,
     /// What operations wait for may have come.
     is_changed: bool,
+    /// Something has to be durable before the next action.
+    is_unsaved: bool,
     persist_at: Option<Instant>,
     review_at: Instant,
     rng: ChaCha8Rng,
@@ -136,15 +145,19 @@ impl Ipam {
             formation_is_wanted: false,
             donations: Donations::default(),
             certificates: BTreeMap::new(),
+            accusations: BTreeMap::new(),
+            newer: BTreeMap::new(),
+            started: near.now,
+            refuted: None,
             promises: BTreeMap::new(),
             deaths: Deaths::default(),
-            shared_machines: BTreeSet::new(),
             strays: Strays::default(),
             are_strays_stale: true,
             lodgers: Lodgers::default(),
             problems: BTreeMap::new(),
             rules: Rules::default(),
             is_changed: false,
+            is_unsaved: false,
             persist_at: None,
             review_at: near.now + REVIEW_INTERVAL,
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -168,7 +181,11 @@ impl Ipam {
         }
     }
 
+    /// The next thing to do; once [`Self::settle`] is through.
     pub(crate) fn poll_action(&mut self) -> Option<Action> {
+        if std::mem::take(&mut self.is_unsaved) {
+            return Some(Action::PersistRing(self.image()));
+        }
         self.actions.pop_front()
     }
 
@@ -208,6 +225,7 @@ impl Ipam {
         if self.review_at <= near.now {
             self.review_at = near.now + REVIEW_INTERVAL;
             self.review_members(near);
+            self.void_promises(near);
             self.remind_heirs(near);
             self.verify_holds(near);
         }
@@ -251,6 +269,8 @@ impl Ipam {
             Note::TellHolds => self.handle_tell_holds(from, near),
             Note::HandOver { id, transfers } => self.handle_hand_over(from, id, &transfers, near),
             Note::HandOverHeard { id } => self.handle_hand_over_heard(id),
+            Note::Newer { card } => self.handle_newer(card, near),
+            Note::Accused { certificate } => self.refute(&certificate, near),
         }
     }
 

@@ -45,7 +45,7 @@ use self::network::{Cuts, Dice};
 use self::queue::{Event, Queue};
 use self::stream::{Stream, StreamId};
 use crate::connector::{Discovery, Target};
-use crate::identity::{PeerKey, Scheme};
+use crate::identity::{Hash, PeerKey, Scheme};
 use crate::ipam;
 use crate::name::MeshId;
 use crate::node::Node;
@@ -54,6 +54,8 @@ use crate::time::Instant;
 
 /// Where every simulated host listens.
 const LISTEN_PORT: u16 = 6783;
+/// The machine id that all clones show.
+const CLONED_MACHINE: Hash = [1; 32];
 /// How often a condition is looked at.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -92,6 +94,8 @@ pub struct Options {
     pub record: Option<HostId>,
     /// How addresses are managed, everywhere.
     pub ipam: Option<ipam::Config>,
+    /// All hosts are made of one image: they show one machine id, and no instance id.
+    pub are_clones: bool,
 }
 
 impl Default for Options {
@@ -111,6 +115,7 @@ impl Default for Options {
             endpoints: 1,
             record: None,
             ipam: None,
+            are_clones: false,
         }
     }
 }
@@ -176,6 +181,9 @@ impl World {
         let id = HostId(self.hosts.len());
         let seeds = (0..self.options.seeds).map(HostId).filter(|seed| *seed != id);
         let mut host = Host::new(id, seeds.map(target_of).collect(), &mut self.dice);
+        if self.options.are_clones {
+            (host.machine, host.instance) = (CLONED_MACHINE, String::new());
+        }
         host.endpoints = (0..self.options.endpoints).map(|container| host::endpoint(id, container, 1)).collect();
         self.hosts.push(host);
         id

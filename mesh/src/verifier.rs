@@ -52,6 +52,18 @@ impl Verifier {
         Ok(card)
     }
 
+    /// The card, likewise, for those who may not remember anything.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn read(&self, signed: &SignedCard) -> Result<Arc<Card>, CardError> {
+        if let Some(card) = self.good.get(&signed.hash()) {
+            return Ok(Arc::clone(card));
+        }
+        let card = signed.verify(self.scheme)?;
+        if card.mesh == self.mesh { Ok(Arc::new(card)) } else { Err(CardError::OtherMesh(card.key)) }
+    }
+
     pub fn is_signed(&self, key: &PeerKey, message: &[u8], signature: &Signature) -> bool {
         self.scheme.verify(key, message, signature)
     }

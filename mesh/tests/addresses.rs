@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use weave_mesh::ipam::{Config, Init};
+use weave_mesh::members::HOLD;
 use weave_mesh::sim::{Fault, Fidelity, HostId, Options, World};
 
 /// How many seeded histories; `SEEDS` in the environment says otherwise, `SEED` runs one alone.
@@ -83,7 +84,7 @@ fn who_promised_is_freed_when_the_dead_turns_out_to_have_left_nothing() {
     world.run_for(Duration::from_secs(1));
     world.apply(Fault::Destroy(dead));
     world.apply(Fault::RemovePeer { at: heir, dead });
-    world.run_for(Duration::from_secs(5));
+    world.run_for(HOLD);
     world.apply(Fault::Heal);
 
     let at = world.run_until(MINUTE, World::is_all_space_usable);
@@ -97,8 +98,37 @@ fn lose_state(world: &mut World, host: HostId) {
     world.run_for(Duration::from_secs(1));
     world.apply(Fault::LoseDisk(host));
     world.apply(Fault::Start(host));
-    let at = world.run_until(2 * MINUTE, World::is_all_space_usable);
+    let at = world.run_until(HOLD + 2 * MINUTE, World::is_all_space_usable);
     assert!(at.is_some(), "not all space is usable\n{}", explain(world));
+}
+
+/// Whom anybody believes dead.
+fn believed_dead(world: &World) -> usize {
+    world.live().filter_map(|host| world.node(host)?.ipam_view()).map(|view| view.dead.len()).sum()
+}
+
+#[test]
+fn clones_of_one_image_are_never_taken_for_each_others_successors() {
+    for seed in 0..10 {
+        let options = Options { are_clones: true, ..options(3, seed, 1, "10.32.0.0/12") };
+        let mut world = World::new(options);
+        world.tell_everyone_the_seeds();
+        (0..3).map(HostId).for_each(|host| world.schedule(Duration::from_secs(2), Fault::RunContainer(host)));
+        world.run_for(Duration::from_secs(40));
+        let (alone, others) = ([HostId(1)].into(), [HostId(0), HostId(2)].into());
+
+        world.apply(Fault::Partition(vec![alone, others]));
+        world.apply(Fault::Kill(HostId(1)));
+        world.apply(Fault::Start(HostId(1)));
+        world.run_for(2 * HOLD);
+        (0..2).map(HostId).for_each(|host| world.apply(Fault::RunContainer(host)));
+        world.run_for(Duration::from_secs(10));
+        world.apply(Fault::Heal);
+
+        let at = world.run_until(10 * MINUTE, |world| world.is_converged() && world.is_all_space_usable());
+        assert_good(&world);
+        assert_eq!((at.is_some(), believed_dead(&world), world.addressed_containers()), (true, 0, 5), "seed {seed}");
+    }
 }
 
 #[test]

@@ -17,6 +17,8 @@ use weave_netns_tests::weave::{Launch, Weave};
 
 /// A dead neighbour is noticed after three missed probes, three seconds apart.
 const NOTICED: Duration = Duration::from_secs(20);
+/// For so long nobody believes that a peer is dead which it reached.
+const HOLD: Duration = Duration::from_secs(120);
 /// The connector's back-off has grown in the meantime.
 const HEALED: Duration = Duration::from_secs(30);
 /// An endpoint change is published after at most 50 ms; the rest is the test's own commands on a busy machine.
@@ -194,7 +196,8 @@ fn a_dead_peer_is_removed_and_a_living_one_is_not() -> Result<()> {
     mesh.weaves[2].kill()?;
     mesh.wait_unreachable(0, 2)?;
     mesh.wait_unreachable(1, 2)?;
-    let taken = mesh.weaves[0].run(&["rmpeer", "--wait", "30", "h3"])?;
+    let patience = (HOLD + NOTICED).as_secs().to_string();
+    let taken = mesh.weaves[0].run(&["rmpeer", "--wait", &patience, "h3"])?;
 
     assert!(taken.ends_with("IPs taken over from h3\n") && !taken.starts_with("0 "), "{taken}");
     eventually(SETTLED, "nobody lists the dead peer", || {

@@ -1,7 +1,7 @@
 //! What the dead owned goes to one heir, by consent of everybody else.
 //!
 //! ```text
-//!   certificate   a person, the cloud or a successor on the same machine says that an identity is dead for ever
+//!   certificate   a person, a successor on the same instance or the dead itself says that an identity is dead for ever
 //!   heir          the next identity after the dead one, in the order of keys, that is not certified dead
 //!
 //!   heir                                  every member not certified dead
@@ -14,11 +14,12 @@
 //! ```
 //!
 //! Invariants:
-//! - a certificate and a promise are durable before they are told or relied on;
+//! - a promise is durable before it is told or relied on, with the certificate that it rests on;
 //! - nobody certified dead is promised anything;
 //! - an heir takes over only with the consent of everybody it or any of them knows of;
 //! - what containers elsewhere hold of it is in use until they give it back or die with their host.
 
+mod accusation;
 mod certificate;
 mod inheritance;
 mod promise;
@@ -28,12 +29,11 @@ use std::collections::BTreeSet;
 
 use super::operation::Attempt;
 use super::ring::Ring;
-use super::{Answer, Ipam, Operation, Owner, Problem, Range, Surroundings, Ticket, Wait};
+use super::{Answer, Error, Ipam, Operation, Owner, Range, Surroundings, Ticket, Wait};
 use crate::identity::{Hash, PeerKey, digest};
 use crate::members::Reach;
-use crate::store::OWNERS_MAX;
 
-pub use self::certificate::Certificate;
+pub use self::certificate::{Certificate, Reason};
 pub(super) use self::inheritance::Deaths;
 pub(super) use self::promise::Promise;
 
@@ -51,46 +51,35 @@ impl Ipam {
             Owner::Peer(key) => Some(key),
             Owner::Named(_) => None,
         });
-        let certifiers = self
-            .certificates
-            .values()
-            .flat_map(|certificate| [Some(certificate.by), certificate.successor].into_iter().flatten());
-        let mut alive: BTreeSet<PeerKey> = members.chain(owners).chain(certifiers).collect();
+        let mut alive: BTreeSet<PeerKey> = members.chain(owners).collect();
         alive.insert(near.card.key);
         alive.retain(|peer| !self.certificates.contains_key(peer));
         alive
     }
 
-    /// Takes a certificate into account; whether it is sound and news.
-    pub(super) fn certify(&mut self, certificate: &Certificate, near: &Surroundings<'_>) -> bool {
-        let is_known = self.certificates.contains_key(&certificate.dead);
-        if is_known || self.certificates.len() >= OWNERS_MAX || !certificate.is_signed(near.verifier) {
-            return false;
-        }
+    /// Believes a certificate that is sound.
+    pub(super) fn certify(&mut self, certificate: &Certificate, near: &Surroundings<'_>) {
         let dead = certificate.dead;
-        if dead == near.card.key {
-            self.note_problem(certificate.by, Problem::WeAreDead);
-        }
+        self.accusations.remove(&dead);
         self.certificates.insert(dead, certificate.clone());
         self.promises.retain(|_, promise| promise.heir != dead);
+        self.problems.remove(&dead);
         self.bequeath_holds(&dead, near);
-        self.persist();
+        self.persist_later(near);
         self.is_changed = true;
-        true
-    }
-
-    fn declare_dead(&mut self, dead: PeerKey, successor: Option<PeerKey>, near: &Surroundings<'_>) {
-        let certificate = Certificate::sign(near.identity, near.mesh(), dead, successor);
-        if self.certify(&certificate, near) {
-            self.spread(&[], &[certificate], None);
-        }
     }
 
     /// `rmpeer`: also of an identity that only others know, since it may be the one that is waited for.
     pub(crate) fn take_over(&mut self, ticket: Ticket, peer: PeerKey, near: &Surroundings<'_>) {
-        self.declare_dead(peer, None, near);
+        self.call_dead(peer, near);
         let addresses = self.owned_by(peer);
         self.begin(ticket, Operation::TakeOver { peer, addresses }, near);
+    }
+
+    /// An operator says that `peer` is dead.
+    fn call_dead(&mut self, peer: PeerKey, near: &Surroundings<'_>) {
+        let successor = near.members.get(&peer).and_then(|member| review::seeming_successor(&member.card, near));
+        self.accuse(peer, Reason::Operator { successor }, near);
     }
 
     /// How many addresses `peer` owns.
@@ -98,9 +87,18 @@ impl Ipam {
         self.ring.iter().flat_map(|ring| ring.owned_by(Owner::Peer(peer))).map(Range::size).sum()
     }
 
-    pub(super) fn try_take_over(&self, peer: PeerKey, addresses: u64, near: &Surroundings<'_>) -> Attempt {
+    pub(super) fn try_take_over(&mut self, peer: PeerKey, addresses: u64, near: &Surroundings<'_>) -> Attempt {
         if self.owned_by(peer) == 0 {
             return Ok(Ok(Answer::TakenOver { addresses }));
+        }
+        if near.is_reachable(&peer) {
+            return Ok(Err(Error::Reachable { peer, from: near.card.key }));
+        }
+        if !self.certificates.contains_key(&peer) {
+            if !self.accusations.contains_key(&peer) {
+                self.call_dead(peer, near);
+            }
+            return Err(Wait::Hold(peer));
         }
         let heir = self.heir(peer, near);
         let missing = self.deaths.askings.get(&peer).map(|asking| self.missing(peer, asking, near));

@@ -3,7 +3,7 @@
 //! ```text
 //!   a ring      Prepare ──► Promise | Refuse | Exists       Accept ──► Accepted | Refuse       Wanted (of an observer)
 //!   space       Request ──► Granted | Denied
-//!   a death     Ask ──► Consent… | Occupied                 Withdraw
+//!   a death     Ask ──► Consent… | Occupied | Newer         Withdraw             Accused (to the accused)
 //!   strays      Holds ──► HoldsHeard             TellHolds ──► Holds
 //!   leaving     HandOver ──► HandOverHeard
 //! ```
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::death::Certificate;
 use super::formation::{Ballot, NEED_KNOWN_MAX, Need};
 use super::{FirstRing, Range, Transfer};
+use crate::card::{CARD_MAX_BYTES, SignedCard};
 use crate::identity::{Hash, PeerKey};
 use crate::letter::LETTER_BYTES_MAX;
 
@@ -107,6 +108,14 @@ pub enum Note {
     HandOverHeard {
         id: u64,
     },
+    /// "Whom you call dead has shown this card since."
+    Newer {
+        card: SignedCard,
+    },
+    /// "Somebody calls you dead."
+    Accused {
+        certificate: Certificate,
+    },
 }
 
 /// Tells an older list of addresses from a newer one: incarnation, counter.
@@ -170,9 +179,9 @@ impl Note {
                     && consent.holds.addresses.len() <= ADDRESSES_MAX
             }
             Self::Holds(holds) => holds.addresses.len() <= ADDRESSES_MAX,
-            Self::Refuse { .. } | Self::Accepted { .. } | Self::Wanted | Self::Ask { .. } | Self::Occupied { .. } => {
-                true
-            }
+            Self::Ask { certificate, .. } | Self::Accused { certificate } => certificate.is_within_limits(),
+            Self::Newer { card } => card.encoded_bytes() <= CARD_MAX_BYTES,
+            Self::Refuse { .. } | Self::Accepted { .. } | Self::Wanted | Self::Occupied { .. } => true,
             Self::Withdraw { .. } | Self::HoldsHeard { .. } | Self::TellHolds | Self::HandOverHeard { .. } => true,
         }
     }

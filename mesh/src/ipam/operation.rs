@@ -66,10 +66,6 @@ pub enum Error {
     Released { container: String },
     #[error("peer {peer} is reachable from {from}, so it is not dead; stop it first, or run `weave-rs reset` there")]
     Reachable { peer: PeerKey, from: PeerKey },
-    #[error(
-        "this peer was certified dead by {by}, and its addresses belong to others; run `weave-rs reset` to join anew"
-    )]
-    CertifiedDead { by: PeerKey },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +101,8 @@ pub enum Wait {
     Peer(PeerKey),
     /// The owner of the address is not reachable.
     Unreachable(PeerKey),
+    /// The peer was reached lately: it is called dead, and nobody believes it yet.
+    Hold(PeerKey),
     /// These were asked to consent that a dead peer's addresses are taken over, and have not answered.
     Consent { heir: PeerKey, missing: Vec<PeerKey> },
 }

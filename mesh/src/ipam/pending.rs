@@ -71,9 +71,6 @@ impl Ipam {
     }
 
     fn attempt(&mut self, operation: &Operation, near: &Surroundings<'_>) -> Attempt {
-        if let Some(certificate) = self.certificates.get(&near.card.key) {
-            return Ok(Err(Error::CertifiedDead { by: certificate.by }));
-        }
         match operation {
             Operation::Allocate { container, subnet } => self.try_allocate(container, *subnet, near),
             Operation::Claim { container, address, mode } => self.try_claim(container, *address, *mode, near),

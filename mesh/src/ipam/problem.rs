@@ -35,8 +35,8 @@ pub enum Problem {
         address: u32,
         container: String,
     },
-    /// It certified that we are dead.
-    WeAreDead,
+    /// It shows our machine id.
+    SameMachine,
 }
 
 impl fmt::Display for Problem {
@@ -67,7 +67,9 @@ impl fmt::Display for Problem {
             Self::HeldTwice { address, container } => {
                 write!(f, "a container of its has {}, and so has {container} here; restart one of them", ip(address))
             }
-            Self::WeAreDead => f.write_str("it certified that this peer is dead; run `weave-rs reset` to join anew"),
+            Self::SameMachine => f.write_str(
+                "it has the machine id of this host: both were made of one image; give each an /etc/machine-id of its own",
+            ),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::identity::{Hash, PeerKey, digest};
 
 /// How many transfers, or certificates, one message carries.
 const NEWS_TRANSFERS_MAX: usize = 200;
-const NEWS_CERTIFICATES_MAX: usize = 64;
+const NEWS_CERTIFICATES_MAX: usize = 32;
 
 /// Which ring a peer has, and in what state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,7 @@ impl RingNews {
     pub(crate) fn is_within_limits(&self) -> bool {
         self.transfers.len() <= NEWS_TRANSFERS_MAX
             && self.certificates.len() <= NEWS_CERTIFICATES_MAX
+            && self.certificates.iter().all(Certificate::is_within_limits)
             && self.first.as_ref().is_none_or(|first| first.is_within_limits())
     }
 }
@@ -57,25 +58,25 @@ impl RingNews {
 impl Ipam {
     pub(crate) fn state(&self) -> RingState {
         let ring = self.ring.as_ref().map(Ring::state).unwrap_or_default();
-        let dead: Vec<u8> = self.certificates.keys().flat_map(|dead| dead.0).collect();
+        let dead: Vec<u8> = self.dead_owners().iter().flat_map(|dead| dead.0).collect();
         let state = digest("weave-rs ipam", &[&ring, &dead]);
         RingState { ring: self.ring.as_ref().map(|ring| *ring.id()), state }
     }
 
     /// A neighbour told its state.
-    pub(crate) fn handle_state(&mut self, from: ConnectionId, theirs: &RingState) {
+    pub(crate) fn handle_state(&mut self, from: ConnectionId, theirs: &RingState, near: &Surroundings<'_>) {
         let ours = self.state();
         if ours != *theirs {
-            for news in self.everything(Some(ours.state)) {
+            for news in self.everything(Some(ours.state), near) {
                 self.actions.push_back(Action::Tell(from, news));
             }
         }
     }
 
     /// All that is gossiped, in parts; the last asks for a comparison with `compare`.
-    fn everything(&self, compare: Option<Hash>) -> Vec<RingNews> {
+    fn everything(&self, compare: Option<Hash>, near: &Surroundings<'_>) -> Vec<RingNews> {
         let transfers = self.ring.as_ref().map(Ring::transfers).unwrap_or_default();
-        let certificates: Vec<Certificate> = self.certificates.values().cloned().collect();
+        let certificates = self.told_certificates(near);
         let parts =
             transfers.len().div_ceil(NEWS_TRANSFERS_MAX).max(certificates.len().div_ceil(NEWS_CERTIFICATES_MAX));
         let (mut transfers, mut certificates) =
@@ -95,8 +96,8 @@ impl Ipam {
     }
 
     /// Tells all neighbours everything.
-    pub(super) fn spread_all(&mut self, _near: &Surroundings<'_>) {
-        for news in self.everything(None) {
+    pub(super) fn spread_all(&mut self, near: &Surroundings<'_>) {
+        for news in self.everything(None, near) {
             self.actions.push_back(Action::Spread { news, except: None });
         }
     }
@@ -124,14 +125,14 @@ impl Ipam {
     /// News from `peer` over `from`.
     pub(crate) fn handle_news(&mut self, from: ConnectionId, peer: PeerKey, news: &RingNews, near: &Surroundings<'_>) {
         let certified: Vec<Certificate> =
-            news.certificates.iter().filter(|certificate| self.certify(certificate, near)).cloned().collect();
+            news.certificates.iter().filter(|certificate| self.hear(peer, certificate, near)).cloned().collect();
         self.spread(&[], &certified, Some(from));
         if self.belongs(from, peer, news, near) {
             let fresh = self.learn(peer, &news.transfers, near);
             self.spread(&fresh, &[], Some(from));
         }
         if news.compare.is_some_and(|theirs| theirs != self.state().state) {
-            for news in self.everything(None) {
+            for news in self.everything(None, near) {
                 self.actions.push_back(Action::Tell(from, news));
             }
         }

@@ -14,8 +14,9 @@ use super::formation::Voter;
 use super::lodgers::Lodgers;
 use super::note::Holds;
 use super::ring::{Merged, Ring};
-use super::{Action, Change, Cidr, FirstRing, Ipam, Range, Surroundings, Transfer};
-use crate::identity::{Hash, PeerKey};
+use super::{Change, Cidr, FirstRing, Ipam, Range, Surroundings, Transfer};
+use crate::card::SignedCard;
+use crate::identity::PeerKey;
 
 /// How long what nobody relies on yet waits for more.
 const PERSIST_DELAY: Duration = Duration::from_secs(2);
@@ -49,13 +50,19 @@ struct Image {
     promises: BTreeMap<PeerKey, Promise>,
     lodgers: BTreeMap<PeerKey, Holds>,
     told: BTreeSet<PeerKey>,
-    shared_machines: BTreeSet<Hash>,
+    accusations: Vec<Certificate>,
+    newer: BTreeMap<PeerKey, (u64, SignedCard)>,
 }
 
 impl Ipam {
-    /// What we and others rely on becomes durable before whatever is put out next.
-    pub(super) fn persist(&mut self) {
+    /// What we and others rely on becomes durable before anything that this input makes us say: once, however much of it
+    /// has changed.
+    pub(super) const fn persist(&mut self) {
         self.persist_at = None;
+        self.is_unsaved = true;
+    }
+
+    pub(super) fn image(&self) -> Vec<u8> {
         let image = Image {
             first: self.ring.as_ref().map(|ring| Arc::clone(ring.first())),
             transfers: self.ring.as_ref().map(Ring::transfers).unwrap_or_default(),
@@ -64,10 +71,11 @@ impl Ipam {
             promises: self.promises.clone(),
             lodgers: self.lodgers.holds.clone(),
             told: self.strays.told.clone(),
-            shared_machines: self.shared_machines.clone(),
+            accusations: self.accusations.values().cloned().collect(),
+            newer: self.newer.clone(),
         };
         // Encoding into memory cannot fail: no type here refuses to be serialised.
-        self.actions.push_back(Action::PersistRing(postcard::to_stdvec(&image).unwrap_or_default()));
+        postcard::to_stdvec(&image).unwrap_or_default()
     }
 
     /// What would be heard again becomes durable soon.
@@ -77,14 +85,18 @@ impl Ipam {
 
     pub(super) fn restore(&mut self, bytes: &[u8], near: &Surroundings<'_>) -> Result<(), StateError> {
         let image: Image = postcard::from_bytes(bytes).map_err(|_| StateError::Malformed)?;
-        if image.certificates.iter().any(|certificate| !certificate.is_signed(near.verifier)) {
+        let mut certificates = image.certificates.iter().chain(&image.accusations);
+        if certificates.any(|certificate| !certificate.is_sound(near.verifier)) {
             return Err(StateError::Unsound);
         }
-        self.certificates = image.certificates.into_iter().map(|certificate| (certificate.dead, certificate)).collect();
+        let by_dead = |certificates: Vec<Certificate>| {
+            certificates.into_iter().map(|certificate| (certificate.dead, certificate)).collect()
+        };
+        (self.certificates, self.accusations) = (by_dead(image.certificates), by_dead(image.accusations));
+        self.newer = image.newer;
         self.promises = image.promises;
         self.lodgers = Lodgers::restore(image.lodgers);
         self.restore_strays(image.told);
-        self.shared_machines = image.shared_machines;
         self.formation.voter = image.voter;
         self.ring = image.first.map(|first| self.restore_ring(first, &image.transfers, near)).transpose()?;
         Ok(())

@@ -163,11 +163,11 @@ impl Ipam {
 
     /// The last in the line of successors, unless it is dead, too.
     fn living_on_host_of(&self, dead: &PeerKey) -> Option<PeerKey> {
-        let mut successor = self.certificates.get(dead)?.successor?;
+        let mut successor = self.certificates.get(dead)?.successor()?;
         // Certificates that contradict each other may lead round in a circle.
         for _ in 0..self.certificates.len() {
             match self.certificates.get(&successor) {
-                Some(certificate) => successor = certificate.successor?,
+                Some(certificate) => successor = certificate.successor()?,
                 None => return Some(successor),
             }
         }

@@ -139,7 +139,7 @@ impl Node {
 
     /// A neighbour compares its ring with ours.
     pub(super) fn handle_ring_state(&mut self, from: ConnectionId, theirs: &RingState, now: Instant) {
-        self.inform_ipam(now, |ipam, _| ipam.handle_state(from, theirs));
+        self.inform_ipam(now, |ipam, near| ipam.handle_state(from, theirs, near));
     }
 
     pub(super) fn handle_ring_news(&mut self, from: ConnectionId, news: &RingNews, now: Instant) {
@@ -190,6 +190,7 @@ impl Node {
                 Action::Tell(connection, news) => self.send(connection, Message::RingNews(news)),
                 Action::TellState(connection, state) => self.send(connection, Message::RingState(state)),
                 Action::Problem(peer, problem) => self.warn(Warning::Addresses { peer, problem }),
+                Action::Refute(incarnation) => self.rise_above(incarnation, now),
                 Action::Breach(peer, problem) => {
                     self.warn(Warning::BadMessage { peer, problem: problem.to_owned() });
                 }

@@ -295,6 +295,7 @@ impl Node {
         if self.links.get(from).is_some_and(|connection| connection.peer == owner) {
             self.close(from, CloseReason::Transport("the peer left the mesh".into()), now);
         }
+        self.inform_ipam(now, |ipam, near| ipam.handle_goodbye(goodbye, near));
         self.view_changed();
     }
 

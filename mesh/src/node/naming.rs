@@ -88,6 +88,17 @@ impl Node {
         }
     }
 
+    /// Somebody calls us dead up to this incarnation, which we signed once: a higher one says that we live.
+    pub(super) fn rise_above(&mut self, incarnation: u64, now: Instant) {
+        let ours = self.own.card().incarnation;
+        if incarnation < ours || incarnation > self.own.incarnation_max() {
+            return;
+        }
+        let higher = incarnation.saturating_add(1);
+        self.outputs.push_back(Output::Persist(Persist::Incarnation(higher)));
+        self.change_card(self.own.card().name, higher, now);
+    }
+
     fn change_card(&mut self, name: PeerName, incarnation: u64, now: Instant) {
         match self.own.set_card(name, incarnation, now) {
             Ok(()) => self.publish(now),

@@ -188,7 +188,7 @@ fn config_of(host: &Host, identity: &Identity, options: &Options) -> Config {
         bridge_mac: name.mac(),
         addresses: vec![host::address_of(host.id)],
         trusted_subnets: Vec::new(),
-        instance_id: String::new(),
+        instance_id: host.instance.clone(),
         machine: host.machine,
         ipam: options.ipam.clone(),
     }

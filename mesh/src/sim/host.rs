@@ -64,6 +64,8 @@ pub(super) struct Host {
     pub(super) id: HostId,
     pub(super) disk: Disk,
     pub(super) machine: Hash,
+    /// What the cloud calls it.
+    pub(super) instance: String,
     /// `--name`.
     pub(super) name: Option<PeerName>,
     pub(super) targets: Vec<Target>,
@@ -89,6 +91,7 @@ impl Host {
             id,
             disk: Disk::default(),
             machine: dice.bytes(),
+            instance: format!("i-{:x}", id.0),
             name: None,
             targets,
             endpoints: BTreeMap::new(),

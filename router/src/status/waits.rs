@@ -2,6 +2,7 @@
 
 use weave_mesh::identity::PeerKey;
 use weave_mesh::ipam::{Error, Wait};
+use weave_mesh::members::HOLD;
 
 /// What is waited for, completing "waiting for …".
 pub fn wait(wait: &Wait, label: &dyn Fn(&PeerKey) -> String) -> String {
@@ -16,6 +17,11 @@ pub fn wait(wait: &Wait, label: &dyn Fn(&PeerKey) -> String) -> String {
         Wait::Unreachable(peer) => {
             format!("{}, which owns the address and is unreachable; if it is dead, `weave-rs rmpeer` it", label(peer))
         }
+        Wait::Hold(peer) => format!(
+            "{} to be gone for {} s: it was reached not long ago, and a peer that restarts is not dead",
+            label(peer),
+            HOLD.as_secs()
+        ),
         Wait::Consent { heir, missing } => {
             let missing: Vec<_> = missing.iter().map(label).collect();
             format!("the consent of {} that {} takes over from the dead", missing.join(", "), label(heir))
@@ -32,10 +38,6 @@ pub fn refusal(error: &Error, label: &dyn Fn(&PeerKey) -> String) -> String {
         Error::Reachable { peer, .. } => {
             let peer = label(peer);
             format!("peer {peer} is reachable, so it is not dead; stop it first, or run `weave-rs reset` there")
-        }
-        Error::CertifiedDead { by } => {
-            let by = label(by);
-            format!("{by} has certified that this peer is dead; run `weave-rs reset` to join anew")
         }
         other => other.to_string(),
     }
@@ -61,7 +63,7 @@ mod tests {
             wait(&consent, &label),
             refusal(&Error::HeldElsewhere { address, peer }, &label),
             refusal(&Error::Reachable { peer, from: peer }, &label),
-            refusal(&Error::CertifiedDead { by: peer }, &label),
+            wait(&Wait::Hold(peer), &label),
         ] {
             assert!(text.contains("(h2)") && !text.contains(&peer.to_string()), "{text}");
         }

@@ -11,7 +11,7 @@ use weave_mesh::identity::{Hash, digest};
 pub struct Machine {
     /// The EC2 instance id, empty elsewhere.
     pub instance_id: String,
-    /// Hash of the machine id; of nothing where there is none.
+    /// Hash of the machine id; zero where there is none.
     pub machine: Hash,
 }
 
@@ -21,8 +21,9 @@ impl Machine {
         // EC2's firmware shows the instance id here, without asking the metadata service.
         let asset_tag = read_line("/sys/devices/virtual/dmi/id/board_asset_tag");
         let instance_id = asset_tag.filter(|tag| is_instance_id(tag)).unwrap_or_default();
-        let machine_id = read_line("/etc/machine-id").unwrap_or_default();
-        Self { instance_id, machine: digest("weave-rs machine", &[machine_id.as_bytes()]) }
+        let machine_id = read_line("/etc/machine-id").filter(|id| !id.is_empty());
+        let machine = machine_id.map(|id| digest("weave-rs machine", &[id.as_bytes()])).unwrap_or_default();
+        Self { instance_id, machine }
     }
 
     /// Whether state written on `other` belongs here: the instance id decides where both have one, since an image

@@ -16,6 +16,7 @@ use super::super::note::{Consent, Note};
 use super::super::ring::Ring;
 use super::super::rules::Rule;
 use super::super::{Ipam, Owner, Range, Right, Surroundings};
+use super::accusation::told;
 use super::members_hash;
 use super::promise::Promise;
 use crate::identity::PeerKey;
@@ -57,6 +58,13 @@ pub(in crate::ipam) struct Deaths {
     withdrawn: BTreeMap<PeerKey, Instant>,
 }
 
+impl Deaths {
+    /// Whether an asking of ours waits for the peer because others named it.
+    pub(super) fn names(&self, peer: &PeerKey) -> bool {
+        self.askings.values().any(|asking| asking.known.contains(peer))
+    }
+}
+
 impl Ipam {
     /// What we ask for, and whose consent is missing.
     pub(in crate::ipam) fn inheriting(&self, near: &Surroundings<'_>) -> BTreeMap<PeerKey, Vec<PeerKey>> {
@@ -74,7 +82,7 @@ impl Ipam {
     /// Asks for what we are heir to, and takes it over when all have consented.
     pub(in crate::ipam) fn pursue_inheritances(&mut self, near: &Surroundings<'_>) {
         self.deaths.withdrawn.retain(|_, until| *until > near.now);
-        if self.ring.is_none() || !self.is_resumed || self.certificates.contains_key(&near.card.key) {
+        if self.ring.is_none() || !self.is_resumed {
             self.deaths.askings.clear();
             return;
         }
@@ -110,7 +118,7 @@ impl Ipam {
     fn ask(&mut self, dead: PeerKey, missing: &[PeerKey], near: &Surroundings<'_>) {
         let (ring, members) =
             (self.ring.as_ref().map(Ring::state).unwrap_or_default(), members_hash(&self.alive(near)));
-        let Some(certificate) = self.certificates.get(&dead).cloned() else { return };
+        let Some(certificate) = self.certificates.get(&dead).map(|certificate| told(certificate, near)) else { return };
         let Some(asking) = self.deaths.askings.get_mut(&dead) else { return };
         asking.ask_at = near.now + ASK_INTERVAL;
         let note = Note::Ask { certificate, id: asking.id, ring, members };

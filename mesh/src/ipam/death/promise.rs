@@ -4,7 +4,10 @@
 //!   Ask ──► promised, durable ──► Consent, in parts        from here on no grant of the dead one is believed
 //!           promised to another ──► Occupied, to both
 //!   a promise ends   the heir published its take-over │ withdrew that asking │ is certified dead
+//!                    │ the dead one is back, and has been for a minute
 //! ```
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +16,10 @@ use super::super::{Ipam, Owner, Right, Surroundings, Transfer};
 use super::certificate::Certificate;
 use super::members_hash;
 use crate::identity::{Hash, PeerKey};
+use crate::members::Reach;
+
+/// A take-over of what one owned that is back is heard within this time from those who know of it, or is none.
+pub(in crate::ipam) const RETURN_TIME: Duration = Duration::from_secs(60);
 
 /// To whom we promised what a dead peer owned, and for which of its askings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +43,7 @@ impl Ipam {
         theirs: (Hash, Hash),
         near: &Surroundings<'_>,
     ) {
-        if self.certify(certificate, near) {
+        if self.hear(from, certificate, near) {
             self.spread(&[], std::slice::from_ref(certificate), None);
         }
         let (dead, own) = (certificate.dead, near.card.key);
@@ -118,6 +125,20 @@ impl Ipam {
                 && ring.transfers().iter().any(|transfer| transfer.right == Right::TakeOver { from: *dead })
         };
         self.promises.retain(|dead, promise| !is_over(dead, promise));
+    }
+
+    /// Who was called dead and is back owes nobody anything, once a take-over that was under way must have been heard.
+    pub(in crate::ipam) fn void_promises(&mut self, near: &Surroundings<'_>) {
+        let is_back = |dead: &PeerKey| match near.members.get(dead).map(|member| member.reach) {
+            Some(Reach::Reachable { since }) => near.now.since(since) >= RETURN_TIME,
+            _ => false,
+        };
+        let before = self.promises.len();
+        self.promises.retain(|dead, _| !is_back(dead));
+        if self.promises.len() != before {
+            self.persist_later(near);
+            self.is_changed = true;
+        }
     }
 
     /// Asks those whom we promised something whether they still want it: a withdrawal may have got lost.

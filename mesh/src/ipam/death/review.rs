@@ -1,65 +1,100 @@
-//! Who is found dead without anybody saying so: whoever left for good, and whoever's machine lives on as somebody else.
+//! Who is found dead without anybody saying so: whose instance lives on as somebody else. And clones, which are no such thing.
 //!
 //! Invariants:
-//! - a successor has been reachable for long while the other was not: who died a moment ago seems reachable still, and a
-//!   clock that was set back makes it look like the later of two identities;
-//! - a machine id that two peers showed while both were reachable for long certifies nobody, ever after.
+//! - a machine id proves nothing: images carry theirs to every machine that is made of them, and some have none. Only an
+//!   instance id, which the cloud gives once, tells that two identities were of one machine;
+//! - a successor has been reachable for long: a clock that was set back makes the dead one look like the later of the two.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::{Ipam, Surroundings};
+use super::super::{Ipam, Problem, Surroundings};
+use super::certificate::Reason;
 use crate::card::Card;
-use crate::identity::{Hash, PeerKey, digest};
+use crate::identity::PeerKey;
 use crate::members::Reach;
 
-/// How long a peer is reachable until that is believed: longer than a dead one can seem so. When two identities of one
-/// machine are, together, its id does not tell machines apart.
+/// How long a peer is reachable until that is believed: longer than a dead one can seem so.
 const LONG: Duration = Duration::from_secs(30);
+/// What a card shows as its machine where there is no machine id.
+const NO_MACHINE: [u8; 32] = [0; 32];
 
-/// What tells a machine from others: its instance id, else its machine id, unless there is none.
-fn machine_of(card: &Card) -> Option<Hash> {
-    match card.instance_id.as_str() {
-        "" => (card.machine != [0; 32]).then_some(card.machine),
-        id => Some(digest("weave-rs instance", &[id.as_bytes()])),
+/// Who seems to live on the host of `card` now: good enough to be asked, and no proof of anything.
+pub(super) fn seeming_successor(card: &Card, near: &Surroundings<'_>) -> Option<PeerKey> {
+    let is_alike = |other: &Card| match (card.instance_id.as_str(), other.instance_id.as_str()) {
+        ("", "") => card.machine != NO_MACHINE && card.machine == other.machine,
+        (one, other) => one == other,
+    };
+    let others = near.members.iter().filter(|(_, member)| member.reach.is_reachable()).map(|(_, member)| &*member.card);
+    let alike = std::iter::once(near.card).chain(others).filter(|other| other.key != card.key && is_alike(other));
+    alike.max_by_key(|other| other.incarnation).map(|other| other.key)
+}
+
+/// By its instance id, who lives on it: the identity of the highest incarnation, and whether it has for long.
+fn living_instances<'a>(near: &Surroundings<'a>) -> BTreeMap<&'a str, (u64, PeerKey, bool)> {
+    let members = near.members.iter().filter_map(|(_, member)| match member.reach {
+        Reach::Reachable { since } => Some((&*member.card, near.now.since(since) >= LONG)),
+        _ => None,
+    });
+    let mut living = BTreeMap::new();
+    for (card, is_long) in members.chain([(near.card, true)]).filter(|(card, _)| !card.instance_id.is_empty()) {
+        let this = (card.incarnation, card.key, is_long);
+        let best = living.entry(card.instance_id.as_str()).or_insert(this);
+        *best = (*best).max(this);
     }
+    living
 }
 
 impl Ipam {
-    /// Certifies who left for good, and whose machine lives on as somebody else.
+    /// Looks at everybody: who is dead, who is a clone of ours, and of whom there is nothing to complain any more.
     pub(in crate::ipam) fn review_members(&mut self, near: &Surroundings<'_>) {
-        let mut living: BTreeMap<Hash, (u64, PeerKey, bool)> = BTreeMap::new();
-        let mut note = |shared: &mut BTreeSet<Hash>, card: &Card, is_long: bool| {
-            let Some(machine) = machine_of(card) else { return };
-            let this = (card.incarnation, card.key, is_long);
-            let best = living.entry(machine).or_insert(this);
-            if best.1 != card.key && best.2 && is_long {
-                shared.insert(machine);
-            }
-            *best = (*best).max(this);
-        };
-        note(&mut self.shared_machines, near.card, true);
-        for (_, member) in near.members.iter() {
-            if let Reach::Reachable { since } = member.reach {
-                note(&mut self.shared_machines, &member.card, near.now.since(since) >= LONG);
-            }
-        }
+        self.review_accusations(near);
+        self.find_outlived(near);
+        self.find_clones(near);
+        self.forget_complaints(near);
+    }
+
+    fn find_outlived(&mut self, near: &Surroundings<'_>) {
+        let living = living_instances(near);
         let mut dead = Vec::new();
         for (key, member) in near.members.iter() {
             let is_gone = matches!(member.reach, Reach::Unreachable { .. } | Reach::Lost { .. });
-            if !is_gone || self.certificates.contains_key(key) {
+            if !is_gone || self.certificates.contains_key(key) || self.accusations.contains_key(key) {
                 continue;
             }
-            let is_outlived = near.now.since(member.reach.since()) >= LONG;
-            let machine = machine_of(&member.card).filter(|machine| !self.shared_machines.contains(machine));
-            match machine.and_then(|machine| living.get(&machine)).filter(|_| is_outlived) {
-                Some((incarnation, successor, true)) if *incarnation > member.card.incarnation && successor != key => {
-                    dead.push((*key, Some(*successor)));
+            match living.get(member.card.instance_id.as_str()) {
+                Some((incarnation, successor, true)) if *incarnation > member.card.incarnation => {
+                    dead.push((*key, *successor));
                 }
-                _ if member.departed.is_some() => dead.push((*key, None)),
-                _ => {}
+                Some(_) | None => {}
             }
         }
-        dead.into_iter().for_each(|(dead, successor)| self.declare_dead(dead, successor, near));
+        dead.into_iter().for_each(|(dead, successor)| self.accuse(dead, Reason::Outlived { successor }, near));
+    }
+
+    /// Two machines with one machine id were made of one image: nothing is concluded from it, and a person is told.
+    fn find_clones(&mut self, near: &Surroundings<'_>) {
+        let own = near.card;
+        let is_clone = |card: &Card| {
+            card.machine != NO_MACHINE && card.machine == own.machine && card.instance_id == own.instance_id
+        };
+        let long = near.members.iter().filter(|(_, member)| match member.reach {
+            Reach::Reachable { since } => near.now.since(since) >= LONG,
+            _ => false,
+        });
+        let clones: Vec<PeerKey> = long.filter(|(_, member)| is_clone(&member.card)).map(|(key, _)| *key).collect();
+        for clone in clones.into_iter().filter(|clone| !self.problems.contains_key(clone)).collect::<Vec<_>>() {
+            self.note_problem(clone, Problem::SameMachine);
+        }
+    }
+
+    /// What was wrong with a peer goes with it.
+    pub(in crate::ipam) fn forget_complaints(&mut self, near: &Surroundings<'_>) {
+        let is_gone = |peer: &PeerKey| {
+            near.members.get(peer).is_none_or(|member| member.departed.is_some())
+                || self.certificates.contains_key(peer)
+        };
+        let gone: Vec<PeerKey> = self.problems.keys().copied().filter(is_gone).collect();
+        gone.iter().for_each(|peer| drop(self.problems.remove(peer)));
     }
 }

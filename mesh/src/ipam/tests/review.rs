@@ -1,14 +1,16 @@
-//! Who is found dead because its machine lives on as somebody else.
+//! Who is found dead because its instance lives on as somebody else, and who is not.
 
 use std::sync::Arc;
 
 use super::*;
+use crate::members::HOLD;
 
-/// Two identities of one machine that a peer meets.
-fn identities(incarnations: [u64; 2]) -> [Fixture; 2] {
+/// Two identities that a peer meets, of one image; and of one instance, if that has an id.
+fn identities(instance: &str, incarnations: [u64; 2]) -> [Fixture; 2] {
     let mut fixtures = [Fixture::new(2), Fixture::new(3)];
     for (fixture, incarnation) in fixtures.iter_mut().zip(incarnations) {
         (fixture.card.machine, fixture.card.incarnation) = ([9; 32], incarnation);
+        fixture.card.instance_id = instance.to_owned();
     }
     fixtures
 }
@@ -34,28 +36,39 @@ fn certified(alone: &mut Alone, after: Duration) -> Vec<PeerKey> {
 /// A clock that was set back makes a dead identity look like the later one, and for some seconds it seems reachable.
 #[test]
 fn who_lives_for_a_moment_is_nobodys_successor() {
-    let [before, after] = identities([2, 1]);
+    let [before, after] = identities("i-1", [2, 1]);
     let mut alone = between(&before, &after);
 
     assert_eq!(certified(&mut alone, Duration::from_secs(25)), []);
 }
 
 #[test]
-fn who_died_unnoticed_is_nobodys_successor() {
-    let [before, after] = identities([2, 1]);
-    let mut alone = between(&before, &after);
-    let then = Instant::ZERO + Duration::from_secs(40);
-    alone.place.members.set_reachable(&after.key(), then);
-    alone.place.members.set_unreachable(&after.key(), then);
+fn whose_instance_lives_on_as_somebody_else_is_dead_once_the_hold_is_over() {
+    let [before, after] = identities("i-1", [1, 2]);
+    let mut alone = between(&after, &before);
 
-    assert_eq!(certified(&mut alone, Duration::from_secs(50)), []);
+    assert_eq!(certified(&mut alone, HOLD - Duration::from_secs(1)), []);
+    assert_eq!(certified(&mut alone, HOLD), [before.key()]);
+    assert_eq!(alone.ipam.certificates[&before.key()].successor(), Some(after.key()));
 }
 
 #[test]
-fn whose_machine_lives_on_as_somebody_else_is_dead() {
-    let [before, after] = identities([1, 2]);
+fn hosts_made_of_one_image_are_nobodys_successors() {
+    let [before, after] = identities("", [1, 2]);
     let mut alone = between(&after, &before);
 
-    assert_eq!(certified(&mut alone, Duration::from_secs(35)), [before.key()]);
-    assert_eq!(alone.ipam.certificates[&before.key()].successor, Some(after.key()));
+    assert_eq!(certified(&mut alone, 2 * HOLD), []);
+}
+
+#[test]
+fn a_clone_of_ours_is_complained_of_until_it_is_gone() {
+    let [clone, other] = identities("", [1, 2]);
+    let mut alone = between(&clone, &other);
+    alone.place.fixture.card.machine = clone.card.machine;
+    certified(&mut alone, HOLD);
+    assert_eq!(alone.ipam.problems.get(&clone.key()), Some(&Problem::SameMachine));
+
+    alone.place.members.depart(&clone.key(), 1);
+    certified(&mut alone, HOLD);
+    assert!(alone.ipam.problems.is_empty());
 }

@@ -46,11 +46,20 @@ fn a_successor_holds_what_was_held_before_it_until_it_says_otherwise() {
     let mut owner = Alone::new("10.32.0.0/12");
     owner.run(|ipam, ticket, near| ipam.wait_for_ring(ticket, near));
     let (before, after, address) = (Fixture::new(2), Fixture::new(3), u32::from(cidr(STRAY).address()));
+    for fixture in [&before, &after] {
+        let card = std::sync::Arc::new(fixture.card.clone());
+        owner.place.members.note_card(&card, &fixture.card_record(), Instant::ZERO);
+        owner.place.members.set_reachable(&fixture.key(), Instant::ZERO);
+    }
+    owner.place.members.set_unreachable(&before.key(), Instant::ZERO);
+    owner.place.now = Instant::ZERO + crate::members::HOLD;
     let mut hear = |from: &Fixture, note: Note| {
         owner.run(|ipam, _, near| ipam.handle_note(from.key(), note, near));
         owner.ipam.lodgers.holder(address)
     };
-    let certificate = Certificate::sign(&after.identity, after.card.mesh, before.key(), Some(after.key()));
+    let reason = Reason::Outlived { successor: after.key() };
+    let newest = Some((before.card.incarnation, before.signed_card()));
+    let certificate = Certificate::sign(&after.identity, after.card.mesh, before.key(), reason, newest);
     let ask = Note::Ask { certificate, id: 1, ring: [0; 32], members: [0; 32] };
     let holds = |number, addresses: &[u32]| Note::Holds(note::Holds { number, addresses: addresses.to_vec() });
 

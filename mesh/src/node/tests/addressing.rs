@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ipam::{Answer, Cidr, ClaimMode, Config as Addresses, Error, Init, Owner as Holder, Problem, Ticket};
+use crate::members::HOLD;
 
 const RANGE: &str = "10.32.0.0/24";
 
@@ -146,7 +147,9 @@ fn what_a_dead_peer_owned_is_taken_over() {
 
     let now = pair.now;
     pair.nodes[0].take_over(Ticket(3), second, now);
-    pair.run_for(1);
+    pair.run_for(HOLD.as_secs() - 10);
+    assert_eq!(answer(&pair, 0, 3), None, "it may only be restarting");
+    pair.run_for(20);
 
     assert_eq!(answer(&pair, 0, 3), Some(Ok(Answer::TakenOver { addresses: 64 })));
     assert_eq!(owned(&pair, 0, first), 256);
