@@ -206,6 +206,9 @@ pub(crate) struct ExposeArgs {
     /// Let packets between the overlay and the outside keep their source address
     #[arg(long)]
     without_masquerade: bool,
+    /// Let containers reach the metadata services of the cloud that this host is in, and with them its credentials
+    #[arg(long)]
+    allow_metadata: bool,
     #[command(flatten)]
     wait: WaitArgs,
     /// Print help
@@ -218,8 +221,9 @@ impl ExposeArgs {
         let addresses = self.addresses.into_iter().map(|address| ("address", address));
         let name = self.hostname.map(|name| ("fqdn", name));
         let nat = self.without_masquerade.then(|| ("skipNAT", "true".to_owned()));
+        let metadata = self.allow_metadata.then(|| ("allow-metadata", "true".to_owned()));
         let wait = self.wait.wait.map(|seconds| ("wait", seconds.to_string()));
-        addresses.chain(name).chain(nat).chain(wait).collect()
+        addresses.chain(name).chain(nat).chain(metadata).chain(wait).collect()
     }
 }
 

@@ -2,17 +2,18 @@
 //! script.
 //!
 //! ```text
-//!   netdev weave-rs   ingress of a container's port ─► own MAC, own IPv4 address ─► accept
-//!                                                   └► common ─► other addresses ─► accept, or drop
-//!                     egress of an overlay port ─► IPv4 ─► accept
-//!                                               ├► ARP for the resolver ─► drop
-//!                                               ├► what the host says to multicast switches and routers ─► drop
-//!                                               └► a query that nobody here can answer ─► rate limit
-//!   inet weave-rs     input        UDP to the fast path's port ─► accept from known members, drop the rest
-//!                                  from a container to the mesh's own port, or to the resolver's address ─► drop
-//!                     output       clear VXLAN from an address that its addressee does not trust ─► drop
-//!                     forward      from Docker's own network to an exposed one ─► drop
-//!                     postrouting  between an exposed network and the outside ─► masquerade
+//!   netdev weave-rs-BRIDGE   ingress of a container's port ─► own MAC, own IPv4 address ─► accept
+//!                                                          └► common ─► other addresses ─► accept, or drop
+//!                            egress of an overlay port ─► IPv4 ─► accept
+//!                                                      ├► ARP for the resolver ─► drop
+//!                                                      ├► what the host says to switches and routers ─► drop
+//!                                                      └► a query that nobody here can answer ─► rate limit
+//!   inet weave-rs-BRIDGE     input        UDP to the fast path's port ─► accept from known members, drop the rest
+//!                                         from the bridge ─► accept names and what is exposed, drop the rest
+//!                            output       clear VXLAN from an address that its addressee does not trust ─► drop
+//!                            forward      to a port of the mesh, from a container of any kind ─► drop
+//!                                         into the overlay or out of it ─► accept what is exposed, drop the rest
+//!                            postrouting  between an exposed network and the outside ─► masquerade
 //! ```
 //!
 //! Invariants:
@@ -30,12 +31,14 @@ use weave_mesh::name::MacAddr;
 
 use crate::plan::{LinkName, Plan};
 
+mod family;
 mod inet;
 mod netdev;
 mod outward;
+mod subnets;
 
-/// The name of our tables, one of the netdev and one of the inet family.
-pub const TABLE: &str = "weave-rs";
+/// What the names of our tables begin with; the name of the bridge follows.
+pub(crate) const TABLE_PREFIX: &str = "weave-rs-";
 /// The families that have one.
 pub const FAMILIES: [&str; 2] = ["netdev", "inet"];
 /// The set whose content the kernel changes by itself: who asked how often.
@@ -54,6 +57,9 @@ pub struct Rules {
     /// With a password: where VXLAN goes, or went by the last plan, and of which subnets its source has to be: it is
     /// dropped otherwise. Destinations that are not named are not looked at.
     pub clear_pairs: BTreeMap<SocketAddr, BTreeSet<Subnet>>,
+    /// Where members listen, control and sleeve; their fast path is at the next port. What this host forwards for
+    /// containers does not get there.
+    pub members: BTreeSet<SocketAddr>,
     /// EtherTypes that containers may send beside IPv4, ARP and IPv6.
     pub allow_ethertypes: BTreeSet<u16>,
 }
@@ -61,16 +67,23 @@ pub struct Rules {
 /// The script that makes our tables what `plan` wants, in one transaction. `devices`: the ports to guard, which must
 /// exist when it is carried out.
 pub fn render(plan: &Plan, devices: &BTreeSet<LinkName>) -> String {
-    let mut script = removal();
+    let mut script = removal(&plan.names.bridge);
     // Writing to a string does not fail.
     let _ = netdev::write_table(&mut script, plan, devices);
     let _ = inet::write_table(&mut script, plan);
     script
 }
 
-/// The script that removes our tables, whether or not they exist.
-pub fn removal() -> String {
-    FAMILIES.map(|family| format!("table {family} {TABLE} {{}}\ndelete table {family} {TABLE}\n")).concat()
+/// The name of the tables of the daemon with this bridge, one in each of [`FAMILIES`]: two daemons on one host have
+/// nothing in common.
+pub fn table(bridge: &LinkName) -> String {
+    format!("{TABLE_PREFIX}{bridge}")
+}
+
+/// The script that removes the tables of the daemon with this bridge, whether or not they exist.
+pub fn removal(bridge: &LinkName) -> String {
+    let table = table(bridge);
+    FAMILIES.map(|family| format!("table {family} {table} {{}}\ndelete table {family} {table}\n")).concat()
 }
 
 /// The IPv6 link-local address that the kernel gives an interface with this MAC.

@@ -16,18 +16,22 @@
 
 mod diff;
 mod exposed;
+mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod link_name;
 mod newcomers;
 mod observed;
+mod obstacles;
 mod step;
 
 pub use diff::{Conflict, diff};
-pub use exposed::{Accept, Crossing, IpVersion};
+pub use exposed::{Accept, Crossing, IpVersion, Metadata, Opening};
+pub use filter::{Action, Change, Filter};
 pub use link_name::{BridgeNames, HOST_LINK_PREFIX, InvalidLinkName, LinkName};
 pub use newcomers::{Newcomer, newcomers};
 pub use observed::{BridgeFdbEntry, InstalledGuard, Keep, LinkKind, NeighbourEntry, Observed, ObservedLink, Serving};
+pub use obstacles::{ForwardChain, Route};
 pub use step::Step;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,7 +63,9 @@ pub struct Plan {
     /// Addresses of all endpoints, local ones included: queries for them are answered on this host.
     pub neighbours: BTreeMap<IpAddr, MacAddr>,
     /// The networks between which and the rest of the world this host forwards, by their first address.
-    pub exposed: BTreeMap<Subnet, Crossing>,
+    pub exposed: BTreeMap<Subnet, Opening>,
+    /// From where containers get their addresses, if this host gives any: the overlay's, exposed or not.
+    pub range: Option<Subnet>,
     /// Where containers find the resolver of their host; on the bridge, and unknown to the rest of the overlay.
     pub resolver: Resolver,
     /// What is let through beyond the addresses of [`ports`](Self::ports).
@@ -104,8 +110,9 @@ pub enum Resolver {
 pub struct PortPlan {
     /// The container's own MAC, the only source that its port accepts.
     pub mac: MacAddr,
-    /// The addresses it may use as source. Its IPv6 link-local address (from the MAC) is added by the guard.
-    pub addresses: BTreeSet<IpAddr>,
+    /// The addresses it may use as source, with their subnets. Its IPv6 link-local address (from the MAC) is added by
+    /// the guard.
+    pub addresses: BTreeSet<Subnet>,
 }
 
 /// By which overlay port frames for a station leave the bridge.

@@ -113,7 +113,18 @@ impl Weave {
 
     /// A daemon that is not started yet.
     pub fn prepare(host: &Host, launch: Launch) -> Result<Self> {
-        let directory = host.directory().to_owned();
+        Self::prepare_in(host, host.directory().to_owned(), launch)
+    }
+
+    /// A second daemon of the host that is not started yet, whose state and socket are in a directory of their own; its
+    /// ports and its bridge are the launch's to choose.
+    pub fn prepare_second(host: &Host, launch: Launch) -> Result<Self> {
+        let directory = host.directory().join("second");
+        std::fs::create_dir_all(&directory)?;
+        Self::prepare_in(host, directory, launch)
+    }
+
+    fn prepare_in(host: &Host, directory: PathBuf, launch: Launch) -> Result<Self> {
         let ready = UnixDatagram::bind(directory.join("notify"))?;
         ready.set_read_timeout(Some(READY_TIMEOUT))?;
         let name = format!("02:00:00:00:00:{:02x}", host.number());

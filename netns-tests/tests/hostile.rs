@@ -49,7 +49,7 @@ fn clear_vxlan_from_a_stranger_is_dropped() -> Result<()> {
     send_vxlan(stranger.namespace(), scene.hosts[0].address(), vni, &inner(2))?;
 
     throughout(QUIET, "the stranger is not heard", || Ok(capture.count(|seen| seen == inner(2)) == 0))?;
-    let rules = scene.hosts[0].namespace().run("nft list chain inet weave-rs fastpath")?;
+    let rules = scene.hosts[0].namespace().run("nft list chain inet weave-rs-weave fastpath")?;
     assert!(rules.contains("counter packets 1 "), "its datagram is counted: {rules}");
     Ok(())
 }

@@ -22,7 +22,7 @@ use weave_mesh::ipam::Cidr;
 
 use crate::attach::{Container, Ledger, process_netns};
 use crate::docker;
-use crate::expose::{Exposure, Nat};
+use crate::expose::{Exposure, Nat, Terms};
 use crate::naming::Called;
 
 /// The ports of attached containers that `ledger` does not have.
@@ -104,7 +104,8 @@ impl Books<'_> {
             match self.exposure.admit(&[subnet], self.ledger, self.underlay) {
                 Ok(()) => {
                     warn!(address = %subnet.address, "this host is exposed, and no book has it: kept, with masquerading");
-                    self.exposure.insert(subnet, Nat::Masquerade, None, 0);
+                    let terms = Terms { nat: Nat::Masquerade, allows_metadata: false };
+                    self.exposure.insert(subnet, terms, None, 0);
                 }
                 Err(error) => warn!(%error, "an address of the bridge is not kept"),
             }

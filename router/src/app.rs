@@ -45,7 +45,7 @@ use crate::admin::Admin;
 use crate::adoption::{self, Books};
 use crate::api::{ListenError, Listeners};
 use crate::attach::Ledger;
-use crate::config::{AllocationError, Config, ConfigError, FastPath, PasswordError};
+use crate::config::{Allocation, AllocationError, Config, ConfigError, FastPath, PasswordError};
 use crate::descriptors::{self, Descriptors, TooFewDescriptors};
 use crate::dns::{Dns, DnsError};
 use crate::docker;
@@ -401,6 +401,7 @@ fn loom(config: &Config, names: BridgeNames, mtu: u16) -> Loom {
         host: config.host,
         allowed_ethertypes: config.allowed_ethertypes.iter().map(|ethertype| ethertype.0).collect(),
         resolver: if config.dns.is_some() { Resolver::Served } else { Resolver::Absent },
+        range: config.allocation.as_ref().map(Allocation::range),
     }
 }
 

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use weave_datapath::linux::veth::check_addresses;
-use weave_datapath::plan::Crossing;
+use weave_datapath::plan::{Crossing, Metadata, Opening};
 use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 use weave_mesh::store::{ENDPOINT_NAMES_MAX, Endpoint};
@@ -31,11 +31,19 @@ pub enum Nat {
     None,
 }
 
+/// What may be done over this host, and how it looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    pub nat: Nat,
+    /// Containers reach the metadata services of the cloud that the host is in.
+    pub allows_metadata: bool,
+}
+
 /// One address of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exposed {
     pub subnet: Subnet,
-    pub nat: Nat,
+    pub terms: Terms,
     pub names: Vec<String>,
     /// Lamport time at which it was exposed; of two claims to an address the higher one wins.
     pub attached: u64,
@@ -79,7 +87,7 @@ impl Exposure {
     }
 
     /// Adds an address, or changes how it is exposed. A name given before stays.
-    pub fn insert(&mut self, subnet: Subnet, nat: Nat, name: Option<&str>, clock: u64) {
+    pub fn insert(&mut self, subnet: Subnet, terms: Terms, name: Option<&str>, clock: u64) {
         let at = self.0.iter().position(|known| known.subnet.address == subnet.address);
         let before = at.map(|at| self.0.remove(at));
         let (mut names, attached) = match before {
@@ -89,7 +97,7 @@ impl Exposure {
         names.extend(name.filter(|name| !names.iter().any(|known| known == name)).map(str::to_owned));
         // The newest names are the ones that count.
         names.drain(..names.len().saturating_sub(ENDPOINT_NAMES_MAX));
-        self.0.push(Exposed { subnet, nat, names, attached });
+        self.0.push(Exposed { subnet, terms, names, attached });
     }
 
     /// Takes addresses back, or all when there are none given; the answer is what was taken.
@@ -114,13 +122,16 @@ impl Exposure {
         self.0.iter().map(|exposed| exposed.subnet).collect()
     }
 
-    /// Its networks; one that has several addresses is masqueraded if any of them is.
-    pub fn networks(&self) -> BTreeMap<Subnet, Crossing> {
+    /// Its networks; one that has several addresses is masqueraded if any of them is, and so with metadata.
+    pub fn networks(&self) -> BTreeMap<Subnet, Opening> {
         let mut networks = BTreeMap::new();
-        for exposed in &self.0 {
-            let crossing = networks.entry(exposed.subnet.network()).or_insert(Crossing::AsIs);
-            if exposed.nat == Nat::Masquerade {
-                *crossing = Crossing::Masqueraded;
+        for Exposed { subnet, terms, .. } in &self.0 {
+            let opening = networks.entry(subnet.network()).or_insert(Opening::of(Crossing::AsIs));
+            if terms.nat == Nat::Masquerade {
+                opening.crossing = Crossing::Masqueraded;
+            }
+            if terms.allows_metadata {
+                opening.metadata = Metadata::Open;
             }
         }
         networks
@@ -154,10 +165,14 @@ mod tests {
         parse_subnet(text).unwrap()
     }
 
+    fn terms(nat: Nat) -> Terms {
+        Terms { nat, allows_metadata: false }
+    }
+
     fn exposure(addresses: &[(&str, Nat)]) -> Exposure {
         let mut exposure = Exposure::default();
         for (text, nat) in addresses {
-            exposure.insert(subnet(text), *nat, None, 0);
+            exposure.insert(subnet(text), terms(*nat), None, 0);
         }
         exposure
     }
@@ -165,13 +180,13 @@ mod tests {
     #[test]
     fn exposing_twice_is_exposing_once_under_the_last_rule_and_every_name() {
         let mut exposure = exposure(&[("10.32.0.9/12", Nat::Masquerade)]);
-        exposure.insert(subnet("10.32.0.9/12"), Nat::None, Some("gate.weave.local"), 50);
-        exposure.insert(subnet("10.32.0.9/12"), Nat::None, Some("gate.weave.local"), 60);
+        exposure.insert(subnet("10.32.0.9/12"), terms(Nat::None), Some("gate.weave.local"), 50);
+        exposure.insert(subnet("10.32.0.9/12"), terms(Nat::None), Some("gate.weave.local"), 60);
 
         let all: Vec<_> = exposure.iter().collect();
 
         assert_eq!(all.len(), 1);
-        assert_eq!((all[0].nat, all[0].attached), (Nat::None, 1));
+        assert_eq!((all[0].terms, all[0].attached), (terms(Nat::None), 1));
         assert_eq!(all[0].names, ["gate.weave.local"]);
     }
 
@@ -182,8 +197,21 @@ mod tests {
 
         let networks = exposure.networks();
 
-        assert_eq!(networks[&subnet("10.32.0.0/12")], Crossing::Masqueraded);
-        assert_eq!(networks[&subnet("10.2.1.0/24")], Crossing::AsIs);
+        assert_eq!(networks[&subnet("10.32.0.0/12")], Opening::of(Crossing::Masqueraded));
+        assert_eq!(networks[&subnet("10.2.1.0/24")], Opening::of(Crossing::AsIs));
+    }
+
+    #[test]
+    fn metadata_is_closed_unless_it_was_allowed_last() {
+        let mut exposure = exposure(&[("10.32.0.9/12", Nat::None)]);
+        let network = subnet("10.32.0.0/12");
+        assert_eq!(exposure.networks()[&network].metadata, Metadata::Closed);
+
+        exposure.insert(subnet("10.32.0.9/12"), Terms { allows_metadata: true, ..terms(Nat::None) }, None, 0);
+        assert_eq!(exposure.networks()[&network].metadata, Metadata::Open);
+
+        exposure.insert(subnet("10.32.0.9/12"), terms(Nat::None), None, 0);
+        assert_eq!(exposure.networks()[&network].metadata, Metadata::Closed);
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub struct Loom {
     pub host: Option<IpAddr>,
     pub allowed_ethertypes: BTreeSet<u16>,
     pub resolver: Resolver,
+    /// From where containers get their addresses.
+    pub range: Option<Subnet>,
 }
 
 /// What the operator allows of the fast path.
@@ -73,6 +75,8 @@ pub struct Strands<'a> {
     pub local: IpAddr,
     /// Where VXLAN goes by the plan that the kernel has.
     pub destinations: &'a BTreeSet<SocketAddr>,
+    /// Where members listen, as [`members`] found it not long ago.
+    pub members: &'a BTreeSet<SocketAddr>,
 }
 
 /// One peer, with everything that is decided about it.
@@ -143,12 +147,14 @@ impl Loom {
             flood: BTreeSet::new(),
             neighbours: neighbours(strands.view),
             exposed: strands.exposure.networks(),
+            range: self.range,
             resolver: self.resolver,
             guard: guard::Rules {
                 mesh_port: self.mesh_port,
                 vxlan_port: self.vxlan_port,
                 vxlan_sources: self.vxlan_sources(threads),
                 clear_pairs: self.clear_pairs(strands, threads),
+                members: strands.members.clone(),
                 allow_ethertypes: self.allowed_ethertypes.clone(),
             },
             ports,
@@ -216,6 +222,19 @@ impl Loom {
     pub fn local(&self, addresses: &[IpAddr], before: IpAddr) -> IpAddr {
         self.host.unwrap_or_else(|| addresses.first().map_or(before, |best| unspecified_like(*best)))
     }
+}
+
+/// Where members listen. At our own port: wherever they say, or were met. At another one: where they were met only, lest
+/// one that lies about itself closes somebody else's port to our containers.
+pub fn members(loom: &Loom, view: &View, heard: &BTreeMap<PeerKey, SocketAddr>) -> BTreeSet<SocketAddr> {
+    let of_peer = |(key, peer): (&PeerKey, &PeerView)| {
+        let port = peer.card.port;
+        let met = heard.get(key).copied().or(peer.address).map(|address| SocketAddr::new(address.ip(), port));
+        let claimed = peer.card.addresses.iter().copied().filter(|address| address.port() == loom.mesh_port);
+        claimed.chain(met).collect::<Vec<_>>()
+    };
+    let all = view.peers.iter().flat_map(of_peer).filter(|address| !address.ip().is_unspecified());
+    all.map(|address| SocketAddr::new(address.ip().to_canonical(), address.port())).collect()
 }
 
 /// What lets the kernel choose among its addresses of the family of `address`.
@@ -313,7 +332,7 @@ fn remote_macs<'a>(
 fn ports(ledger: &Ledger) -> BTreeMap<LinkName, PortPlan> {
     let made = ledger.entries().filter(|(host_link, _)| ledger.is_made(host_link));
     let entries = made.filter_map(|(host_link, attachment)| {
-        let addresses = attachment.addresses.iter().map(|subnet| subnet.address).collect();
+        let addresses = attachment.addresses.iter().copied().collect();
         Some((host_link.parse().ok()?, PortPlan { mac: attachment.mac, addresses }))
     });
     entries.collect()

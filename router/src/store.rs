@@ -59,7 +59,7 @@ const TARGETS: Kind = Kind { name: "targets", version: 1, without: "start with t
 const HOST_NAMES: Kind = Kind { name: "names", version: 1, without: "add the names again" };
 const ATTACHMENTS: Kind = Kind { name: "attachments", version: 3, without: "attach every container again" };
 
-const EXPOSURE: Kind = Kind { name: "exposure", version: 1, without: "expose the host again" };
+const EXPOSURE: Kind = Kind { name: "exposure", version: 2, without: "expose the host again" };
 const RING: Kind = Kind { name: "ring", version: 1, without: "join without addresses of its own" };
 const ADDRESSES: Kind = Kind { name: "addresses", version: 1, without: "forget which stopped container had which" };
 

@@ -1,27 +1,33 @@
-//! The table of the netdev family: what containers may send, and what goes to other hosts.
+//! The table of the netdev family: what containers may send, what they hear of others, and what goes to other hosts.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{ASKERS, Rules, TABLE, ipv4, ipv6, link_local, one_of};
+use super::{ASKERS, Rules, ipv4, ipv6, link_local, one_of, subnets, table};
 use crate::plan::{LinkName, Plan, PortPlan, RESOLVER};
 
 /// Queries for unknown addresses that a station may send to each overlay port: every one is copied to every peer.
 const QUERIES_PER_SECOND: u32 = 20;
 /// And this many at once after a pause.
 const QUERIES_BURST: u32 = 50;
+/// What one container may say to many stations: each frame is copied to every container and every peer. A stream of video
+/// fits. In frames, and in octets, of which one frame may have 64 KiB.
+const CROWD_LIMITS: [(&str, &str); 2] = [("2000/second", "4000 packets"), ("12 mbytes/second", "4 mbytes")];
+/// The frames that are.
+pub(super) const TO_MANY: &str = "{ broadcast, multicast }";
 /// What is said to multicast switches and routers.
 const TO_SWITCHES: &str = "icmpv6 type { mld-listener-report, mld-listener-done, nd-router-solicit, \
                            mld2-listener-report }";
 
 pub(super) fn write_table(script: &mut String, plan: &Plan, devices: &BTreeSet<LinkName>) -> fmt::Result {
-    writeln!(script, "table netdev {TABLE} {{")?;
+    writeln!(script, "table netdev {} {{", table(&plan.names.bridge))?;
     writeln!(
         script,
         "\tset {ASKERS} {{\n\t\ttype ether_addr . ifname\n\t\tflags dynamic\n\t\ttimeout 1m\n\t\tsize 4096\n\t}}"
     )?;
-    write_common_chain(script, &plan.guard)?;
+    write_resolution_chain(script)?;
+    write_common_chains(script, &plan.guard)?;
     write_resolver_chain(script)?;
     write_query_chain(script)?;
     for link in devices {
@@ -29,25 +35,48 @@ pub(super) fn write_table(script: &mut String, plan: &Plan, devices: &BTreeSet<L
             write_overlay_chain(script, link, plan)?;
         } else {
             write_port_chain(script, link, plan)?;
+            subnets::write_chain(script, link, plan)?;
         }
     }
     script.write_str("}\n")
 }
 
-/// What no container sends: frames that are not IP, router advertisements, redirects, answers of a DHCP server.
-fn write_common_chain(script: &mut String, rules: &Rules) -> fmt::Result {
+/// What every frame of a container is beside its sender's: neither another ethertype nor malformed ARP, and in a chain for
+/// each version of IP neither advertisements of routers, redirects, nor answers of a DHCP server.
+///
+/// A fragment shows what it is a part of in its first piece only, and a chain of extension headers may go on in the
+/// second. So what is forbidden is not dropped, but the rest accepted: all whose port or type is seen, and later
+/// fragments, which are of no use to anybody without the first. One whose protocol is not even said is dropped.
+fn write_common_chains(script: &mut String, rules: &Rules) -> fmt::Result {
     let types = ["arp", "ip", "ip6"].map(str::to_owned).into_iter().chain(extra_types(rules));
     writeln!(script, "\tchain common {{")?;
     // The EtherType as it is on the wire: a frame inside an 802.1Q tag has the tag's.
     writeln!(script, "\t\tether type != {} drop", one_of(types))?;
     script.write_str(
-        "\t\tether type ip udp dport 68 drop\n\
-         \t\tether type ip6 udp dport 546 drop\n\
-         \t\tether type ip6 icmpv6 type { nd-router-advert, nd-redirect } drop\n\
-         \t\tether type arp arp htype != 1 drop\n\
-         \t\tether type arp arp ptype != ip drop\n\
-         \t\tether type arp arp hlen != 6 drop\n\
-         \t\tether type arp arp plen != 4 drop\n\
+        "\t\tether type arp jump resolution\n\t}\n\
+         \tchain ipv4 {\n\
+         \t\tip protocol != udp accept\n\
+         \t\tudp dport != 68 accept\n\
+         \t\tip frag-off & 0x1fff != 0 accept\n\
+         \t\tcounter drop\n\
+         \t}\n\
+         \tchain ipv6 {\n\
+         \t\ticmpv6 type != { nd-neighbor-advert, nd-router-advert, nd-redirect } accept\n\
+         \t\tudp dport != 546 accept\n\
+         \t\tmeta l4proto != { icmpv6, udp } accept\n\
+         \t\tmeta l4proto { icmpv6, udp } frag frag-off != 0 accept\n\
+         \t\tcounter drop\n\
+         \t}\n",
+    )
+}
+
+fn write_resolution_chain(script: &mut String) -> fmt::Result {
+    script.write_str(
+        "\tchain resolution {\n\
+         \t\tarp htype != 1 drop\n\
+         \t\tarp ptype != ip drop\n\
+         \t\tarp hlen != 6 drop\n\
+         \t\tarp plen != 4 drop\n\
          \t}\n",
     )
 }
@@ -97,9 +126,11 @@ fn write_port_rules(script: &mut String, port: &PortPlan, rules: &Rules) -> fmt:
     if let Some(own) = &own {
         write_usual_rules(script, port, own)?;
     }
-    writeln!(script, "\t\tether saddr != {mac} drop\n\t\tjump common")?;
+    writeln!(script, "\t\tether saddr != {mac} drop")?;
+    write_crowd_rules(script)?;
+    script.write_str("\t\tjump common\n")?;
     if let Some(own) = own {
-        writeln!(script, "\t\tether type ip ip saddr {own} accept")?;
+        writeln!(script, "\t\tether type ip ip saddr {own} goto ipv4")?;
         writeln!(script, "\t\tether type arp arp saddr ether {mac} arp saddr ip {own} accept")?;
     }
     write_own_ipv6(script, port)?;
@@ -111,32 +142,43 @@ fn write_port_rules(script: &mut String, port: &PortPlan, rules: &Rules) -> fmt:
     Ok(())
 }
 
+/// What one container says to many, in frames and in octets.
+fn write_crowd_rules(script: &mut String) -> fmt::Result {
+    for (rate, burst) in CROWD_LIMITS {
+        writeln!(script, "\t\tmeta pkttype {TO_MANY} limit rate over {rate} burst {burst} counter drop")?;
+    }
+    Ok(())
+}
+
 /// The port's own IPv4 addresses, if it has any.
 fn own_ipv4(port: &PortPlan) -> Option<String> {
-    let own: Vec<_> = port.addresses.iter().filter_map(|address| ipv4(*address)).collect();
+    let own: Vec<_> = port.addresses.iter().filter_map(|subnet| ipv4(subnet.address)).collect();
     (!own.is_empty()).then(|| one_of(own.iter().map(Ipv4Addr::to_string)))
 }
 
-/// Nearly all that a container sends: from its own addresses, and nothing that `common` forbids. What is left for
-/// `common`: fragments without a port among their first bytes, and answers of a DHCP server.
+/// Nearly all that a container sends to one station: from its own addresses, and nothing that is forbidden. What is left
+/// for `ipv4`: fragments without a port among their first bytes, and answers of a DHCP server.
 fn write_usual_rules(script: &mut String, PortPlan { mac, .. }: &PortPlan, ipv4: &str) -> fmt::Result {
-    let own = format!("ether saddr {mac} ether type ip ip saddr {ipv4}");
+    let own = format!("meta pkttype other ether saddr {mac} ether type ip ip saddr {ipv4}");
     writeln!(script, "\t\t{own} ip protocol != udp accept\n\t\t{own} udp dport != 68 accept")
 }
 
 /// With its link-local address, and what it says before it has one.
 fn write_own_ipv6(script: &mut String, PortPlan { mac, addresses }: &PortPlan) -> fmt::Result {
-    let mut own: BTreeSet<_> = addresses.iter().filter_map(|address| ipv6(*address)).collect();
+    let mut own: BTreeSet<_> = addresses.iter().filter_map(|subnet| ipv6(subnet.address)).collect();
     own.insert(link_local(*mac));
-    let targets = one_of(own.iter().map(|address| format!("{:#034x}", address.to_bits())));
+    let targets = targets(&own);
     let own = one_of(own.iter().map(Ipv6Addr::to_string));
-    // Bytes 8 to 23 of a solicitation or advertisement are its target: `icmpv6 taddr` is not known to every nft. A
-    // fragment that ends before them does not match, so the accept comes first.
     writeln!(script, "\t\tether type ip6 ip6 saddr {own} icmpv6 type nd-neighbor-advert @th,64,128 {targets} accept")?;
-    script.write_str("\t\tether type ip6 icmpv6 type nd-neighbor-advert drop\n")?;
-    writeln!(script, "\t\tether type ip6 ip6 saddr {own} accept")?;
+    writeln!(script, "\t\tether type ip6 ip6 saddr {own} goto ipv6")?;
     writeln!(script, "\t\tether type ip6 ip6 saddr :: icmpv6 type nd-neighbor-solicit @th,64,128 {targets} accept")?;
     writeln!(script, "\t\tether type ip6 ip6 saddr :: {TO_SWITCHES} accept")
+}
+
+/// Addresses as bytes 8 to 23 of a solicitation or advertisement: `icmpv6 taddr` is not known to every nft. A fragment
+/// that ends before them does not match.
+pub(super) fn targets(addresses: &BTreeSet<Ipv6Addr>) -> String {
+    one_of(addresses.iter().map(|address| format!("{:#034x}", address.to_bits())))
 }
 
 fn extra_types(rules: &Rules) -> impl Iterator<Item = String> + '_ {

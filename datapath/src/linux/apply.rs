@@ -10,7 +10,7 @@ use super::firewall::{self, FirewallError};
 use super::garp;
 use super::netlink::{Netlink, NetlinkError};
 use super::sysctl::{self, SysctlError};
-use crate::plan::{LinkName, Step};
+use crate::plan::{HOST_LINK_PREFIX, LinkName, Step};
 
 /// Why a step could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -69,9 +69,12 @@ impl Apply<'_> {
             Step::DisableSnooping { bridge } => self.netlink.disable_snooping(bridge.as_str())?,
             Step::TuneIpv6 { link } => sysctl::tune_ipv6(link.as_str())?,
             Step::Plug { link, bridge } => {
-                let bridge = self.index(bridge)?;
+                let index = self.index(bridge)?;
                 sysctl::disable_ipv6(link.as_str())?;
-                self.netlink.plug(link.as_str(), bridge)?;
+                self.netlink.plug(link.as_str(), index)?;
+                if link.as_str().starts_with(HOST_LINK_PREFIX) {
+                    self.netlink.mark_owner(link.as_str(), bridge)?;
+                }
             }
             Step::SetPortFlags { link, flags } => self.netlink.set_port_flags(link.as_str(), *flags)?,
             Step::BringUp { link } => self.netlink.bring_up(link.as_str())?,

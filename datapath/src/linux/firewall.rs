@@ -1,8 +1,8 @@
 //! nftables and iptables, by their own programs.
 //!
 //! `nft -f -` takes a whole script as one transaction. What we put outside our own tables is a few accepts, for frames
-//! that stay inside the bridge and for packets of exposed networks: Docker sets FORWARD to drop, `br_netfilter` shows
-//! it bridged frames, and an accept in our tables does not undo that drop.
+//! that stay inside the bridge and for packets of exposed networks: Docker and others set FORWARD to drop, `br_netfilter`
+//! shows it bridged frames, and an accept in our tables does not undo that drop.
 
 mod generation;
 
@@ -11,16 +11,16 @@ use std::io::{self, Write as _};
 use std::process::{Command, Output, Stdio};
 
 use crate::guard;
-use crate::plan::{Accept, IpVersion, LinkName};
+use crate::plan::{Accept, Action, Change, Filter, ForwardChain, IpVersion, LinkName};
 
 pub use generation::generation;
 
-/// What our rules end in, as `iptables -S` lists them, and as arguments.
-const RULE_END: &str = " -m comment --comment weave-rs -j ACCEPT";
-/// The chain that Docker leaves to others, and the one it lives in. Neither is ours to make.
-const DOCKER_CHAINS: [&str; 2] = ["DOCKER-USER", "FORWARD"];
 /// Seconds to wait for another program that changes iptables.
 const LOCK_WAIT_SECONDS: &str = "2";
+/// Whether iptables, and all else on its hooks, sees what is bridged.
+const BRIDGED_PASS_IPTABLES: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+/// Obstacles that are told one by one.
+const OBSTACLES_MAX: usize = 4;
 /// How much of a program's complaint is kept.
 const COMPLAINT_MAX_BYTES: usize = 400;
 
@@ -41,15 +41,15 @@ pub fn run_nft(script: &str) -> Result<(), FirewallError> {
     run("nft", &["-f", "-"], Some(script)).map(drop)
 }
 
-/// What our tables hold, without what the kernel itself changes: counters, and who asked how often. `None` when a table
+/// What the tables of the daemon with this bridge hold, without what the kernel itself changes: counters, and who asked how often. `None` when a table
 /// is missing.
 ///
 /// # Errors
 /// When `nft` cannot be run.
-pub fn list_guard() -> Result<Option<String>, FirewallError> {
-    let mut listing = String::new();
+pub fn list_guard(bridge: &LinkName) -> Result<Option<String>, FirewallError> {
+    let (table, mut listing) = (guard::table(bridge), String::new());
     for family in guard::FAMILIES {
-        match run("nft", &["-s", "list", "table", family, guard::TABLE], None) {
+        match run("nft", &["-s", "list", "table", family, &table], None) {
             Ok(text) => listing.push_str(&without_askers(&text)),
             Err(FirewallError::Refused { .. }) => return Ok(None),
             Err(missing) => return Err(missing),
@@ -73,38 +73,47 @@ fn without_askers(listing: &str) -> String {
     kept
 }
 
-/// Whether Docker's chains had our accepts and no others.
+/// Whether the chains had our accepts and no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepts {
     Present,
     Changed,
 }
 
-/// Makes our accepts of Docker's chains those that are `wanted`, wherever Docker is installed.
+/// Makes our accepts in iptables those that are `wanted`, wherever what is forwarded would be dropped otherwise.
 ///
 /// # Errors
-/// When iptables refuses. A host without it, or without Docker's chains, needs no accept.
+/// When iptables refuses. A host without it needs no accept.
 pub fn set_accepts(bridge: &LinkName, wanted: &BTreeSet<Accept>) -> Result<Accepts, FirewallError> {
     let mut accepts = Accepts::Present;
     for version in [IpVersion::V4, IpVersion::V6] {
-        let program = program(version);
-        let Some(chain) = docker_chain(program) else { continue };
-        let present = present(program, chain, bridge)?;
         let wanted: Vec<&str> =
             wanted.iter().filter(|accept| accept.version == version).map(|accept| accept.matching.as_str()).collect();
-        // The check of iptables itself decides: another release may list a rule in other words.
-        for matching in wanted.iter().filter(|matching| !present.iter().any(|rule| rule == *matching)) {
-            if iptables(program, "-C", chain, matching).is_err() {
-                iptables(program, "-I", chain, matching)?;
-                accepts = Accepts::Changed;
+        for (program, listing) in tables(version) {
+            for change in Filter(&listing).changes(bridge, &wanted) {
+                if carry_out(program, &change)? == Accepts::Changed {
+                    accepts = Accepts::Changed;
+                }
             }
-        }
-        for matching in present.iter().filter(|rule| !wanted.contains(&rule.as_str())) {
-            iptables(program, "-D", chain, matching)?;
-            accepts = Accepts::Changed;
         }
     }
     Ok(accepts)
+}
+
+/// Chains of nftables, not of iptables, that drop packets of the overlay: what is bridged, where `br_netfilter` shows it
+/// to them, and what is exposed.
+pub fn obstacles(bridge: &LinkName, is_exposed: bool) -> Vec<String> {
+    let Ok(listing) = run("nft", &["list", "chains"], None) else { return Vec::new() };
+    let shows_bridged = std::fs::read_to_string(BRIDGED_PASS_IPTABLES).is_ok_and(|value| value.trim() == "1");
+    let chains = ForwardChain::of_others(&listing).into_iter().filter(|chain| match chain.family.as_str() {
+        "bridge" => true,
+        _ => shows_bridged || is_exposed,
+    });
+    let drops = |chain: &ForwardChain| {
+        let listing = run("nft", &["list", "chain", &chain.family, &chain.table, &chain.name], None);
+        listing.is_ok_and(|listing| chain.drops(&listing, bridge))
+    };
+    chains.filter(drops).take(OBSTACLES_MAX).map(|chain| chain.complaint(bridge)).collect()
 }
 
 /// Takes all accepts for `bridge` away again.
@@ -112,51 +121,48 @@ pub fn set_accepts(bridge: &LinkName, wanted: &BTreeSet<Accept>) -> Result<Accep
 /// # Errors
 /// When iptables refuses to remove a rule that is there.
 pub fn remove_accepts(bridge: &LinkName) -> Result<(), FirewallError> {
-    for program in [IpVersion::V4, IpVersion::V6].map(program) {
-        for chain in DOCKER_CHAINS {
-            // A chain that cannot be listed is not there.
-            for matching in present(program, chain, bridge).unwrap_or_default() {
-                iptables(program, "-D", chain, &matching)?;
-            }
+    for version in [IpVersion::V4, IpVersion::V6] {
+        for (program, listing) in tables(version) {
+            Filter(&listing).removals(bridge).iter().try_for_each(|change| carry_out(program, change).map(drop))?;
         }
     }
     Ok(())
 }
 
-const fn program(version: IpVersion) -> &'static str {
-    match version {
-        IpVersion::V4 => "iptables",
-        IpVersion::V6 => "ip6tables",
+/// The tables `filter` of both flavours, the younger first, each with the program that lists it. To list one of the
+/// older flavour makes it, and from then on every packet of the host passes it: it is listed only where it is.
+fn tables(version: IpVersion) -> Vec<(&'static str, String)> {
+    let (plain, younger, older, made) = match version {
+        IpVersion::V4 => ("iptables", "iptables-nft", "iptables-legacy", "/proc/thread-self/net/ip_tables_names"),
+        IpVersion::V6 => ("ip6tables", "ip6tables-nft", "ip6tables-legacy", "/proc/thread-self/net/ip6_tables_names"),
+    };
+    let is_made = std::fs::read_to_string(made).is_ok_and(|names| names.lines().any(|name| name == "filter"));
+    let older = is_made.then(|| listed(older, plain)).flatten();
+    listed(younger, plain).into_iter().chain(older).collect()
+}
+
+/// What `program` lists, or `fallback` where a host has no such flavour.
+fn listed(program: &'static str, fallback: &'static str) -> Option<(&'static str, String)> {
+    let list = |program| run(program, &["-w", LOCK_WAIT_SECONDS, "-S"], None).map(|listing| (program, listing));
+    match list(program) {
+        Err(FirewallError::Missing { .. }) => list(fallback).ok(),
+        answer => answer.ok(),
     }
 }
 
-/// What our rules for `bridge` match.
-fn present(program: &'static str, chain: &str, bridge: &LinkName) -> Result<Vec<String>, FirewallError> {
-    let listing = run(program, &["-w", LOCK_WAIT_SECONDS, "-S", chain], None)?;
-    Ok(ours(&listing, chain, bridge).map(str::to_owned).collect())
-}
-
-fn ours<'a>(listing: &'a str, chain: &str, bridge: &LinkName) -> impl Iterator<Item = &'a str> {
-    let start = format!("-A {chain} ");
-    listing
-        .lines()
-        .filter_map(move |line| line.strip_prefix(&start)?.strip_suffix(RULE_END))
-        .filter(|matching| matching.split(' ').any(|word| word == bridge.as_str()))
-}
-
-/// Where Docker looks first: its users' chain, or FORWARD when Docker is too old to have one.
-fn docker_chain(program: &'static str) -> Option<&'static str> {
-    let exists = |chain| run(program, &["-w", LOCK_WAIT_SECONDS, "-n", "-L", chain], None).is_ok();
-    if exists("DOCKER-USER") {
-        return Some("DOCKER-USER");
-    }
-    exists("DOCKER").then_some("FORWARD")
-}
-
-fn iptables(program: &'static str, command: &str, chain: &str, matching: &str) -> Result<(), FirewallError> {
-    let rule = matching.split(' ').chain(RULE_END.split_whitespace());
-    let arguments: Vec<&str> = ["-w", LOCK_WAIT_SECONDS, command, chain].into_iter().chain(rule).collect();
-    run(program, &arguments, None).map(drop)
+/// The check of iptables itself decides whether a rule is there: another release may list it in other words.
+fn carry_out(program: &'static str, change: &Change) -> Result<Accepts, FirewallError> {
+    let ask = |command| {
+        let arguments: Vec<&str> =
+            ["-w", LOCK_WAIT_SECONDS, command, change.chain.name()].into_iter().chain(change.rule()).collect();
+        run(program, &arguments, None)
+    };
+    match change.action {
+        Action::Insert if ask("-C").is_ok() => return Ok(Accepts::Present),
+        Action::Insert => ask("-I")?,
+        Action::Delete => ask("-D")?,
+    };
+    Ok(Accepts::Changed)
 }
 
 fn run(program: &'static str, arguments: &[&str], input: Option<&str>) -> Result<String, FirewallError> {
@@ -193,23 +199,8 @@ mod tests {
 
     #[test]
     fn who_asked_how_often_is_not_part_of_the_listing() {
-        let listing = "table bridge weave-rs {\n\tset askers {\n\t\tsize 4096\n\t\telements = { \"a\" . \"b\" }\n\t}\n\n\tchain query {\n\t}\n}\n";
+        let listing = "table netdev weave-rs-weave {\n\tset askers {\n\t\tsize 4096\n\t\telements = { \"a\" . \"b\" }\n\t}\n\n\tchain query {\n\t}\n}\n";
 
-        assert_eq!(without_askers(listing), "table bridge weave-rs {\n\n\tchain query {\n\t}\n}\n");
-    }
-
-    #[test]
-    fn only_our_own_rules_for_this_bridge_are_ours() {
-        let listing = "-N DOCKER-USER\n\
-            -A DOCKER-USER -i weave -o weave -m comment --comment weave-rs -j ACCEPT\n\
-            -A DOCKER-USER -i other -o other -m comment --comment weave-rs -j ACCEPT\n\
-            -A DOCKER-USER -d 10.32.0.0/12 ! -i weave -o weave -m comment --comment weave-rs -j ACCEPT\n\
-            -A DOCKER-USER -i weave -j DROP\n\
-            -A DOCKER-USER -j RETURN\n";
-        let bridge = "weave".parse().expect("name");
-
-        let found: Vec<_> = ours(listing, "DOCKER-USER", &bridge).collect();
-
-        assert_eq!(found, ["-i weave -o weave", "-d 10.32.0.0/12 ! -i weave -o weave"]);
+        assert_eq!(without_askers(listing), "table netdev weave-rs-weave {\n\n\tchain query {\n\t}\n}\n");
     }
 }

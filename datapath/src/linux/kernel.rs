@@ -6,6 +6,7 @@
 //!           nftables changed ──────►│                  └► ports ───────────► Learnt, Forgotten, PortGone
 //!   slow timer ────────────────────►┘ VXLAN entries, every second ─────────► Used
 //!   kernel: address, route ──────────► underlay.rs ────────────────────────► Underlay
+//!                                     firewalls and routes of others ──────► Obstacles
 //! ```
 //!
 //! Invariants:
@@ -57,6 +58,8 @@ pub enum Event {
     Healed { steps: usize },
     /// This host has these underlay addresses, best first: once at the start, and whenever they have changed.
     Underlay { addresses: Vec<IpAddr> },
+    /// What is in the way and not ours to change, in sentences; comes again when they change.
+    Obstacles { told: Vec<String> },
     /// How long ago the fast path's entry of each station was last used, about once a second.
     Used { ages: BTreeMap<MacAddr, Duration> },
 }

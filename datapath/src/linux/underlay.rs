@@ -15,7 +15,7 @@ use weave_mesh::card::Subnet;
 use super::mtu::of_routes;
 use super::netlink::address::subnet_of;
 use super::netlink::{Netlink, NetlinkError};
-use crate::plan::LinkName;
+use crate::plan::{LinkName, Route};
 
 /// Why this host's addresses or routes cannot be listed.
 #[derive(Debug, thiserror::Error)]
@@ -79,10 +79,27 @@ fn ranked(messages: &[AddressMessage], links: &[LinkMessage], routed: &BTreeSet<
 /// When the kernel refuses to list routes.
 pub fn destinations(bridge: &LinkName) -> Result<Vec<Subnet>, UnderlayError> {
     let mut netlink = Netlink::open().map_err(UnderlayError::Open)?;
-    let bridge = netlink.link_index(bridge.as_str())?;
-    let routes = netlink.main_routes()?;
-    let others = routes.iter().filter(|route| bridge.is_none() || output_device(route) != bridge);
-    Ok(others.filter_map(destination).collect())
+    Ok(routes(&mut netlink, bridge)?.into_iter().map(|route| route.to).collect())
+}
+
+/// The same routes, with the devices that they lead out by.
+pub(super) fn routes(netlink: &mut Netlink, bridge: &LinkName) -> Result<Vec<Route>, NetlinkError> {
+    let links = netlink.links()?;
+    let names: BTreeMap<u32, String> =
+        links.iter().filter_map(|link| Some((link.header.index, name_of(link)?))).collect();
+    let messages = netlink.main_routes()?;
+    let routes = messages.iter().filter_map(|route| {
+        let device = output_device(route).and_then(|index| names.get(&index).cloned()).unwrap_or_default();
+        Some(Route { to: destination(route)?, device })
+    });
+    Ok(routes.filter(|route| route.device != bridge.as_str()).collect())
+}
+
+fn name_of(link: &LinkMessage) -> Option<String> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    })
 }
 
 fn output_device(route: &RouteMessage) -> Option<u32> {

@@ -19,6 +19,27 @@ pub enum Crossing {
     AsIs,
 }
 
+/// Whether containers reach the services at which a cloud tells an instance who it is and what it may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metadata {
+    Closed,
+    Open,
+}
+
+/// How a network is exposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    pub crossing: Crossing,
+    pub metadata: Metadata,
+}
+
+impl Opening {
+    /// With the metadata services closed.
+    pub const fn of(crossing: Crossing) -> Self {
+        Self { crossing, metadata: Metadata::Closed }
+    }
+}
+
 /// Which iptables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum IpVersion {
@@ -66,7 +87,7 @@ mod tests {
             let (address, prefix_len) = text.split_once('/').expect("a length");
             Subnet { address: address.parse().expect("address"), prefix_len: prefix_len.parse().expect("length") }
         });
-        let exposed: BTreeMap<_, _> = networks.map(|network| (network, Crossing::AsIs)).collect();
+        let exposed: BTreeMap<_, _> = networks.map(|network| (network, Opening::of(Crossing::AsIs))).collect();
         let accepts = Plan { exposed, ..bare_plan() }.accepts();
         accepts.into_iter().filter(|accept| accept.version == version).map(|accept| accept.matching).collect()
     }

@@ -21,11 +21,13 @@ pub(crate) fn bare_plan() -> Plan {
         neighbours: BTreeMap::new(),
         resolver: Resolver::Absent,
         exposed: BTreeMap::new(),
+        range: None,
         guard: Rules {
             mesh_port: 6783,
             vxlan_port: 6784,
             vxlan_sources: BTreeSet::new(),
             clear_pairs: BTreeMap::new(),
+            members: BTreeSet::new(),
             allow_ethertypes: BTreeSet::new(),
         },
     }

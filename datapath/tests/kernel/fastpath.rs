@@ -127,7 +127,7 @@ fn what_a_stranger_sends_to_the_fast_path_is_dropped() {
     other.host.plan.guard.vxlan_sources.clear();
     other.host.apply();
     assert!(!one.container.pings(IPV4[1]), "not listed, so not heard");
-    let dropped = inside(&other.netns, || run("nft list chain inet weave-rs fastpath"));
+    let dropped = inside(&other.netns, || run("nft list chain inet weave-rs-weave fastpath"));
     assert!(!dropped.contains("packets 0 "), "the drop is counted: {dropped}");
 
     other.host.plan.guard.vxlan_sources.insert(ip(UNDERLAY[0]));

@@ -24,6 +24,8 @@ const OWN_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 5);
 const FOREIGN_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 7);
 const ALL_NODES_MAC: Mac = [0x33, 0x33, 0, 0, 0, 1];
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+/// A header of options for the destination, before ICMPv6.
+const OPTION: [u8; 8] = [58, 0, 1, 4, 0, 0, 0, 0];
 const HOP_BY_HOP: [u8; 8] = [58, 0, 5, 2, 0, 0, 1, 0];
 
 struct Scene {
@@ -61,6 +63,15 @@ fn ipv6(source: Ipv6Addr, extension: &[u8], message: &[u8]) -> Vec<u8> {
     frame::ethernet(ALL_NODES_MAC, OWN, frame::IPV6, &frame::icmpv6(source, ALL_NODES, 255, extension, message))
 }
 
+/// A piece of a packet, whose first piece has offset 0; `next` is the first header of what was cut.
+fn fragment(source: Ipv6Addr, next: u8, offset: u16, more: bool, piece: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(piece.len() + 8).expect("short");
+    let place = (offset & !7) | u16::from(more);
+    let header = [&[0x60, 0, 0, 0][..], &length.to_be_bytes(), &[44, 255], &source.octets(), &ALL_NODES.octets()];
+    let extension = [&[next, 0][..], &place.to_be_bytes(), &[0, 0, 0, 7]].concat();
+    frame::ethernet(ALL_NODES_MAC, OWN, frame::IPV6, &[&header.concat(), &extension, piece].concat())
+}
+
 fn retyped(frame: &[u8], ethertype: u16) -> Vec<u8> {
     let mut frame = frame.to_vec();
     frame[12..14].copy_from_slice(&ethertype.to_be_bytes());
@@ -69,6 +80,22 @@ fn retyped(frame: &[u8], ethertype: u16) -> Vec<u8> {
 
 fn ipv4(source: Ipv4Addr) -> Vec<u8> {
     frame::ethernet(VICTIM, OWN, frame::IPV4, &frame::udp((source, 9), (VICTIM_IPV4, 9), b"hello"))
+}
+
+fn ipv6_udp(port: u16) -> Vec<u8> {
+    let datagram = [&9_u16.to_be_bytes()[..], &port.to_be_bytes(), &12_u16.to_be_bytes(), &[0, 0], b"text"].concat();
+    let header = [&[0x60, 0, 0, 0, 0, 12, 17, 64][..], &OWN_IPV6.octets(), &ALL_NODES.octets()].concat();
+    frame::ethernet(ALL_NODES_MAC, OWN, frame::IPV6, &[header, datagram].concat())
+}
+
+/// At offset 8, without a port.
+fn ipv4_piece() -> Vec<u8> {
+    let mut packet = frame::ipv4(OWN_IPV4, VICTIM_IPV4, 17, &[], b"the rest of a datagram");
+    packet[7] = 1;
+    packet[10..12].fill(0);
+    let sum = frame::checksum(&packet[..20]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    frame::ethernet(VICTIM, OWN, frame::IPV4, &packet)
 }
 
 fn forgeries() -> Vec<(&'static str, Vec<u8>)> {
@@ -98,6 +125,12 @@ fn forgeries() -> Vec<(&'static str, Vec<u8>)> {
         ("DAD for a foreign address", frame::neighbour_solicitation(OWN, Ipv6Addr::UNSPECIFIED, OWN, FOREIGN_IPV6)),
         ("a router advertisement", frame::router_advertisement(OWN, frame::link_local(OWN), &[])),
         ("one behind an extension header", ipv6(frame::link_local(OWN), &HOP_BY_HOP, &advertisement)),
+        ("one cut in two", fragment(frame::link_local(OWN), 58, 0, true, &advertisement)),
+        ("one whose first piece has an option alone", fragment(frame::link_local(OWN), 60, 0, true, &OPTION)),
+        ("and the piece behind it", fragment(frame::link_local(OWN), 60, 8, false, &advertisement)),
+        ("the beginning of an advertisement", fragment(OWN_IPV6, 60, 0, true, &[&OPTION[..], &[136, 0]].concat())),
+        ("a DHCPv6 answer", ipv6_udp(546)),
+        ("the beginning of some datagram", fragment(OWN_IPV6, 60, 0, true, &[17, 0, 1, 4, 0, 0, 0, 0])),
         ("a redirect", ipv6(frame::link_local(OWN), &[], &redirect)),
         ("a DHCP offer", frame::ethernet(BROADCAST, OWN, frame::IPV4, &frame::dhcp_offer(OWN_IPV4))),
         (
@@ -127,6 +160,11 @@ fn honest_frames() -> Vec<(&'static str, Vec<u8>)> {
         ("IPv4", ipv4(OWN_IPV4)),
         ("IPv6", ipv6(OWN_IPV6, &[], &[128, 0, 0, 0, 0, 1, 0, 1])),
         ("link-local IPv6", ipv6(link_local, &[], &[128, 0, 0, 0, 0, 1, 0, 1])),
+        ("a long ping's first piece", fragment(OWN_IPV6, 58, 0, true, &[128, 0, 0, 0, 0, 1, 0, 1])),
+        ("and its second", fragment(OWN_IPV6, 58, 8, false, b"the rest")),
+        ("a datagram of IPv6", ipv6_udp(9)),
+        ("the second piece of one", fragment(OWN_IPV6, 17, 1024, false, b"the rest")),
+        ("the second piece of one of IPv4", ipv4_piece()),
         ("an ARP request", arp(1, (OWN, OWN_IPV4), VICTIM_IPV4)),
         ("an ARP reply", arp(2, (OWN, OWN_IPV4), VICTIM_IPV4)),
         ("an ARP probe", arp(1, (OWN, Ipv4Addr::UNSPECIFIED), OWN_IPV4)),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use weave_datapath::linux::firewall::list_guard;
 use weave_datapath::linux::kernel::Event;
-use weave_datapath::plan::{Crossing, Keep, OverlayPort};
+use weave_datapath::plan::{Crossing, Keep, Opening, OverlayPort};
 use weave_netns_tests::frame;
 
 use crate::lab::{
@@ -30,10 +30,10 @@ fn what_somebody_flushes_comes_back() {
     on_a_host(|| {
         let mut host = host_with_stations();
         host.plan.bridge.addresses.insert(subnet("10.32.0.9/12"));
-        host.plan.exposed.insert(subnet("10.32.0.0/12"), Crossing::Masqueraded);
+        host.plan.exposed.insert(subnet("10.32.0.0/12"), Opening::of(Crossing::Masqueraded));
         let _container = host.container(5, &["10.32.0.5/12"]);
         let before = look();
-        let guard = || list_guard().expect("nft");
+        let guard = || list_guard(&names().bridge).expect("nft");
         let rules = guard();
 
         for vandalism in [
@@ -46,8 +46,8 @@ fn what_somebody_flushes_comes_back() {
             "ip link set weave type bridge mcast_snooping 1",
             "ip link set weave-vx mtu 1300",
             "nft flush ruleset",
-            "nft flush chain netdev weave-rs common",
-            "nft delete table inet weave-rs",
+            "nft flush chain netdev weave-rs-weave common",
+            "nft delete table inet weave-rs-weave",
             "ip link set weave-vx nomaster",
             "ip link set weave down",
             "ip address flush dev weave scope global",

@@ -101,11 +101,13 @@ pub(crate) fn bare_plan(host: u8) -> Plan {
         neighbours: BTreeMap::new(),
         resolver: Resolver::Absent,
         exposed: BTreeMap::new(),
+        range: None,
         guard: Rules {
             mesh_port: 6783,
             vxlan_port: 6784,
             vxlan_sources: BTreeSet::new(),
             clear_pairs: BTreeMap::new(),
+            members: BTreeSet::new(),
             allow_ethertypes: BTreeSet::new(),
         },
     }
@@ -185,8 +187,8 @@ impl Host {
             resolver: Resolver::Absent,
         };
         let attached = veth::attach(&netns, &spec).expect("attach");
-        let own: BTreeSet<IpAddr> = spec.addresses.iter().map(|subnet| subnet.address).collect();
-        self.plan.neighbours.extend(own.iter().map(|address| (*address, attached.mac)));
+        let own: BTreeSet<Subnet> = spec.addresses.iter().copied().collect();
+        self.plan.neighbours.extend(own.iter().map(|subnet| (subnet.address, attached.mac)));
         self.plan.ports.insert(attached.host_link.clone(), PortPlan { mac: attached.mac, addresses: own });
         self.apply();
         Container { netns, attached }

@@ -88,7 +88,7 @@ fn a_plan_applied_once_leaves_nothing_to_do() {
         };
         let netns = fresh_namespace();
         let attached = veth::attach(&netns, &spec).expect("attach");
-        let own = spec.addresses.iter().map(|subnet| subnet.address).collect();
+        let own = spec.addresses.iter().copied().collect();
         plan.ports.insert(attached.host_link.clone(), PortPlan { mac: mac(5), addresses: own });
         make_so(&plan);
 

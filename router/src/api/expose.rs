@@ -13,16 +13,17 @@ use super::attach::line;
 use super::{Context, Refusal, ip, names, remarked, values};
 use crate::attach::Wanted;
 use crate::config::value::parse_subnet;
-use crate::expose::Nat;
+use crate::expose::{Nat, Terms};
 use crate::node::Manner;
 use crate::request::Request;
 
 type Fields = Vec<(String, String)>;
 
 fn manner(fields: &Fields) -> Manner {
-    let skips = values(fields, "skipNAT").any(|value| value == "true");
-    let nat = if skips { Nat::None } else { Nat::Masquerade };
-    Manner { nat, name: values(fields, "fqdn").next().map(str::to_owned) }
+    let says = |name| values(fields, name).any(|value| value == "true");
+    let nat = if says("skipNAT") { Nat::None } else { Nat::Masquerade };
+    let terms = Terms { nat, allows_metadata: says("allow-metadata") };
+    Manner { terms, name: values(fields, "fqdn").next().map(str::to_owned) }
 }
 
 async fn ask_expose(

@@ -74,6 +74,12 @@ impl Allocation {
         Ok(Some(Self { config: ipam::Config { range, default_subnet, init: init.0 }, chosen }))
     }
 
+    /// From where containers get their addresses.
+    pub fn range(&self) -> Subnet {
+        let range = self.config.range;
+        Subnet { address: range.address().into(), prefix_len: range.prefix_len() }
+    }
+
     /// Compares the range with where this host sends packets already: an overlap is told of.
     ///
     /// # Errors

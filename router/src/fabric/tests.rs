@@ -170,6 +170,7 @@ impl Stage {
             destinations: BTreeSet::new(),
             loom: Loom {
                 resolver: Resolver::Served,
+                range: None,
                 names: BridgeNames::of("weave").unwrap(),
                 vni: 1,
                 mesh_port: 6783,
@@ -184,9 +185,9 @@ impl Stage {
 
     fn weave(&self) -> (Tables, Plan) {
         let Self { view, ledger, exposure, chosen, programmed, loom, .. } = self;
-        let (heard, destinations) = (&BTreeMap::new(), &self.destinations);
+        let (heard, destinations, members) = (&BTreeMap::new(), &self.destinations, &BTreeSet::new());
         let local = Ipv4Addr::UNSPECIFIED.into();
-        weave(loom, &Strands { view, ledger, exposure, chosen, programmed, heard, local, destinations })
+        weave(loom, &Strands { view, ledger, exposure, chosen, programmed, heard, local, destinations, members })
     }
 }
 
@@ -315,6 +316,22 @@ fn a_held_peer_keeps_its_kernel_entries() {
 
     assert_eq!(tables.peers[&identity(1).key()].standing, Standing::Held);
     assert_eq!(plan.bridge_fdb[&station(1, 0)], OverlayPort::Vxlan);
+}
+
+#[test]
+fn a_member_closes_no_port_but_the_meshs_where_it_only_says_it_is() {
+    let mut stage = Stage::new(&[fast_neighbour()], 0, FastSetting::Everywhere);
+    let (key, elsewhere) = (identity(1).key(), SocketAddr::from(([203, 0, 113, 1], 443)));
+    let peer = stage.view.peers.get_mut(&key).unwrap();
+    let mut card = (*peer.card).clone();
+    card.addresses = vec![elsewhere, SocketAddr::from(([203, 0, 113, 2], 6783))];
+    peer.card = Arc::new(card);
+    let found = |heard: &[(PeerKey, SocketAddr)]| {
+        members(&stage.loom, &stage.view, &heard.iter().copied().collect()).into_iter().collect::<Vec<_>>()
+    };
+
+    assert_eq!(found(&[]), [SocketAddr::from(([203, 0, 113, 2], 6783))]);
+    assert!(found(&[(key, SocketAddr::from(([203, 0, 113, 1], 50_000)))]).contains(&elsewhere));
 }
 
 #[test]

@@ -11,13 +11,13 @@ use weave_mesh::store::ENDPOINT_NAME_MAX_BYTES;
 use super::Control;
 use super::attaching::Answer;
 use crate::attach::AttachError;
-use crate::expose::{Exposure, HOST_LABEL, Nat};
+use crate::expose::{Exposure, HOST_LABEL, Terms};
 use crate::request::Reply;
 
 /// How addresses are to be exposed.
 #[derive(Clone, Debug)]
 pub struct Manner {
-    pub nat: Nat,
+    pub terms: Terms,
     /// The name under which DNS has the addresses.
     pub name: Option<String>,
 }
@@ -50,7 +50,7 @@ impl Control {
         self.exposure.admit(addresses, &self.ledger, &underlay)?;
         let before = self.exposure.clone();
         for subnet in addresses {
-            self.exposure.insert(*subnet, manner.nat, manner.name.as_deref(), self.node.next_attach_time());
+            self.exposure.insert(*subnet, manner.terms, manner.name.as_deref(), self.node.next_attach_time());
         }
         let gained = addresses.iter().filter(|subnet| !before.holds(subnet.address)).copied().collect();
         self.keep_exposure(before).map(|()| gained)

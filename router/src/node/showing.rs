@@ -67,6 +67,6 @@ impl Control {
         let kept_in = "this host is exposed and does not forward: containers reach it, and nothing behind it; \
                        see `sysctl net.ipv4.ip_forward`";
         let kept_in = (!self.exposure.is_empty() && !expose::host_forwards()).then(|| kept_in.to_owned());
-        clear.into_iter().chain(kept_in).chain(self.weaving.failures().iter().cloned()).collect()
+        clear.into_iter().chain(kept_in).chain(self.weaving.complaints().cloned()).collect()
     }
 }

@@ -30,6 +30,9 @@ use crate::fabric::{self, Loom, Strands};
 /// A first change is woven at once, and further ones so long after it together: a joining mesh is woven a few times and
 /// not hundreds.
 const GATHER_INTERVAL: Duration = Duration::from_millis(20);
+/// A change of where members listen alone is woven no sooner after the last: it costs a new guard, and every newcomer
+/// makes one.
+const MEMBERS_INTERVAL: Duration = Duration::from_secs(5);
 /// Stations that are remembered on hand-plugged ports.
 const LEARNT_MAX: usize = 4_096;
 /// Plans under way to the kernel; older ones are superseded.
@@ -49,6 +52,9 @@ pub struct Weaving {
     local: IpAddr,
     /// What the kernel's present plan reaches over VXLAN.
     reach: Reach,
+    /// Where members listen, and since when that is what the plan says.
+    members: BTreeSet<SocketAddr>,
+    members_since: Option<Instant>,
     /// The same for plans that the kernel has yet to take, oldest first.
     asked: VecDeque<(Generation, Reach)>,
     applied: Generation,
@@ -58,6 +64,8 @@ pub struct Weaving {
     learnt: BTreeMap<MacAddr, u64>,
     /// What the kernel could not do of the last plan.
     failures: Vec<String>,
+    /// What is in the way and not ours to change.
+    obstacles: Vec<String>,
     tables: Arc<Tables>,
     plan: Option<(Generation, Plan)>,
 }
@@ -83,10 +91,21 @@ impl Weaving {
     ) -> Self {
         let chosen = adopted.peers.iter().map(|peer| (*peer, Carrier::Fast)).collect();
         let heard = BTreeMap::new();
+        let members = &fabric::members(&loom, view, &heard);
         let local = loom.local(underlay, Ipv4Addr::UNSPECIFIED.into());
+        let (chosen_now, heard_at) = (&chosen, &heard);
         let (programmed, destinations) = (&adopted.peers, &adopted.destinations);
-        let strands =
-            Strands { view, ledger, exposure, chosen: &chosen, programmed, heard: &heard, local, destinations };
+        let strands = Strands {
+            view,
+            ledger,
+            exposure,
+            chosen: chosen_now,
+            programmed,
+            heard: heard_at,
+            local,
+            destinations,
+            members,
+        };
         let (tables, _) = fabric::weave(&loom, &strands);
         Self {
             loom,
@@ -96,12 +115,15 @@ impl Weaving {
             chosen,
             heard,
             direct: BTreeSet::new(),
+            members: members.clone(),
+            members_since: None,
             reach: adopted,
             asked: VecDeque::new(),
             applied: Generation::default(),
             closed: BTreeSet::new(),
             learnt: BTreeMap::new(),
             failures: Vec::new(),
+            obstacles: Vec::new(),
             tables: Arc::new(tables),
             plan: None,
         }
@@ -133,6 +155,18 @@ impl Weaving {
         &self.failures
     }
 
+    /// What a human should know of the kernel: what could not be done, and what is in the way.
+    pub(super) fn complaints(&self) -> impl Iterator<Item = &String> {
+        self.failures.iter().chain(&self.obstacles)
+    }
+
+    fn note_obstacles(&mut self, obstacles: Vec<String>) {
+        for obstacle in obstacles.iter().filter(|obstacle| !self.obstacles.contains(obstacle)) {
+            warn!("{obstacle}");
+        }
+        self.obstacles = obstacles;
+    }
+
     /// Something has changed; weave soon.
     pub(super) fn touch(&mut self, now: Instant) {
         self.due.get_or_insert_with(|| now.max(self.woven + GATHER_INTERVAL));
@@ -148,9 +182,24 @@ impl Weaving {
         (self.due, self.woven) = (None, now);
         self.chosen.retain(|peer, _| view.peers.contains_key(peer));
         self.heard.retain(|peer, _| view.peers.contains_key(peer));
-        let Self { loom, chosen, heard, local, reach: Reach { peers: programmed, destinations }, .. } = self;
+        self.follow_members(view, now);
+        let Self { loom, chosen, heard, local, members, reach: Reach { peers: programmed, destinations }, .. } = self;
         let local = *local;
-        fabric::weave(loom, &Strands { view, ledger, exposure, chosen, programmed, heard, local, destinations })
+        fabric::weave(
+            loom,
+            &Strands { view, ledger, exposure, chosen, programmed, heard, local, destinations, members },
+        )
+    }
+
+    fn follow_members(&mut self, view: &View, now: Instant) {
+        let members = fabric::members(&self.loom, view, &self.heard);
+        if members == self.members {
+            return;
+        }
+        match self.members_since.map(|since| since + MEMBERS_INTERVAL).filter(|due| *due > now) {
+            Some(due) => self.due = Some(due),
+            None => (self.members, self.members_since) = (members, Some(now)),
+        }
     }
 
     /// Notes a plan that the kernel was asked for.
@@ -228,6 +277,7 @@ impl Control {
                 self.note_bridge();
             }
             kernel::Event::Underlay { addresses } => self.follow_underlay(&addresses),
+            kernel::Event::Obstacles { told } => self.weaving.note_obstacles(told),
             kernel::Event::Used { ages } => self.note_traffic(&ages),
         }
     }

@@ -17,7 +17,7 @@ use super::watcher::{Interest, Watcher};
 use super::{Event, Generation};
 use crate::linux::apply::{Failure, apply};
 use crate::linux::netlink::Netlink;
-use crate::linux::{firewall, observe};
+use crate::linux::{firewall, observe, underlay};
 use crate::plan::{InstalledGuard, Keep, LinkName, Observed, Plan, Step, diff};
 
 /// How often everything is checked although nothing was heard.
@@ -63,6 +63,8 @@ pub(super) struct Keeper {
     reported: Option<(Generation, Outcome)>,
     interest: Interest,
     firewalls: Firewalls,
+    /// What was last told to be in the way.
+    obstacles: Vec<String>,
     former: FormerNeighbours,
     learnt: BTreeMap<MacAddr, LinkName>,
     gone: BTreeSet<LinkName>,
@@ -113,6 +115,7 @@ impl Keeper {
             reported: None,
             interest: Interest::default(),
             firewalls: Firewalls::default(),
+            obstacles: Vec::new(),
             former: FormerNeighbours::default(),
             learnt: BTreeMap::new(),
             gone: BTreeSet::new(),
@@ -180,6 +183,7 @@ impl Keeper {
         let now = Instant::now();
         if now >= self.timers.firewall {
             self.look_at_firewalls(now);
+            self.report_obstacles().await;
         }
         if now >= self.timers.check {
             self.check().await;
@@ -260,7 +264,7 @@ impl Keeper {
         for step in steps {
             if let Step::InstallGuard { script, devices } = step {
                 let guard = InstalledGuard { script: script.clone(), devices: self.indices(devices) };
-                self.firewalls.remember(guard, generation);
+                self.firewalls.remember(&plan.names.bridge, guard, generation);
             }
         }
         outcome
@@ -297,6 +301,18 @@ impl Keeper {
             && self.firewalls.look(plan, now + FIREWALL_INTERVAL) == Guard::Changed
         {
             self.timers.check = now;
+        }
+    }
+
+    async fn report_obstacles(&mut self) {
+        let Some((_, plan)) = &self.plan else {
+            return;
+        };
+        let routes = underlay::routes(&mut self.netlink, &plan.names.bridge).unwrap_or_default();
+        let told: Vec<String> = plan.overlaps(&routes).into_iter().chain(self.firewalls.obstacles().to_vec()).collect();
+        if told != self.obstacles {
+            self.obstacles = told.clone();
+            self.tell(Event::Obstacles { told }).await;
         }
     }
 

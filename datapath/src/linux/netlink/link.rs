@@ -134,6 +134,11 @@ impl Netlink {
         self.change("plug into the bridge", name, [LinkAttribute::Controller(bridge_index)])
     }
 
+    /// Writes whose port this is where it stays readable when the bridge is gone.
+    pub(in crate::linux) fn mark_owner(&mut self, name: &str, bridge: &LinkName) -> Result<(), NetlinkError> {
+        self.change("mark", name, [LinkAttribute::IfAlias(owner_mark(bridge))])
+    }
+
     pub(in crate::linux) fn set_port_flags(&mut self, name: &str, flags: PortFlags) -> Result<(), NetlinkError> {
         let data = vec![
             InfoBridgePort::Isolated(flags.isolated),
@@ -172,6 +177,11 @@ pub(in crate::linux) const fn vxlan_alias(local: IpAddr) -> &'static str {
         IpAddr::V4(_) => "weave-rs fast path over IPv4",
         IpAddr::V6(_) => "weave-rs fast path over IPv6",
     }
+}
+
+/// The alias of a port of `bridge`.
+pub(in crate::linux) fn owner_mark(bridge: &LinkName) -> String {
+    format!("weave-rs {bridge}")
 }
 
 fn named<const N: usize>(name: &str, attributes: [LinkAttribute; N]) -> LinkMessage {

@@ -20,6 +20,10 @@ fn inner(last: u8) -> IpAddr {
     Ipv4Addr::new(10, 32, 0, last).into()
 }
 
+fn inside(last: u8) -> Subnet {
+    Subnet { address: inner(last), prefix_len: 12 }
+}
+
 /// A plan with one remote station on the fast path.
 fn plan_with_station() -> Plan {
     let mut plan = bare_plan();
@@ -283,7 +287,7 @@ fn what_others_put_on_their_own_ports_stays() {
 #[test]
 fn a_container_that_is_gone_is_no_error() {
     let mut plan = bare_plan();
-    plan.ports.insert(link("vethwepl0000001"), PortPlan { mac: mac(5), addresses: BTreeSet::from([inner(5)]) });
+    plan.ports.insert(link("vethwepl0000001"), PortPlan { mac: mac(5), addresses: BTreeSet::from([inside(5)]) });
 
     reach(&mut empty_host(), &plan);
 }
@@ -306,7 +310,7 @@ prop_compose! {
             }
         }
         for (number, last) in ports {
-            let port = PortPlan { mac: mac(last), addresses: BTreeSet::from([inner(last)]) };
+            let port = PortPlan { mac: mac(last), addresses: BTreeSet::from([inside(last)]) };
             plan.ports.insert(link(&format!("vethwepl000000{number}")), port);
         }
         // One station is at one port.
