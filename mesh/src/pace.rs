@@ -103,7 +103,7 @@ mod tests {
             now = now.max(bursts.due().unwrap());
             bursts.note_done(now);
             done.push(now - start);
-            now = now + apart;
+            now += apart;
         }
         done
     }

@@ -28,7 +28,7 @@ use crate::naming::Called;
 /// The ports of attached containers that `ledger` does not have.
 pub fn unknown_ports(observed: &Observed, ledger: &Ledger) -> BTreeSet<LinkName> {
     let is_containers =
-        |name: &LinkName| name.as_str().starts_with(HOST_LINK_PREFIX) && !ledger.get(name.as_str()).is_some();
+        |name: &LinkName| name.as_str().starts_with(HOST_LINK_PREFIX) && ledger.get(name.as_str()).is_none();
     let plugged = observed.links.iter().filter(|(_, link)| link.kind == LinkKind::Veth && link.port.is_some());
     plugged.map(|(name, _)| name.clone()).filter(is_containers).collect()
 }

@@ -45,7 +45,7 @@ impl Called {
     pub fn within(&self, domain: &DnsDomain) -> Option<String> {
         let is_inside = |name: &String| folded(name).is_ok_and(|folded| domain.host(&folded).is_some());
         let own = self.hostname.clone().filter(is_inside);
-        own.or_else(|| Some(self.by_engine(domain)?)).filter(is_inside)
+        own.or_else(|| self.by_engine(domain)).filter(is_inside)
     }
 
     fn by_engine(&self, domain: &DnsDomain) -> Option<String> {

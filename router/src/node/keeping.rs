@@ -85,7 +85,7 @@ impl Control {
             error!(%error, "cannot write down who holds which address; no more are given until that is possible");
         }
         self.keeping.is_behind = true;
-        self.keeping.retry.get_or_insert(self.clock.now() + RETRY_INTERVAL);
+        self.keeping.retry.get_or_insert_with(|| self.clock.now() + RETRY_INTERVAL);
     }
 
     fn shorten_journal(&mut self) {
@@ -111,7 +111,7 @@ impl Control {
         let kept = self.store.write_ring(&ring);
         if let Err(error) = &kept {
             error!(%error, "cannot write down who owns which addresses; telling nobody until that is possible");
-            self.keeping.retry.get_or_insert(self.clock.now() + RETRY_INTERVAL);
+            self.keeping.retry.get_or_insert_with(|| self.clock.now() + RETRY_INTERVAL);
         }
         self.keeping.ring = kept.is_err().then_some(ring);
     }
@@ -121,7 +121,7 @@ impl Control {
         let kept = self.store.write_ledger(&self.ledger);
         if let Err(error) = &kept {
             error!(%error, "cannot write down the containers of this host; trying again");
-            self.keeping.retry.get_or_insert(self.clock.now() + RETRY_INTERVAL);
+            self.keeping.retry.get_or_insert_with(|| self.clock.now() + RETRY_INTERVAL);
         }
         self.keeping.ledger_is_behind = kept.is_err();
     }

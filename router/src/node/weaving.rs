@@ -257,7 +257,7 @@ impl Control {
     pub(super) fn handle_kernel(&mut self, event: kernel::Event) {
         match event {
             kernel::Event::Applied { generation, failures, closed } => {
-                self.handle_applied(generation, failures, closed)
+                self.handle_applied(generation, failures, closed);
             }
             kernel::Event::Learnt { mac, port } if self.weaving.learnt.len() < LEARNT_MAX => {
                 debug!(%mac, %port, "station heard at a hand-plugged port");

@@ -329,7 +329,7 @@ pub(crate) mod tests {
         snapshot.endpoints[0].container = evil.to_owned();
         snapshot.warnings.push(evil.to_owned());
         if let Some(ipam) = &mut snapshot.ipam {
-            ipam.owners[0].peer = label.clone();
+            ipam.owners[0].peer = label;
         }
         if let Some(dns) = &mut snapshot.dns {
             dns.entries[0].container_id = evil.to_owned();

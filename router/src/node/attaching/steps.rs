@@ -232,7 +232,7 @@ impl Control {
             self.node.pass_on(&operation.holder, &known.holder, &gained, self.clock.now());
             operation.holder.clone_from(&known.holder);
         }
-        let mac = known.as_ref().map(|known| known.mac).or(seat.found.as_ref().map(|found| found.mac));
+        let mac = known.as_ref().map(|known| known.mac).or_else(|| seat.found.as_ref().map(|found| found.mac));
         let port = Attached { host_link, mac: mac.unwrap_or_else(any_mac), addresses: operation.addresses.clone() };
         seat.recorded = Some(Former(known));
         self.ledger.plan(&seat.container, &port, name.clone(), self.node.next_attach_time());
