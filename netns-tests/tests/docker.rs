@@ -88,3 +88,70 @@ fn an_engine_that_starts_late_or_again_is_noticed_at_once() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_container_of_dockers_is_found_by_its_id_and_called_by_its_name_when_all_state_is_lost() -> Result<()> {
+    let net = Topology::new()?;
+    let host = net.host()?;
+    let docker = Docker::start_on(&host)?;
+    docker.run_container("web")?;
+    let mut weave = Weave::launch(&host, Launch::new().environment("DOCKER_HOST", &docker.socket()))?;
+    let address = weave.run(&["attach", "web"])?;
+    let before = weave.run(&["ps"])?;
+
+    weave.kill()?;
+    std::fs::remove_dir_all(weave.state_directory())?;
+    weave.start()?;
+
+    assert_eq!(weave.run(&["ps"])?, before, "the same id, MAC and address");
+    eventually(NOTICED, "its name is back", || Ok(weave.run(&["dns-lookup", "web.weave.local"])? == address))?;
+    assert_ne!(weave.run(&["attach", &host.container()?.target()])?, address);
+    assert_eq!(weave.run(&["attach", "web"])?, address, "it is the same container");
+    docker.run(&["rm", "--force", "web"])?;
+    eventually(SETTLED, "the removed container's address is free", || {
+        Ok(weave.run(&["attach", &host.container()?.target()])? == address)
+    })?;
+    Ok(())
+}
+
+#[test]
+fn the_address_of_a_container_that_does_not_run_is_given_to_whoever_asks_for_it() -> Result<()> {
+    let net = Topology::new()?;
+    let host = net.host()?;
+    let docker = Docker::start_on(&host)?;
+    for name in ["one", "two", "three"] {
+        docker.run_container(name)?;
+    }
+    let weave = Weave::launch(&host, Launch::new().environment("DOCKER_HOST", &docker.socket()))?;
+    let attach = |address: &str, name: &str| weave.ask(&["attach", address, name]);
+    weave.run(&["attach", "10.2.1.44/24", "10.32.0.44/12", "one"])?;
+    weave.run(&["attach", "10.32.0.45/12", "two"])?;
+    let refused = attach("10.32.0.44/12", "three")?;
+    assert_eq!(refused.code, 1, "a running container keeps its address: {refused:?}");
+
+    docker.run(&["stop", "--time", "0", "one"])?;
+    docker.run(&["rm", "--force", "two"])?;
+    for address in ["10.2.1.44/24", "10.32.0.44/12", "10.32.0.45/12"] {
+        let given = attach(address, "three")?;
+        assert_eq!(given.code, 0, "{address}: {given:?}");
+    }
+
+    docker.run(&["start", "one"])?;
+    let again = attach("10.32.0.44/12", "one")?;
+    assert!(again.code == 1 && again.stderr.contains("10.32.0.44"), "it belongs to another now: {again:?}");
+    let other = weave.run(&["attach", "one"])?;
+    assert_ne!(other, "10.32.0.44\n");
+
+    // What does not run can be detached, by name, by the beginning of its id, and when it is gone.
+    let id = docker.run(&["inspect", "--format", "{{.Id}}", "one"])?;
+    docker.run(&["stop", "--time", "0", "one"])?;
+    assert_eq!(weave.run(&["detach", "one"])?, other);
+    assert_eq!(weave.run(&["detach", &id[..12]])?, "\n", "twice is once");
+    let container = host.container()?;
+    let last = weave.run(&["attach", &container.target()])?;
+    let target = container.target();
+    drop(container);
+    weave.run(&["attach", &format!("{}/12", last.trim()), "three"])?;
+    assert_eq!(weave.ask(&["detach", &target])?.code, 0);
+    Ok(())
+}

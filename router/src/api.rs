@@ -54,6 +54,7 @@ use crate::shown;
 mod access;
 mod attach;
 mod expose;
+mod gone;
 mod ip;
 mod listen;
 mod names;

@@ -125,6 +125,10 @@ impl Docker {
     /// # Errors
     /// When there is none, it cannot be attached, or Docker cannot be asked.
     pub async fn inspect(&self, name: &str) -> Result<Inspected, DockerError> {
+        attachable(name, self.inspection(name).await?)
+    }
+
+    async fn inspection(&self, name: &str) -> Result<Inspection, DockerError> {
         let path = format!("/containers/{name}/json");
         let (status, body) = self.read(&path, &format!("container `{name}`"), INSPECTION_MAX_BYTES).await?;
         if status == StatusCode::NOT_FOUND {
@@ -133,7 +137,15 @@ impl Docker {
         if !status.is_success() {
             return Err(DockerError::Answer(status.to_string()));
         }
-        inspected(name, &body)
+        parse(&body)
+    }
+
+    /// The id of a container, whether or not it runs.
+    ///
+    /// # Errors
+    /// When there is none, or Docker cannot be asked.
+    pub async fn id_of(&self, name: &str) -> Result<String, DockerError> {
+        Ok(self.inspection(name).await?.id)
     }
 
     /// A whole answer, of at most `limit` octets; `subject` is what an error says was looked for.
@@ -180,9 +192,11 @@ impl Naming {
     }
 }
 
-fn inspected(name: &str, body: &[u8]) -> Result<Inspected, DockerError> {
-    let inspection: Inspection =
-        serde_json::from_slice(body).map_err(|error| DockerError::Answer(error.to_string()))?;
+fn parse(body: &[u8]) -> Result<Inspection, DockerError> {
+    serde_json::from_slice(body).map_err(|error| DockerError::Answer(error.to_string()))
+}
+
+fn attachable(name: &str, inspection: Inspection) -> Result<Inspected, DockerError> {
     match inspection {
         Inspection { state: State { pid: 0 }, .. } => Err(DockerError::NotRunning(name.to_owned())),
         Inspection { host_config: HostConfig { network_mode }, .. } if network_mode == "host" => {
@@ -197,6 +211,10 @@ fn inspected(name: &str, body: &[u8]) -> Result<Inspected, DockerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn inspected(name: &str, body: &[u8]) -> Result<Inspected, DockerError> {
+        attachable(name, parse(body)?)
+    }
 
     #[test]
     fn a_running_container_has_a_process() {

@@ -51,6 +51,7 @@ mod exposing;
 mod keeping;
 mod naming;
 mod showing;
+mod vacating;
 mod weaving;
 
 pub use self::exposing::Manner;
@@ -443,6 +444,12 @@ impl Control {
                 self.handle_census(&census);
                 let _ = reply.send(self.ledger.nameless());
             }
+            Request::Holder { address, reply } => drop(reply.send(self.holder(address))),
+            Request::Vacate { holder, address, reply } => {
+                self.vacate(&holder, address);
+                let _ = reply.send(());
+            }
+            Request::Recall { target, id, reply } => drop(reply.send(self.recall(&target, id.as_deref()))),
             Request::Called { container, reply } => {
                 self.call(&container);
                 let _ = reply.send(());

@@ -97,6 +97,23 @@ pub enum Request {
         census: Census,
         reply: Reply<Vec<String>>,
     },
+    /// Who holds an address on this host.
+    Holder {
+        address: IpAddr,
+        reply: Reply<Option<Holder>>,
+    },
+    /// Frees an address of a container that does not run, and whose port is gone.
+    Vacate {
+        holder: Holder,
+        address: IpAddr,
+        reply: Reply<()>,
+    },
+    /// The container that a target means of which there is no namespace; `id` is what its engine calls it, if it knows it.
+    Recall {
+        target: String,
+        id: Option<String>,
+        reply: Reply<Option<Container>>,
+    },
     /// What a container that was found running is called.
     Called {
         container: Container,
@@ -126,6 +143,13 @@ pub enum Request {
     Stop(Reply<()>),
     /// Hands our address ranges over, says goodbye, removes kernel state and state directory, and ends the daemon; answers before it ends.
     Reset(Reply<Result<(), String>>),
+}
+
+/// A container of this host that holds an address, and the port by which it has it, if it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub container: String,
+    pub port: Option<String>,
 }
 
 /// What may have to wait for other peers.

@@ -8,21 +8,19 @@ use weave_mesh::card::Subnet;
 use weave_mesh::ipam::Cidr;
 
 use super::status::{Format, snapshot};
-use super::{Context, Refusal, ip, names, remarked, values};
-use crate::attach::{AttachError, Container, Subject, Wanted};
+use super::{Context, Refusal, gone, ip, names, remarked, values};
+use crate::attach::{AttachError, Subject, Wanted};
 use crate::expose::HOST_LABEL;
 use crate::request::Request;
 use crate::status::ps;
 
 type Fields = Form<Vec<(String, String)>>;
 
-/// The container and the addresses that a form names.
-async fn parse(context: &Context, form: &[(String, String)]) -> Result<(Container, Vec<Wanted>), Refusal> {
+/// The target and the addresses that a form names.
+fn parse(form: &[(String, String)]) -> Result<(&str, Vec<Wanted>), Refusal> {
     let bad = |why: String| Refusal(StatusCode::BAD_REQUEST, why);
     let target = values(form, "target").next().ok_or_else(|| bad("the form has no `target`".to_owned()))?;
-    let subject: Subject = target.parse()?;
-    let wanted = values(form, "address").map(str::parse).collect::<Result<Vec<Wanted>, _>>()?;
-    Ok((subject.resolve(&context.docker).await?, wanted))
+    Ok((target, values(form, "address").map(str::parse).collect::<Result<Vec<Wanted>, _>>()?))
 }
 
 /// Addresses without their prefix lengths, space-separated on one line.
@@ -31,12 +29,18 @@ pub(super) fn line(addresses: &[Subnet]) -> String {
     texts.join(" ") + "\n"
 }
 
-fn subnet(address: Cidr) -> Subnet {
+pub(super) fn subnet(address: Cidr) -> Subnet {
     Subnet { address: address.address().into(), prefix_len: address.prefix_len() }
 }
 
 pub(super) async fn attach(State(context): State<Context>, Form(form): Fields) -> Result<Response, Refusal> {
-    let (container, wanted) = parse(&context, &form).await?;
+    let (target, wanted) = parse(&form)?;
+    let container = target.parse::<Subject>()?.resolve(&context.docker).await?;
+    for wanted in &wanted {
+        if let Wanted::This(subnet) = wanted {
+            gone::make_room(&context, &container.label, subnet.address).await?;
+        }
+    }
     let named = !values(&form, "without-dns").any(|value| value == "true");
     let remark = if named { names::nameless(&context, &container).await? } else { None };
     let request = |ticket, reply| Request::Attach { ticket, container, wanted, named, reply };
@@ -63,7 +67,8 @@ pub(super) async fn list(
 }
 
 pub(super) async fn detach(State(context): State<Context>, Form(form): Fields) -> Result<String, Refusal> {
-    let (container, wanted) = parse(&context, &form).await?;
+    let (target, wanted) = parse(&form)?;
+    let container = gone::find(&context, target).await?;
     let mut addresses = Vec::new();
     for wanted in &wanted {
         match wanted {
@@ -74,6 +79,9 @@ pub(super) async fn detach(State(context): State<Context>, Form(form): Fields) -
     // No address at all would mean every address.
     if addresses.is_empty() && !wanted.is_empty() {
         return Ok(line(&[]));
+    }
+    if gone::is_gone(&container) {
+        return Ok(line(&gone::detach(&context, &container.label, &addresses).await?));
     }
     let request = |ticket, reply| Request::Detach { ticket, container, addresses, reply };
     Ok(line(&context.requester.commit(None, request).await?))

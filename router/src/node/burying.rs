@@ -1,4 +1,5 @@
-//! Containers that die: their addresses are free when they cannot come back and no port has them any more.
+//! Containers that die: their addresses are free when they cannot come back and no port has them any more; or when
+//! somebody asks for one by name (`vacating.rs`).
 //!
 //! ```text
 //!   Docker: died ─── 30 s, not started again ──┐
