@@ -153,6 +153,33 @@ fn a_busy_host_is_reached_by_relay_with_a_cookie_for_the_relayed() {
 }
 
 #[test]
+fn a_flood_from_nowhere_gets_few_answers_and_a_peers_address_gets_its_own() {
+    let mut net = chain(9);
+    let PeerEntry { noise_key, knock, .. } = net.hosts[A].tables.peers[&key(B)];
+    let responder = ResponderKeys::of(&noise_key, &knock);
+    let mut answers = |from: &[SocketAddr]| {
+        let (mut flood, mut out) = (DatagramBatch::new(from.len(), 256), Outbox::new());
+        for source in from {
+            let room = flood.room().expect("a slot");
+            let mut message = encode_initiation(Index(1), &[1; 120]);
+            responder.append_macs(&mut message, None);
+            room[..message.len()].copy_from_slice(&message);
+            flood.push(message.len(), message.len(), *source);
+        }
+        net.hosts[B].engine.handle_datagrams(&mut flood, net.now, &mut out);
+        out.trains().map(|train| train.datagrams().count()).sum::<usize>()
+    };
+    let nobody: Vec<SocketAddr> = (0..5_000_u16).map(|port| SocketAddr::from(([6, 6, 6, 6], port))).collect();
+    // Behind an address translator a peer has its address, and any port.
+    let peer: Vec<SocketAddr> = (0..20).map(|port| SocketAddr::new(underlay(A).ip(), 40_000 + port)).collect();
+
+    let (to_nobody, to_peer) = (answers(&nobody), answers(&peer));
+
+    assert!((1..=50).contains(&to_nobody), "{to_nobody} answers to nobody");
+    assert_eq!(to_peer, peer.len());
+}
+
+#[test]
 fn forged_and_old_heartbeats_count_for_nothing() {
     let mut net = Net::new(2, 6);
     net.wire.fast_blocked.extend([(A, B), (B, A)]);
