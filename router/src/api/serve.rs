@@ -203,12 +203,14 @@ mod tests {
     const MOST: usize = 4;
 
     /// A listener with a quick route, one that ends when told, and one whose answer is large.
-    async fn served() -> (std::net::SocketAddr, Arc<Notify>, watch::Sender<()>) {
+    async fn served() -> (std::net::SocketAddr, Arc<Notify>, watch::Receiver<usize>, watch::Sender<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let release = Arc::new(Notify::new());
         let waiting = Arc::clone(&release);
+        let (counter, under_way) = watch::channel(0);
         let wait = move || {
+            counter.send_modify(|count| *count += 1);
             let waiting = Arc::clone(&waiting);
             async move {
                 waiting.notified().await;
@@ -222,7 +224,7 @@ mod tests {
             .route("/large", get(large));
         let (stop, stopped) = watch::channel(());
         tokio::spawn(serve(listener, router, Limits::of(MOST), stopped));
-        (address, release, stop)
+        (address, release, under_way, stop)
     }
 
     async fn send(address: std::net::SocketAddr, path: &str) -> TcpStream {
@@ -251,11 +253,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_under_way_is_not_closed_for_others_who_wait_until_it_ends() {
-        let (address, release, _stop) = served().await;
+        let (address, release, mut under_way, _stop) = served().await;
         let mut busy = Vec::new();
         for _ in 0..MOST {
             busy.push(send(address, "/wait").await);
         }
+        under_way.wait_for(|count| *count == MOST).await.unwrap();
         // A newcomer is not answered before one of them is.
         let newcomer = send(address, "/quick").await;
         let mut buffer = [0; 1];
