@@ -46,6 +46,8 @@ fn death(rule: impl Into<Option<Rule>>) -> World {
     world.run_until(REPAIR_MAX, |world| world.waiting_containers() == 0).expect("a donation");
     world.apply(Fault::Destroy(dead));
     world.apply(Fault::Partition(vec![[granted].into(), [heir].into()]));
+    // Nobody is called dead who seems reachable still.
+    world.run_for(REPAIR_MAX);
     world.apply(Fault::RemovePeer { at: heir, dead });
     world.run_for(HOLD + MEETING_TIME);
     // All that there is.
