@@ -209,7 +209,7 @@ fn a_full_disk_refuses_what_it_cannot_keep_and_everything_goes_on() -> Result<()
     let fillers = fill_the_journal(&weave)?;
 
     let [first, second] = [containers[0].target(), containers[1].target()];
-    for words in [&["10.32.0.9/12", first.as_str()][..], &[&first], &["10.32.0.9/12", &second], &[&second]] {
+    for words in [&["10.32.64.9/12", first.as_str()][..], &[&first], &["10.32.64.9/12", &second], &[&second]] {
         // A container has one address in a subnet already: asking for one more gives that, and is no change.
         let is_change = words != [first.as_str()];
         let answer = weave.ask(&[&["attach"], words].concat())?;
@@ -218,9 +218,9 @@ fn a_full_disk_refuses_what_it_cannot_keep_and_everything_goes_on() -> Result<()
         assert_eq!(books(&weave, &containers[0])?, before);
         assert_books(&weave, &containers[1], "")?;
     }
-    let exposed = weave.ask(&["expose", "10.32.0.10/12"])?;
+    let exposed = weave.ask(&["expose", "10.32.64.10/12"])?;
     assert!(exposed.code == 1 && exposed.stderr.contains("No space left"), "{exposed:?}");
-    assert!(!mentions(&weave.run(&["ps"])?, "10.32.0.10".parse()?));
+    assert!(!mentions(&weave.run(&["ps"])?, "10.32.64.10".parse()?));
     assert_eq!(hosts_ports(&host)?, 1);
     ping_eventually(&far, "10.32.0.1".parse::<std::net::Ipv4Addr>()?, SETTLED)?;
     assert!(weave.is_running(), "{}", weave.log());
@@ -230,16 +230,16 @@ fn a_full_disk_refuses_what_it_cannot_keep_and_everything_goes_on() -> Result<()
         curl(&weave, &format!("/ip/filler{filler}"), &["-X", "DELETE"])?;
     }
     disk.empty()?;
-    weave.attach(&containers[1], "10.32.0.9/12")?;
+    weave.attach(&containers[1], "10.32.64.9/12")?;
     eventually(SETTLED, "the disk has caught up", || {
         weave.kill()?;
         weave.start()?;
         Ok(books(&weave, &containers[0])?.2 == "10.32.0.1/12")
     })?;
     assert_books(&weave, &containers[0], "10.32.0.1/12")?;
-    assert_books(&weave, &containers[1], "10.32.0.9/12")?;
+    assert_books(&weave, &containers[1], "10.32.64.9/12")?;
     assert!(weave.run(&["status", "ipam"])?.contains("(2 active)"));
-    ping_eventually(&far, "10.32.0.9".parse::<std::net::Ipv4Addr>()?, SETTLED)?;
+    ping_eventually(&far, "10.32.64.9".parse::<std::net::Ipv4Addr>()?, SETTLED)?;
     Ok(())
 }
 
