@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::Write;
+use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 
@@ -46,8 +47,22 @@ mod statistics;
 /// Of every mesh that has one.
 const PASSWORD: &str = "correct horse battery staple";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let words: Vec<_> = std::env::args().skip(1).collect();
+    if words.iter().any(|word| matches!(word.as_str(), "--help" | "-h")) {
+        let printed = print(&settings::usage());
+        return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    match run(words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress(&format!("weave-bench: {error:#}; see --help"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: Vec<String>) -> Result<()> {
     if let [command, work, times] = words.as_slice()
         && command == "repeat"
     {

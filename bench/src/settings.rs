@@ -49,6 +49,27 @@ static PARTS: [Part; 12] = [
     Part { name: "sim", measure: |settings| sim::measure(settings.peers) },
 ];
 
+/// What `--help` prints.
+pub(crate) fn usage() -> String {
+    let parts = PARTS.each_ref().map(|part| part.name).join(" ");
+    let ways = WAYS.map(|way| way.key).join(",");
+    let programs: Vec<_> = WAYS.iter().filter(|way| way.program().is_some()).map(|way| way.key).collect();
+    format!(
+        "Measures the release binary beside what it is compared with, and prints the report.\n\n\
+         Usage: weave-bench [PART]… [OPTION]…\n       weave-bench repeat WORK N\n\n\
+         Parts, all of them unless some are named:\n  {parts}\n\n\
+         Options:\n  \
+         --ways LIST       of paths: {ways}\n  \
+         --underlays LIST  of paths: MTUs, with commas between them [default: 1500,9001]\n  \
+         --rounds N        of paths [default: 3]\n  \
+         --seconds N       of each TCP measurement [default: 2]\n  \
+         --peers N         of sim [default: 1000]\n  \
+         --KEY PATH        the program of a rival: {}\n  \
+         --help            this\n",
+        programs.join(", ")
+    )
+}
+
 impl Part {
     pub(crate) fn measure(&self, settings: &Settings) -> Result<String> {
         (self.measure)(settings)
@@ -103,6 +124,15 @@ fn list<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(value: &str)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_help_names_every_part_and_way() {
+        let usage = usage();
+
+        for name in PARTS.each_ref().map(|part| part.name).iter().chain(&WAYS.map(|way| way.key)) {
+            assert!(usage.contains(name), "{name}");
+        }
+    }
 
     #[test]
     fn parts_and_options_stand_in_any_order() -> Result<()> {
