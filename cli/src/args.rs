@@ -1,10 +1,12 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args as Arguments, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args as Arguments, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use weave_mesh::connector::Target;
 use weave_mesh::name::PeerName;
 use weave_router::config::dns::{
@@ -24,6 +26,37 @@ pub(crate) struct Args {
     pub(crate) control: Control,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Commands that ask no daemon.
+const ALONE: [&str; 3] = ["genkey", "sim", "version"];
+
+impl Args {
+    /// What this process was called with. Ends the process when that is wrong, or only asks for help.
+    pub(crate) fn of_process() -> Self {
+        Self::of(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn of(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let matches = command().try_get_matches_from(words)?;
+        let args = Self::from_arg_matches(&matches)?;
+        match args.command.fault() {
+            None => Ok(args),
+            Some(fault) => Err(command().error(ErrorKind::ArgumentConflict, fault)),
+        }
+    }
+}
+
+/// The command line; whoever asks no daemon is not told where one is.
+fn command() -> clap::Command {
+    let absent = |id: &'static str, long: &'static str| {
+        let refuse = |_: &str| Err::<String, _>("no daemon is asked");
+        clap::Arg::new(id).long(long).hide(true).value_parser(refuse)
+    };
+    ALONE.into_iter().fold(Args::command(), |command, name| {
+        let without = |alone: clap::Command| alone.args([absent("socket", "socket"), absent("http_addr", "http-addr")]);
+        command.mut_subcommand(name, without)
+    })
 }
 
 /// Where the daemon is controlled from; `launch` listens there, other commands ask there.
@@ -50,9 +83,9 @@ pub(crate) enum Command {
     Expose(ExposeArgs),
     /// Undo `expose`; prints what was exposed
     Hide {
-        /// Only this one
-        #[arg(value_name = "ADDRESS/LENGTH")]
-        address: Option<String>,
+        /// Only these: ADDRESS/LENGTH is that address, net:SUBNET all of that subnet, net:default all of the default one
+        #[arg(value_name = "ADDRESS")]
+        addresses: Vec<String>,
     },
     /// List attached containers, or these of them, with MAC and addresses
     Ps {
@@ -81,7 +114,13 @@ pub(crate) enum Command {
         format: FormatArgs,
     },
     /// Print everything the daemon knows, as JSON
-    Report,
+    Report {
+        /// Not rendered here: a Go template, as Weave Net's `report -f` takes one
+        #[arg(short = 'f', long = "format", hide = true, value_name = "TEMPLATE")]
+        template: Option<String>,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
     /// Connect to further peers
     Connect {
         #[arg(required = true, value_name = "PEER")]
@@ -107,7 +146,7 @@ pub(crate) enum Command {
     /// Take over the addresses of peers that are dead for good; never of one that may come back
     Rmpeer {
         /// Name or nickname
-        #[arg(required = true, value_name = "PEER")]
+        #[arg(required = true, value_name = "PEER", value_parser = parse_peer_name)]
         peers: Vec<String>,
         #[command(flatten)]
         wait: WaitArgs,
@@ -122,6 +161,35 @@ pub(crate) enum Command {
     Sim(SimArgs),
     /// Print the version
     Version,
+}
+
+/// Name or nickname of a peer; nobody is called by blanks.
+fn parse_peer_name(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() { Err("give the name or nickname of a peer") } else { Ok(text.to_owned()) }
+}
+
+impl Command {
+    /// What is wrong with words that parse, each by itself.
+    fn fault(&self) -> Option<&'static str> {
+        match self {
+            Self::DnsAdd(args) if args.words.is_empty() => Some("say what to name: a container, or addresses with -h"),
+            Self::DnsAdd(args) if args.lacks_name() => Some("say how the addresses are called, with -h"),
+            Self::DnsRemove(args) if args.words.is_empty() && args.fqdn.is_none() => {
+                Some("say which names to take away: a container, an address, or a name with -h")
+            }
+            Self::DnsAdd(args) | Self::DnsRemove(args) if args.containers() > 1 => {
+                Some("one container at a time; the other words are to be addresses")
+            }
+            Self::Attach(args) if args.rewrite_hosts || !args.add_host.is_empty() => Some(
+                "weave-rs leaves /etc/hosts of a container to Docker: give further entries to `docker run --add-host`, and \
+                 find containers by name, with `docker run $(weave-rs dns-args)`",
+            ),
+            Self::Report { template: Some(_), .. } => Some(
+                "templates are not rendered here: take fields from the JSON, as in `weave-rs report --json | jq .Router`",
+            ),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -165,6 +233,12 @@ pub(crate) struct AttachArgs {
     /// Give it no name
     #[arg(long)]
     without_dns: bool,
+    /// Not done here: the container's /etc/hosts, as Weave Net's `attach` writes it
+    #[arg(long, hide = true)]
+    rewrite_hosts: bool,
+    /// Likewise
+    #[arg(long, hide = true, value_name = "HOST:IP")]
+    add_host: Vec<String>,
 }
 
 impl AttachArgs {
@@ -242,11 +316,19 @@ pub(crate) struct NameArgs {
 }
 
 impl NameArgs {
+    /// Addresses of no container have no name of their own.
+    fn lacks_name(&self) -> bool {
+        self.fqdn.is_none() && self.containers() == 0
+    }
+
+    fn containers(&self) -> usize {
+        self.words.iter().filter(|word| !is_address(word)).count()
+    }
+
     /// The paths to ask, one for each address.
     pub(crate) fn paths(self) -> Vec<String> {
-        let (addresses, others): (Vec<String>, Vec<String>) =
-            self.words.into_iter().partition(|word| word.parse::<IpAddr>().is_ok());
-        let container = others.into_iter().next_back();
+        let (addresses, others): (Vec<String>, Vec<String>) = self.words.into_iter().partition(|word| is_address(word));
+        let container = others.into_iter().next();
         let query = self.fqdn.map(|fqdn| format!("?fqdn={}", escaped(&fqdn))).unwrap_or_default();
         if addresses.is_empty() {
             let container = container.map(|container| format!("/{}", escaped(&container))).unwrap_or_default();
@@ -256,6 +338,10 @@ impl NameArgs {
         let path = |address: &String| format!("/name/{}/{}{query}", escaped(&container), escaped(address));
         addresses.iter().map(path).collect()
     }
+}
+
+fn is_address(word: &str) -> bool {
+    word.parse::<IpAddr>().is_ok()
 }
 
 #[derive(Debug, Arguments)]
@@ -274,8 +360,11 @@ pub(crate) struct ResetArgs {
 #[derive(Debug, Arguments)]
 pub(crate) struct LaunchArgs {
     // Not a documentation comment: it would be taken for a link.
-    #[arg(value_name = "PEER", help = "Peers to connect to: HOST[:PORT]")]
+    #[arg(value_name = "PEER", help = "Peers to connect to, instead of those of an earlier start: HOST[:PORT]")]
     pub(crate) peers: Vec<Target>,
+    /// Connect to the peers that the last daemon here connected to, after every `connect` and `forget`
+    #[arg(long, conflicts_with = "peers")]
+    pub(crate) resume: bool,
     /// Name of this peer, such as 02:00:5e:10:00:01; kept for later starts [default: from its key]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<PeerName>,
@@ -285,15 +374,18 @@ pub(crate) struct LaunchArgs {
     /// Which mesh to join; peers of another one are refused
     #[arg(long, value_name = "NAME", default_value = "weave")]
     pub(crate) mesh: MeshName,
-    /// Port of control (TCP) and sleeve (UDP); VXLAN uses the next one
-    #[arg(long, default_value_t = 6783)]
-    pub(crate) port: u16,
+    /// Port of control (TCP) and sleeve (UDP); VXLAN uses the next one [env: WEAVE_PORT] [default: 6783]
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
     /// Address to listen on and connect from [default: all]
     #[arg(long, value_name = "ADDR")]
     pub(crate) host: Option<IpAddr>,
     /// File with passwords, one per line; the first one seals [env: WEAVE_PASSWORD, the passwords themselves]
     #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
+    /// The password itself; every user of this host can read it in the list of processes
+    #[arg(long, value_name = "PASSWORD", conflicts_with = "password_file")]
+    pub(crate) password: Option<String>,
     /// Networks in which frames may travel unencrypted, comma-separated
     #[arg(long, value_name = "SUBNETS", default_value = "", hide_default_value = true)]
     pub(crate) trusted_subnets: String,
@@ -307,13 +399,13 @@ pub(crate) struct LaunchArgs {
     /// Bridge that containers are attached to
     #[arg(long, value_name = "NAME", default_value = "weave")]
     pub(crate) bridge: BridgeName,
-    /// Largest packet on the overlay [default: that of the underlay less 124]
+    /// Largest packet on the overlay [env: WEAVE_MTU] [default: that of the underlay less 124]
     #[arg(long, value_name = "OCTETS")]
     pub(crate) mtu: Option<MtuBytes>,
     /// A further ethertype that containers may send, such as 0x88cc (repeatable)
     #[arg(long, value_name = "TYPE")]
     pub(crate) allow_ethertype: Vec<EtherType>,
-    /// Carry all frames by sleeve, none by kernel VXLAN
+    /// Carry all frames by sleeve, none by kernel VXLAN [env: WEAVE_NO_FASTDP, if it holds anything]
     #[arg(long)]
     pub(crate) no_fastdp: bool,
     /// Connect to the peers given only, not to theirs
@@ -385,17 +477,55 @@ pub(crate) fn status_path(table: Option<Table>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parsed(line: &str) -> Result<Args, clap::Error> {
-        Args::try_parse_from(line.split(' '))
+        Args::of(line.split(' '))
     }
 
     #[test]
     fn the_command_line_is_consistent() {
-        Args::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn who_asks_no_daemon_neither_shows_nor_takes_the_way_to_one() {
+        for name in ALONE {
+            let help = parsed(&format!("weave-rs {name} --help")).unwrap_err();
+            assert_eq!(help.exit_code(), 0);
+            assert!(!help.to_string().contains("--socket") && !help.to_string().contains("--http-addr"), "{help}");
+            assert_eq!(parsed(&format!("weave-rs {name} --socket x")).unwrap_err().exit_code(), 2);
+            assert!(parsed(&format!("weave-rs {name}")).is_ok());
+        }
+        assert!(parsed("weave-rs status --help").unwrap_err().to_string().contains("--socket"));
+        assert_eq!(parsed("weave-rs status --socket x").unwrap().control.socket, Some("x".into()));
+    }
+
+    #[test]
+    fn names_of_nothing_in_particular_are_a_usage_error() {
+        for line in
+            ["dns-remove", "dns-add", "dns-add -h a.weave.local", "dns-add 10.0.0.1", "dns-remove a b", "dns-add a b"]
+        {
+            let error = parsed(&format!("weave-rs {line}")).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+        for line in ["dns-remove web", "dns-remove 10.0.0.1", "dns-remove -h a.weave.local", "dns-add 10.0.0.1 web"] {
+            assert!(parsed(&format!("weave-rs {line}")).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_habit_that_is_of_no_use_here_is_told_what_is() {
+        for (line, remedy) in [
+            ("report -f {{.Router}}", "--json"),
+            ("attach --rewrite-hosts web", "dns-args"),
+            ("attach --add-host db:10.0.0.1 web", "docker run --add-host"),
+            ("launch --resume 192.0.2.1", "--resume"),
+        ] {
+            let error = parsed(&format!("weave-rs {line}")).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(remedy), "{error}");
+        }
     }
 
     #[test]
@@ -423,12 +553,17 @@ mod tests {
             "weave-rs attach",
             "weave-rs attach --wait x web",
             "weave-rs rmpeer",
+            "weave-rs launch --password x --password-file y",
             "weave-rs launch --ipalloc-init seed=host1",
             "weave-rs launch --dns-listen-address 0.0.0.0",
             "weave-rs launch --dns-domain a..b",
             "weave-rs launch --dns-fallback-timeout 0",
         ] {
             assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+        for blank in ["", " "] {
+            let error = Args::of(["weave-rs", "rmpeer", blank]).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{error}");
         }
     }
 

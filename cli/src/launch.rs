@@ -1,6 +1,6 @@
 //! `launch`: from the command line to the daemon's configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,14 +8,17 @@ use anyhow::{Context, Result};
 use weave_mesh::card::NICKNAME_MAX_BYTES;
 use weave_mesh::connector::Discovery;
 use weave_router::app::{self, Ending};
+use weave_router::config::password::Sources;
 use weave_router::config::value::parse_trusted_subnets;
 use weave_router::config::{
-    Allocation, Config, DEFAULT_SOCKET, DEFAULT_STATUS_ADDR, DnsConfig, FastPath, HttpAddr, Passwords,
+    Allocation, Config, DEFAULT_PORT, DEFAULT_SOCKET, DEFAULT_STATUS_ADDR, DnsConfig, FastPath, HttpAddr, Passwords,
+    Targets,
 };
 use weave_router::telemetry;
 use zeroize::Zeroizing;
 
 use crate::args::{Control, LaunchArgs};
+use crate::environment;
 
 /// Tells a service manager that restarts whatever ends to let it be (`RestartPreventExitStatus=` in the unit).
 const DISMISSED: u8 = 10;
@@ -31,38 +34,36 @@ pub(crate) fn launch(args: LaunchArgs, control: &Control) -> Result<ExitCode> {
 }
 
 fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let http_addr = match (control.http_addr, variable("WEAVE_HTTP_ADDR")) {
-        (Some(address), _) => Some(address),
-        (None, Some(text)) => Some(text.parse().with_context(|| format!("WEAVE_HTTP_ADDR `{text}` is not ADDR:PORT"))?),
-        (None, None) => None,
-    };
+    let remarks = remarks(&args);
+    let http_addr = environment::value(control.http_addr, "WEAVE_HTTP_ADDR")?;
     let status_addr = match args.status_addr.or_else(|| std::env::var("WEAVE_STATUS_ADDR").ok()) {
         Some(text) if text.is_empty() => None,
         Some(text) => Some(text.parse().with_context(|| format!("--status-addr `{text}` is not ADDR:PORT"))?),
         None => Some(DEFAULT_STATUS_ADDR.parse()?),
     };
-    let socket = control.socket.clone().or_else(|| variable("WEAVE_SOCKET").map(PathBuf::from));
-    let password = std::env::var("WEAVE_PASSWORD").ok().map(Zeroizing::new);
+    let socket = control.socket.clone().or_else(|| environment::variable("WEAVE_SOCKET").map(PathBuf::from));
+    let no_fastdp = args.no_fastdp || environment::variable("WEAVE_NO_FASTDP").is_some();
+    let passwords = passwords(args.password_file.as_deref(), args.password)?;
     let allocation =
         Allocation::new(args.ipalloc_range.as_deref(), args.ipalloc_default_subnet.as_deref(), args.ipalloc_init)?;
     Ok(Config {
-        targets: args.peers,
+        targets: if args.resume { Targets::Stored } else { Targets::Given(args.peers) },
         name: args.name,
         nickname: args.nickname.unwrap_or_else(host_name),
         mesh: args.mesh,
-        port: args.port,
+        port: environment::value(args.port, "WEAVE_PORT")?.unwrap_or(DEFAULT_PORT),
         host: args.host,
-        passwords: Passwords::gather(args.password_file.as_deref(), password)?,
+        passwords,
+        remarks,
         trusted_subnets: parse_trusted_subnets(&args.trusted_subnets)?,
         state_dir: args.state_dir,
         http: HttpAddr::of(http_addr),
         status_addr,
         socket: socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
         bridge: args.bridge,
-        mtu: args.mtu,
+        mtu: environment::value(args.mtu, "WEAVE_MTU")?,
         allowed_ethertypes: args.allow_ethertype,
-        fast_path: if args.no_fastdp { FastPath::Off } else { FastPath::On },
+        fast_path: if no_fastdp { FastPath::Off } else { FastPath::On },
         discovery: if args.no_discovery { Discovery::Off } else { Discovery::On },
         connection_limit: args.conn_limit,
         allocation,
@@ -75,6 +76,19 @@ fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
             fallback_timeout: args.dns_fallback_timeout,
         }),
     })
+}
+
+/// What a human should know of how `launch` was called.
+fn remarks(args: &LaunchArgs) -> Vec<String> {
+    let seen = "--password is seen by every user of this host in the list of processes; --password-file is not";
+    let password = args.password.is_some().then(|| seen.to_owned());
+    password.into_iter().chain(environment::ignored()).collect()
+}
+
+/// From the one place where somebody put them.
+fn passwords(file: Option<&Path>, option: Option<String>) -> Result<Passwords> {
+    let variable = std::env::var("WEAVE_PASSWORD").ok().map(Zeroizing::new);
+    Ok(Passwords::gather(Sources { file, option: option.map(Zeroizing::new), variable })?)
 }
 
 /// What the kernel calls this host, as far as a nickname may be long.

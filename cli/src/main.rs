@@ -7,27 +7,35 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::args::{Args, Command};
 use crate::client::Client;
 
 mod args;
 mod client;
+mod environment;
 mod launch;
 mod reset;
 mod sim;
 mod stop;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::of_process();
     match run(args) {
         Ok(code) => code,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "weave-rs: {error:#}");
+            let _ = writeln!(std::io::stderr(), "weave-rs: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and what caused it, as far as that is not said already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| match cause.to_string() {
+        cause if told.is_empty() => cause,
+        cause if told.contains(&cause) => told,
+        cause => format!("{told}: {cause}"),
+    })
 }
 
 fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -37,10 +45,9 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Attach(args) => Client::of(&control)?.show_patiently("POST", "/attach", &args.form()),
         Command::Detach(args) => Client::of(&control)?.show("POST", "/detach", &args.form()),
         Command::Expose(args) => Client::of(&control)?.show("POST", "/expose", &args.form()),
-        Command::Hide { address } => {
-            let parts = address.iter().flat_map(|address| address.split('/'));
-            let path: String = parts.map(|part| format!("/{}", client::escaped(part))).collect();
-            Client::of(&control)?.show("DELETE", &format!("/expose{path}"), &[])
+        Command::Hide { addresses } => {
+            let form: Vec<_> = addresses.into_iter().map(|address| ("address", address)).collect();
+            Client::of(&control)?.show("DELETE", "/expose", &form)
         }
         Command::Ps { targets, format } => {
             let targets: Vec<_> = targets.iter().map(|target| format!("target={}", client::escaped(target))).collect();
@@ -56,7 +63,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::DnsArgs => print(&Client::of(&control)?.dns_args()?),
         Command::Status { table, format } => Client::of(&control)?.get(&args::status_path(table), format.wanted()),
         Command::Peers { format } => Client::of(&control)?.get("/status/peers", format.wanted()),
-        Command::Report => Client::of(&control)?.get("/report", client::Format::Json),
+        Command::Report { format, .. } => Client::of(&control)?.get("/report", format.wanted()),
         Command::Connect { peers, replace } => {
             let mut form = args::peer_form(peers);
             form.extend(replace.then(|| ("replace", "true".to_owned())));
@@ -85,5 +92,20 @@ fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_an_error_names_itself_is_not_said_again() {
+        let error = "x".parse::<u8>().unwrap_err();
+        let error = anyhow::Error::from(error.clone()).context(format!("the state cannot be used: {error}"));
+
+        assert_eq!(told(&error), "the state cannot be used: invalid digit found in string");
+        let error = anyhow::Error::from("x".parse::<u8>().unwrap_err()).context("--mtu x");
+        assert_eq!(told(&error), "--mtu x: invalid digit found in string");
     }
 }

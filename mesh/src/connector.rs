@@ -10,9 +10,11 @@
 //! Invariants:
 //! - a goal has at most one dial under way, and no two goals dial the same destination at the same time;
 //! - a goal that some connection satisfies is not dialled, whoever opened that connection;
+//! - a peer that the operator has forgotten is no goal, whoever names it, until the operator gives it again;
 //! - the shell answers every dial exactly once: [`Connector::handle_connected`] or [`Connector::handle_failed`].
 
 mod backoff;
+mod forgotten;
 mod goal;
 mod target;
 
@@ -25,9 +27,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
+pub use self::forgotten::Oblivion;
 pub use self::goal::{Attempt, AttemptState, Goal};
 pub use self::target::{Destination, InvalidTarget, Target};
 
+use self::forgotten::Forgotten;
 use self::goal::{Link, Phase, Pursuit};
 use crate::connection;
 use crate::identity::PeerKey;
@@ -130,10 +134,20 @@ impl DialError {
 #[error("{0} targets are more than {TARGETS_MAX}; one reachable peer is enough, the others are discovered")]
 pub struct TooManyTargets(pub usize);
 
+/// What the operator said last, as it is kept across restarts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wishes {
+    pub targets: Vec<Target>,
+    pub forgotten: Vec<Oblivion>,
+}
+
 /// The machine; see the module's drawing.
 #[derive(Debug)]
 pub struct Connector {
     config: Config,
+    forgotten: Forgotten,
+    /// What the operator said has changed since this was last asked.
+    has_new_wishes: bool,
     /// What we want to be connected to, and how far each has come.
     pursuits: BTreeMap<Goal, Pursuit>,
     /// Dials under way, also those whose goal was forgotten meanwhile.
@@ -150,6 +164,8 @@ impl Connector {
     pub fn new(config: Config, seed: u64) -> Self {
         Self {
             config,
+            forgotten: Forgotten::default(),
+            has_new_wishes: false,
             pursuits: BTreeMap::new(),
             dials: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -157,6 +173,11 @@ impl Connector {
             next_dial: 0,
             rng: ChaCha8Rng::seed_from_u64(seed),
         }
+    }
+
+    /// What was forgotten before the last restart.
+    pub fn restore(&mut self, forgotten: Vec<Oblivion>) {
+        self.forgotten.restore(forgotten);
     }
 
     /// Pursues `targets`, those known already anew: at once and with the shortest interval.
@@ -174,7 +195,9 @@ impl Connector {
         if earlier == Earlier::Replace {
             self.pursuits.retain(|goal, _| goal.target().is_none_or(|target| targets.contains(target)));
         }
+        self.has_new_wishes = true;
         for target in targets {
+            self.forgotten.forgive(target, self.config.default_port);
             let destination = target.destination(self.config.default_port);
             let pursuit = self
                 .pursuits
@@ -193,12 +216,50 @@ impl Connector {
         self.handle_timeout(now);
     }
 
-    /// Stops pursuing `targets`. A live connection stays, and a peer may still be dialled because it was discovered.
-    pub fn forget(&mut self, targets: &[Target]) {
+    /// Stops pursuing `targets`, also where others name them or they were met before, until they are given again. A live
+    /// connection stays. `owner` is who is known to be at an address.
+    pub fn forget(&mut self, targets: &[Target], owner: impl Fn(&SocketAddr) -> Option<PeerKey>) {
         let port = self.config.default_port;
-        let forgotten: BTreeSet<Destination> = targets.iter().map(|target| target.destination(port)).collect();
-        self.pursuits
-            .retain(|goal, _| goal.target().is_none_or(|target| !forgotten.contains(&target.destination(port))));
+        for target in targets {
+            let destination = target.destination(port);
+            let is_meant = |goal: &Goal| goal.target().is_some_and(|known| known.destination(port) == destination);
+            let answered =
+                self.pursuits.iter().filter(|(goal, _)| is_meant(goal)).find_map(|(_, pursuit)| pursuit.peer);
+            let peer = answered.or_else(|| match &destination {
+                Destination::Address(address) => owner(address),
+                Destination::Name { .. } => None,
+            });
+            self.pursuits.retain(|goal, _| !is_meant(goal));
+            self.forgotten.add(target, peer);
+        }
+        self.has_new_wishes = true;
+        let forgotten = &self.forgotten;
+        self.pursuits.retain(|goal, pursuit| match goal {
+            Goal::Target(_) => true,
+            Goal::Peer(peer) => !forgotten.holds(peer, &pursuit.addresses(), port),
+        });
+    }
+
+    /// Whether the operator wants no dial to `peer`, which is at `addresses`.
+    pub fn is_forgotten(&self, peer: &PeerKey, addresses: &[SocketAddr]) -> bool {
+        self.forgotten.holds(peer, addresses, self.config.default_port)
+    }
+
+    pub fn forgotten(&self) -> impl Iterator<Item = &Oblivion> {
+        self.forgotten.iter()
+    }
+
+    /// What is to be kept, if it has changed since this was last asked.
+    pub fn take_wishes(&mut self) -> Option<Wishes> {
+        std::mem::take(&mut self.has_new_wishes).then(|| Wishes {
+            targets: self.targets().cloned().collect(),
+            forgotten: self.forgotten.iter().cloned().collect(),
+        })
+    }
+
+    /// Pursues nothing any more; what the operator said stays as it is kept.
+    pub fn retire(&mut self) {
+        self.pursuits.clear();
     }
 
     pub fn targets(&self) -> impl Iterator<Item = &Target> {
@@ -211,6 +272,14 @@ impl Connector {
         targets.map(|(_, pursuit)| match pursuit.phase {
             Phase::Never => Some(None),
             Phase::Idle { .. } | Phase::Dialling(_) | Phase::Linked(_) => pursuit.peer.map(Some),
+        })
+    }
+
+    /// The targets that led to nobody, or to a peer that is not there.
+    pub fn unmet(&self, is_there: impl Fn(&PeerKey) -> bool) -> impl Iterator<Item = &Target> {
+        self.pursuits.iter().filter_map(move |(goal, pursuit)| {
+            let is_met = pursuit.phase == Phase::Never || pursuit.peer.is_some_and(|peer| is_there(&peer));
+            goal.target().filter(|_| !is_met)
         })
     }
 
@@ -278,6 +347,9 @@ impl Connector {
             pursuit.peer = Some(peer);
             pursuit.last_error = None;
             pursuit.phase = Phase::Linked(connection);
+            // It was forgotten under another name.
+            self.has_new_wishes |=
+                goal.target().is_some() && self.forgotten.forgive_peer(&peer, &[remote], self.config.default_port);
         }
         self.satisfy_goals();
         self.handle_timeout(now);

@@ -11,7 +11,8 @@
 //!
 //! In a thin mesh each peer keeps its two neighbours on the ring of keys, which alone connects everyone, and fills up
 //! with peers drawn at random, of which it prefers those with few connections. A peer with none follows referrals.
-//! Unreachable peers are tried in turn, so that the halves of a partition find each other.
+//! Unreachable peers are tried in turn, so that the halves of a partition find each other, and hosts that all come back
+//! without the one that they were told of.
 //!
 //! Invariants:
 //! - a connection is dropped as surplus only in a thin mesh, above `high`, never one of the ring, and never one that
@@ -25,6 +26,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
+use crate::connector::Connector;
 use crate::identity::{PeerKey, digest};
 use crate::members::{Member, Members, Reach};
 use crate::store::Direction;
@@ -55,6 +57,8 @@ const TURNED_AWAY_MAX: usize = 64;
 const DRAWS: usize = 3;
 /// How often an unreachable peer is tried in a thin mesh.
 const REACH_OUT_INTERVAL: Duration = Duration::from_secs(10);
+/// How often one is tried that was unreachable for so long that its set is given up.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(60);
 /// Reviews follow changes after this long, so that changes of one moment are reviewed together.
 const REVIEW_DELAY: Duration = Duration::from_millis(250);
 /// Reviews follow each other at this interval while something is left to do.
@@ -81,6 +85,8 @@ pub struct Surroundings<'a> {
     pub own: PeerKey,
     pub topology: &'a Topology,
     pub members: &'a Members,
+    /// Whom the operator has forgotten.
+    pub connector: &'a Connector,
     /// Peers with an open connection, accepted by both ends or not yet.
     pub connected: &'a BTreeSet<PeerKey>,
     /// Where a peer is dialled whose card has no address but which others have seen.
@@ -113,6 +119,7 @@ pub struct Degree {
     /// Peers that we turned away ourselves.
     turned_away: VecDeque<Contact>,
     next_reach_out: Instant,
+    next_search: Instant,
     review_at: Option<Instant>,
     last_review: Option<Instant>,
     rng: ChaCha8Rng,
@@ -133,6 +140,7 @@ impl Degree {
             referred: VecDeque::new(),
             turned_away: VecDeque::new(),
             next_reach_out: Instant::ZERO,
+            next_search: Instant::ZERO,
             review_at: None,
             last_review: None,
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -249,9 +257,10 @@ impl Degree {
             && surplus.is_none()
             && mesh.connected.len() >= bounds.low
             && mesh.members.unreachable_count() == 0;
-        if !is_settled {
-            self.review_at = Some(now + REVIEW_INTERVAL);
-        }
+        self.review_at = match is_settled {
+            false => Some(now + REVIEW_INTERVAL),
+            true => mesh.members.has_lost().then_some(self.next_search),
+        };
         self.last_review = Some(now);
         let wanted = self.chosen.iter().map(|(peer, choice)| (*peer, choice.addresses.clone())).collect();
         Some(Review { wanted, surplus })
@@ -260,7 +269,9 @@ impl Degree {
     fn drop_choices(&mut self, mesh: &Surroundings<'_>, now: Instant) {
         self.avoided.retain(|_, until| *until > now);
         self.referred.retain(|contact| !mesh.topology.is_reachable(&contact.key));
-        self.chosen.retain(|peer, _| !mesh.connected.contains(peer));
+        self.chosen.retain(|peer, choice| {
+            !mesh.connected.contains(peer) && !mesh.connector.is_forgotten(peer, &choice.addresses)
+        });
         let late: Vec<PeerKey> = self
             .chosen
             .iter()
@@ -289,9 +300,7 @@ impl Degree {
                 self.choose_at_random(mesh, now);
             }
         }
-        if now >= self.next_reach_out {
-            self.reach_out(mesh, now);
-        }
+        self.reach_out(mesh, now);
     }
 
     fn choose_all(&mut self, mesh: &Surroundings<'_>, now: Instant) {
@@ -311,7 +320,8 @@ impl Degree {
 
     /// The nearest peer on either side of the ring of keys that can be connected to.
     fn choose_ring(&mut self, mesh: &Surroundings<'_>, now: Instant) {
-        let is_open = |peer: &PeerKey| mesh.connected.contains(peer) || !self.avoided.contains_key(peer);
+        let is_free = |peer: &PeerKey| !self.avoided.contains_key(peer) && !mesh.is_forgotten(peer);
+        let is_open = |peer: &PeerKey| mesh.connected.contains(peer) || is_free(peer);
         let next = mesh.topology.ring_from(mesh.own).find(is_open);
         let previous = mesh.topology.ring_from(mesh.own).rev().find(is_open);
         for peer in next.into_iter().chain(previous) {
@@ -325,7 +335,9 @@ impl Degree {
                 return;
             }
             let Some(contact) = self.referred.pop_front() else { return };
-            if !mesh.connected.contains(&contact.key) && !self.avoided.contains_key(&contact.key) {
+            let is_barred = self.avoided.contains_key(&contact.key)
+                || mesh.connector.is_forgotten(&contact.key, &contact.addresses);
+            if !mesh.connected.contains(&contact.key) && !is_barred {
                 self.chosen.insert(contact.key, Choice { since: now, addresses: contact.addresses });
             }
         }
@@ -339,16 +351,23 @@ impl Degree {
         }
     }
 
-    /// Tries one unreachable peer: it may be alive in another part of a divided mesh.
+    /// Tries one unreachable peer: it may be alive in another part of a divided mesh, or have come back when nobody was
+    /// there to dial. Those that were unreachable for long are tried seldom.
     fn reach_out(&mut self, mesh: &Surroundings<'_>, now: Instant) {
-        let is_candidate =
-            |member: &Member| matches!(member.reach, Reach::Unreachable { .. }) && member.departed.is_none();
-        let candidates: Vec<PeerKey> = mesh
-            .members
-            .iter()
-            .filter(|(peer, member)| is_candidate(member) && !self.avoided.contains_key(peer))
-            .map(|(peer, _)| *peer)
-            .collect();
+        let (is_due, is_late) = (now >= self.next_reach_out, now >= self.next_search);
+        let is_candidate = |peer: &PeerKey, member: &Member| {
+            let is_missed = match member.reach {
+                Reach::Unreachable { .. } => is_due,
+                Reach::Lost { .. } => is_late,
+                Reach::Heard { .. } | Reach::Reachable { .. } => false,
+            };
+            is_missed && member.departed.is_none() && !self.avoided.contains_key(peer) && !mesh.is_forgotten(peer)
+        };
+        let candidates = mesh.members.iter().filter(|(peer, member)| is_candidate(peer, member));
+        let candidates: Vec<PeerKey> = candidates.map(|(peer, _)| *peer).collect();
+        if is_late {
+            self.next_search = now + SEARCH_INTERVAL;
+        }
         if candidates.is_empty() {
             return;
         }
@@ -366,7 +385,8 @@ impl Degree {
         if is_busy || mesh.connected.contains(&peer) || self.avoided.contains_key(&peer) {
             return;
         }
-        if let Some(contact) = mesh.contact(&peer) {
+        let contact = mesh.contact(&peer);
+        if let Some(contact) = contact.filter(|it| !mesh.connector.is_forgotten(&peer, &it.addresses)) {
             self.chosen.insert(peer, Choice { since: now, addresses: contact.addresses });
         }
     }
@@ -399,6 +419,12 @@ fn is_ring_neighbour(peer: &PeerKey, mesh: &Surroundings<'_>) -> bool {
 }
 
 impl Surroundings<'_> {
+    /// Whether the operator wants no dial to `peer`.
+    fn is_forgotten(&self, peer: &PeerKey) -> bool {
+        let holds = |contact: Contact| self.connector.is_forgotten(peer, &contact.addresses);
+        self.connector.forgotten().next().is_some() && self.contact(peer).is_some_and(holds)
+    }
+
     /// A peer with the addresses to dial: its own word, else where its neighbours see it.
     fn contact(&self, peer: &PeerKey) -> Option<Contact> {
         let member = self.members.get(peer)?;

@@ -255,6 +255,8 @@ impl Ipam {
             Note::Accept { ballot, first } => self.handle_accept(from, ballot, first, near),
             Note::Accepted { ballot } => self.handle_accepted(from, ballot, near),
             Note::Wanted => self.handle_wanted(from, near),
+            Note::AskRole => self.handle_ask_role(from),
+            Note::Observes => self.handle_observes(from, near),
             Note::Request { id, window } => self.handle_request(from, id, window, near),
             Note::Granted { transfers, .. } => self.handle_granted(from, &transfers, near),
             Note::Denied { id, is_held, transfers } => self.handle_denied(from, id, is_held, &transfers, near),

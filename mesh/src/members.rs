@@ -112,6 +112,19 @@ impl Members {
         self.unreachable
     }
 
+    /// Whether there is one of which only the identity is kept, and which may come back.
+    pub fn has_lost(&self) -> bool {
+        let is_lost = |member: &Member| matches!(member.reach, Reach::Lost { .. }) && member.departed.is_none();
+        self.members.values().any(is_lost)
+    }
+
+    /// The member that says it is at `address`, or was heard there.
+    pub fn at(&self, address: &SocketAddr) -> Option<PeerKey> {
+        let is_there =
+            |member: &Member| member.card.addresses.contains(address) || member.address.as_ref() == Some(address);
+        self.members.iter().find(|(_, member)| is_there(member)).map(|(key, _)| *key)
+    }
+
     /// Notes a checked card, unless a newer one is known. `record` is the card as signed. Returns the other reachable
     /// member of the same name, if there is one.
     pub fn note_card(&mut self, card: &Arc<Card>, record: &Record, now: Instant) -> Option<PeerKey> {

@@ -237,6 +237,7 @@ impl Node {
         node.store.insert(Arc::clone(node.own.set()), None);
         node.store.list(&node.own.card().key);
         let addresses = restored.ipam.clone();
+        node.connector.restore(restored.forgotten.clone());
         node.restore(restored, now);
         node.connector.connect(&config.targets, Earlier::Keep, now)?;
         if let Some(config) = config.ipam {
@@ -271,6 +272,8 @@ impl Node {
                 self.schedule_lapse(&card.key, now);
             }
         }
+        // Whoever we are told to dial may be gone while others are back.
+        self.degree.request_review(now);
     }
 
     pub fn key(&self) -> PeerKey {
@@ -301,8 +304,15 @@ impl Node {
         Ok(())
     }
 
+    /// Stops dialling `targets`, and whoever is known to be there, until they are given again.
     pub fn forget(&mut self, targets: &[Target], now: Instant) {
-        self.connector.forget(targets);
+        let neighbour = |address: &SocketAddr| self.links.live().find(|(_, link)| link.remote == *address);
+        let owner = |address: &SocketAddr| {
+            let neighbour = neighbour(address).map(|(_, link)| link.peer);
+            neighbour.or_else(|| self.members.at(address))
+        };
+        self.connector.forget(targets, owner);
+        self.degree.request_review(now);
         self.view_changed();
         self.finish(now);
     }

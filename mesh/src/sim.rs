@@ -194,6 +194,11 @@ impl World {
         self.hosts[host.0].targets = targets.iter().copied().map(target_of).collect();
     }
 
+    /// How `host` takes part in the first ring, from its next start on; unlike the others.
+    pub fn set_init(&mut self, host: HostId, init: ipam::Init) {
+        self.hosts[host.0].init = Some(init);
+    }
+
     pub const fn now(&self) -> Instant {
         self.now
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use weave_mesh::ipam::{Config, Init};
+use weave_mesh::ipam::{Config, Init, Wait};
 use weave_mesh::members::HOLD;
 use weave_mesh::sim::{Fault, Fidelity, HostId, Options, World};
 
@@ -41,6 +41,18 @@ fn populated(peers: usize, seed: u64) -> World {
     world
 }
 
+/// Two that vote, of which the second was given only one that does not; who was given whom is not symmetric.
+fn around_an_observer(seed: u64, init: Init) -> World {
+    let [first, observer, second] = [0, 1, 2].map(HostId);
+    let mut options = options(3, seed, 0, "10.32.0.0/12");
+    options.ipam = options.ipam.map(|config| Config { init, ..config });
+    let mut world = World::new(options);
+    world.set_init(observer, Init::Observer);
+    world.set_targets(observer, &[first]);
+    world.set_targets(second, &[observer]);
+    world
+}
+
 /// What every live host believes, to read when something failed.
 fn explain(world: &World) -> String {
     let line = |host: HostId| {
@@ -54,6 +66,37 @@ fn explain(world: &World) -> String {
 fn assert_good(world: &World) {
     if let Err(broken) = world.verdict() {
         panic!("{broken:?}");
+    }
+}
+
+#[test]
+fn who_was_given_only_an_observer_votes_with_the_others_it_was_told_of() {
+    for seed in 0..5 {
+        let mut world = around_an_observer(seed, Init::Consensus(Some(2)));
+        for host in [0, 2, 1].map(HostId) {
+            world.schedule(Duration::from_secs(2 + host.0 as u64), Fault::RunContainer(host));
+        }
+
+        let at = world.run_until(Duration::from_secs(20), |world| world.addressed_containers() == 3);
+        assert!(at.is_some(), "seed {seed}\n{}", explain(&world));
+        assert_good(&world);
+    }
+}
+
+#[test]
+fn who_was_given_only_an_observer_and_no_number_waits_and_makes_no_ring_of_its_own() {
+    let mut world = around_an_observer(1, Init::Consensus(None));
+    world.set_targets(HostId(0), &[HostId(1)]);
+    for host in [0, 2].map(HostId) {
+        world.schedule(Duration::from_secs(2), Fault::RunContainer(host));
+    }
+
+    world.run_for(MINUTE);
+
+    assert_eq!(world.addressed_containers(), 0);
+    for host in [0, 2].map(HostId) {
+        let view = world.node(host).and_then(|node| node.ipam_view()).expect("it runs");
+        assert!(!view.is_ready && view.pending.iter().all(|pending| pending.wait == Wait::Electors), "{view:?}");
     }
 }
 

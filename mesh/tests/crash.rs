@@ -131,6 +131,24 @@ fn all_hosts_lose_power_at_once_and_come_back() {
     world.settle(MINUTE).unwrap();
 }
 
+#[test]
+fn all_hosts_lose_power_at_once_and_come_back_without_the_one_that_they_were_told_of() {
+    for (peers, limit) in [(3, 5), (30, 20)] {
+        let mut world = settled(peers, 8);
+        for host in (0..peers).map(HostId) {
+            world.apply(Fault::PowerLoss(host));
+        }
+        world.run_for(MINUTE);
+        for host in (1..peers).map(HostId) {
+            world.schedule(Duration::from_millis(300 * host.0 as u64), Fault::Start(host));
+        }
+        world.run_for(Duration::from_millis(300 * peers as u64));
+
+        let has_met = |world: &World| (1..peers).all(|host| world.reached_by(HostId(host)) == peers - 2);
+        assert!(world.run_until(Duration::from_secs(limit), has_met).is_some(), "{peers} peers");
+    }
+}
+
 /// The only seed loses its power for a second, so many milliseconds after everybody started.
 fn interrupted(fidelity: Fidelity, millis: u64) -> World {
     let start_within = Duration::ZERO;

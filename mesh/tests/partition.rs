@@ -102,6 +102,39 @@ fn a_forgotten_seed_stays_connected_and_a_connected_stranger_joins() {
 }
 
 #[test]
+fn two_that_forgot_each_other_meet_no_more_until_one_is_told_to() {
+    let (one, other) = (HostId(0), HostId(1));
+    let mut world = World::new(Options { peers: 2, seed: 6, ..Options::default() });
+    world.settle(MINUTE).unwrap();
+    world.set_targets(other, &[]);
+
+    world.apply(Fault::Forget { host: one, target: other });
+    world.apply(Fault::Forget { host: other, target: one });
+    for host in [one, other] {
+        world.apply(Fault::Kill(host));
+        world.apply(Fault::Start(host));
+    }
+
+    world.run_for(10 * MINUTE);
+    assert_eq!([one, other].map(|host| world.reached_by(host)), [0, 0]);
+    world.apply(Fault::Connect { host: one, to: other });
+    world.settle(MINUTE).unwrap();
+}
+
+#[test]
+fn parts_that_were_apart_for_hours_meet_without_the_host_that_they_were_told_of() {
+    let mut world = World::new(Options { peers: 4, seed: 9, ..Options::default() });
+    world.settle(MINUTE).unwrap();
+
+    world.apply(Fault::PowerLoss(HostId(0)));
+    world.apply(groups(&[&[1], &[2, 3]]));
+    world.run_for(150 * MINUTE);
+    world.apply(Fault::Heal);
+
+    assert!(world.run_until(10 * MINUTE, |world| world.reached_by(HostId(1)) == 2).is_some());
+}
+
+#[test]
 fn parts_that_flap_agree_in_the_end() {
     for seed in 10..14 {
         let mut world = World::new(Options { peers: 10, seed, seeds: 2, ..Options::default() });

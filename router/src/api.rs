@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | R GET /status | | summary; 503 until ready |
 //! | R GET /status/{connections,peers,targets,paths,endpoints,ipam,dns} | | one table |
-//! | R GET /report | | JSON under the original's field names |
+//! | R GET /report | no `format` | JSON under the original's field names |
 //! | R GET /metrics | | what Prometheus scrapes |
 //! | GET /ps | query `target`… | attached containers, or these of them |
 //! | GET /why/{peer} | | prose |
@@ -14,7 +14,8 @@
 //! | POST /attach, /detach | form `target`, `address`… | the addresses on one line |
 //! | POST /expose | form `address`…, `fqdn`, `skipNAT=true` | the addresses on one line |
 //! | POST /expose/{ip}/{len} | `fqdn`, `skipNAT=true` | 204 |
-//! | DELETE /expose, /expose/{ip}/{len} | | the addresses on one line |
+//! | DELETE /expose | form `address`… | the addresses on one line; without any all of them |
+//! | DELETE /expose/{ip}/{len} | | the address |
 //! | POST /ip/{id} | `check-alive`, `wait` | an address with its prefix length, of the default subnet |
 //! | POST /ip/{id}/{ip}/{len} | the same | one of that subnet |
 //! | PUT /ip/{id}/{ip}/{len} | the same, `noErrorOnUnknown` | 204 when the address is the container's |
@@ -161,6 +162,7 @@ fn control() -> Router<Context> {
         .route("/dns-address-port", get(names::dns_address_port))
         .route("/stop", post(peers::stop))
         .route("/peer", delete(peers::reset))
+        .route("/peer/", delete(|| async { ip::nobody() }))
         .route("/peer/{peer}", delete(ip::take_over))
 }
 

@@ -45,7 +45,7 @@ use crate::admin::Admin;
 use crate::adoption::{self, Books};
 use crate::api::{ListenError, Listeners};
 use crate::attach::Ledger;
-use crate::config::{Allocation, AllocationError, Config, ConfigError, FastPath, PasswordError};
+use crate::config::{Allocation, AllocationError, Config, ConfigError, FastPath, PasswordError, Targets};
 use crate::descriptors::{self, Descriptors, TooFewDescriptors};
 use crate::dns::{Dns, DnsError};
 use crate::docker;
@@ -123,6 +123,7 @@ pub enum Ending {
 /// When it cannot start or go on; the text says what to do.
 pub fn launch(config: &Config) -> Result<Ending, LaunchError> {
     config.check()?;
+    config.remarks.iter().for_each(|remark| warn!("{remark}"));
     let descriptors = descriptors::provide()?;
     capability::check()?;
     check_range(config)?;
@@ -364,10 +365,10 @@ fn node_config(
     underlay: &[IpAddr],
     machine: Machine,
 ) -> Result<mesh_node::Config, LaunchError> {
-    let mut targets = store.targets()?;
-    targets.extend(config.targets.iter().cloned());
-    targets.sort();
-    targets.dedup();
+    let targets = match &config.targets {
+        Targets::Given(targets) => targets.clone(),
+        Targets::Stored => store.wishes()?.targets,
+    };
     let addresses = underlay.iter().take(ADDRESSES_MAX).map(|address| SocketAddr::new(*address, config.port));
     Ok(mesh_node::Config {
         mesh: MeshId::of(config.mesh.as_ref()),

@@ -22,6 +22,9 @@ pub mod dns;
 pub mod password;
 pub mod value;
 
+/// TCP of the control plane and UDP of sleeve unless told otherwise.
+pub const DEFAULT_PORT: u16 = 6783;
+
 /// Where the daemon keeps its state unless told otherwise.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/weave-rs";
 /// Where the control socket is unless told otherwise.
@@ -60,10 +63,19 @@ impl HttpAddr {
     }
 }
 
+/// Whom to connect to at first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Targets {
+    /// These, and none of those that an earlier daemon was given.
+    Given(Vec<Target>),
+    /// Those that the last daemon had when it ended.
+    Stored,
+}
+
 /// Everything `launch` needs.
 #[derive(Debug)]
 pub struct Config {
-    pub targets: Vec<Target>,
+    pub targets: Targets,
     /// A name that overrides the persisted one.
     pub name: Option<PeerName>,
     pub nickname: String,
@@ -92,6 +104,8 @@ pub struct Config {
     pub rekey_interval: Duration,
     /// How names are served; not at all when `None`.
     pub dns: Option<DnsConfig>,
+    /// What the operator is to read at the start.
+    pub remarks: Vec<String>,
 }
 
 /// Options that do not fit together or with this host.
@@ -140,8 +154,10 @@ impl Config {
         if !self.trusted_subnets.is_empty() && self.passwords.is_empty() {
             return Err(ConfigError::TrustWithoutPassword);
         }
-        if self.targets.len() > TARGETS_MAX {
-            return Err(ConfigError::TooManyTargets(self.targets.len()));
+        if let Targets::Given(targets) = &self.targets
+            && targets.len() > TARGETS_MAX
+        {
+            return Err(ConfigError::TooManyTargets(targets.len()));
         }
         if let Some(name) = self.name.filter(|name| name.mac().is_group()) {
             return Err(ConfigError::GroupName(name));
@@ -175,11 +191,11 @@ mod tests {
 
     fn config() -> Config {
         Config {
-            targets: Vec::new(),
+            targets: Targets::Given(Vec::new()),
             name: None,
             nickname: "host1".to_owned(),
             mesh: MeshName::default(),
-            port: 6783,
+            port: DEFAULT_PORT,
             host: None,
             passwords: Passwords::default(),
             trusted_subnets: Vec::new(),
@@ -196,6 +212,7 @@ mod tests {
             allocation: None,
             rekey_interval: Duration::from_secs(120),
             dns: None,
+            remarks: Vec::new(),
         }
     }
 

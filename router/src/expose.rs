@@ -62,7 +62,7 @@ impl Exposure {
         check_addresses(addresses)?;
         for subnet in addresses {
             if let Some(holder) = ledger.holder(subnet.address) {
-                return Err(AttachError::AddressTaken { address: subnet.address, holder: holder.to_owned() });
+                return Err(AttachError::AddressTaken { address: subnet.address, holder });
             }
             let network = subnet.network();
             let is_inside =
@@ -100,10 +100,13 @@ impl Exposure {
         self.0.push(Exposed { subnet, terms, names, attached });
     }
 
-    /// Takes addresses back, or all when there are none given; the answer is what was taken.
-    pub fn remove(&mut self, addresses: &[Subnet]) -> Vec<Subnet> {
-        let is_meant = |exposed: &mut Exposed| addresses.is_empty() || addresses.contains(&exposed.subnet);
-        self.0.extract_if(.., is_meant).map(|exposed| exposed.subnet).collect()
+    /// Takes back these addresses and all of these networks, or everything when neither is given; the answer is what was
+    /// taken.
+    pub fn remove(&mut self, addresses: &[Subnet], networks: &[Subnet]) -> Vec<Subnet> {
+        let is_everything = addresses.is_empty() && networks.is_empty();
+        let is_meant =
+            |subnet: Subnet| is_everything || addresses.contains(&subnet) || networks.contains(&subnet.network());
+        self.0.extract_if(.., |exposed| is_meant(exposed.subnet)).map(|exposed| exposed.subnet).collect()
     }
 
     pub fn holds(&self, address: IpAddr) -> bool {
@@ -228,10 +231,16 @@ mod tests {
 
     #[test]
     fn hiding_tells_what_was_exposed() {
-        let mut exposure = exposure(&[("10.32.0.9/12", Nat::None), ("10.2.1.1/24", Nat::None)]);
+        let none = Nat::None;
+        let mut exposure =
+            exposure(&[("10.32.0.9/12", none), ("10.2.1.1/24", none), ("10.2.1.2/24", none), ("10.2.2.1/24", none)]);
 
-        assert_eq!(exposure.remove(&[subnet("10.7.0.1/16")]), []);
-        assert_eq!(exposure.remove(&[subnet("10.2.1.1/24")]), [subnet("10.2.1.1/24")]);
-        assert_eq!(exposure.remove(&[]), [subnet("10.32.0.9/12")]);
+        assert_eq!(exposure.remove(&[subnet("10.7.0.1/16")], &[]), []);
+        assert_eq!(exposure.remove(&[], &[subnet("10.2.0.0/16")]), [], "a network is its own length");
+        assert_eq!(
+            exposure.remove(&[subnet("10.2.2.1/24")], &[subnet("10.2.1.0/24")]),
+            [subnet("10.2.1.1/24"), subnet("10.2.1.2/24"), subnet("10.2.2.1/24")]
+        );
+        assert_eq!(exposure.remove(&[], &[]), [subnet("10.32.0.9/12")]);
     }
 }

@@ -319,6 +319,12 @@ impl Control {
                 self.members.put(member);
                 Ok(())
             }
+            Persist::Wishes(wishes) => {
+                if let Err(error) = self.store.write_wishes(&wishes) {
+                    error!(%error, "cannot remember the peers to connect to");
+                }
+                Ok(())
+            }
             Persist::Ring(bytes) => {
                 self.keep_ring(bytes);
                 Ok(())
@@ -402,13 +408,10 @@ impl Control {
         match request {
             Request::Snapshot(reply) => self.show(reply),
             Request::Connect { targets, earlier, reply } => {
-                let connected = self.node.connect(&targets, earlier, now);
-                self.keep_targets();
-                let _ = reply.send(connected);
+                let _ = reply.send(self.node.connect(&targets, earlier, now));
             }
             Request::Forget { targets, reply } => {
                 self.node.forget(&targets, now);
-                self.keep_targets();
                 let _ = reply.send(());
             }
             Request::Attach { ticket, container, wanted, named, reply } => {
@@ -420,7 +423,7 @@ impl Control {
                 self.detach(container, addresses, Client { ticket, reply });
             }
             Request::Expose { ticket, wanted, manner, reply } => self.expose(wanted, manner, Client { ticket, reply }),
-            Request::Hide { addresses, reply } => self.hide(&addresses, reply),
+            Request::Hide { addresses, networks, reply } => self.hide(&addresses, &networks, reply),
             Request::AddName { container, addresses, name, reply } => {
                 let _ = reply.send(self.add_name(&container, addresses, name));
             }
@@ -460,12 +463,6 @@ impl Control {
             }
             Request::Stop(reply) => self.outcome = Some(Outcome::Dismissed(reply)),
             Request::Reset(reply) => self.begin_leaving(reply),
-        }
-    }
-
-    fn keep_targets(&self) {
-        if let Err(error) = self.store.write_targets(&self.node.view().targets) {
-            error!(%error, "cannot remember the peers to connect to");
         }
     }
 

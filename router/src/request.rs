@@ -59,9 +59,10 @@ pub enum Request {
         manner: Manner,
         reply: Reply<Result<Vec<Subnet>, AttachError>>,
     },
-    /// Without addresses: all of them.
+    /// These addresses and all of these networks; without either everything.
     Hide {
         addresses: Vec<Subnet>,
+        networks: Vec<Subnet>,
         reply: Reply<Result<Vec<Subnet>, AttachError>>,
     },
     /// A question about addresses; the answer may have to wait for other peers.

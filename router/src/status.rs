@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::shown::Shown;
 
 pub use self::gather::{About, CarrierChanges, DnsMaterial, Material, Tallies};
-pub use self::ipam::{Ipam, IpamOwner, IpamProblem, IpamWaiting};
+pub use self::ipam::{Election, Ipam, IpamOwner, IpamProblem, IpamWaiting};
 
 mod gather;
 mod ipam;
@@ -23,6 +23,7 @@ pub mod ps;
 pub mod report;
 pub mod text;
 pub mod time;
+pub mod titles;
 pub mod waits;
 pub mod why;
 

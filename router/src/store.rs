@@ -6,7 +6,7 @@
 //!   identity          secret keys, persisted name, and the machine they belong to
 //!   incarnation       the last one used
 //!   sleeve-timestamp  above every handshake timestamp that was ever sent
-//!   targets           what `connect` and `forget` left
+//!   targets           what `launch`, `connect` and `forget` left
 //!   attachments       containers on this host
 //!   exposure          addresses of this host on the overlay
 //!   ring              which peer owns which addresses, and what this one has promised about that
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use rand_core::{OsRng, RngCore};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-use weave_mesh::connector::Target;
+use weave_mesh::connector::Wishes;
 use weave_mesh::identity::{Identity, Scheme};
 use weave_mesh::ipam::{self, Change, Cidr};
 use weave_mesh::name::PeerName;
@@ -55,7 +55,7 @@ const IDENTITY: Kind = Kind { name: "identity", version: 1, without: "start as a
 const INCARNATION: Kind = Kind { name: "incarnation", version: 1, without: "trust this host's clock instead" };
 const SLEEVE_TIMESTAMP: Kind =
     Kind { name: "sleeve-timestamp", version: 1, without: "trust this host's clock instead" };
-const TARGETS: Kind = Kind { name: "targets", version: 1, without: "start with the peers given to launch only" };
+const TARGETS: Kind = Kind { name: "targets", version: 2, without: "start with the peers given to launch only" };
 const HOST_NAMES: Kind = Kind { name: "names", version: 1, without: "add the names again" };
 const ATTACHMENTS: Kind = Kind { name: "attachments", version: 3, without: "attach every container again" };
 
@@ -208,7 +208,8 @@ impl Store {
         let ring = RING.read(&self.directory)?;
         let owned = Journal::read(&ADDRESSES, &self.directory, &machine::boot())?;
         let members = members::read(&self.directory.join(MEMBERS))?;
-        Ok(Restored { incarnation, members, ipam: ipam::Restored { ring, owned } })
+        let forgotten = self.wishes()?.forgotten;
+        Ok(Restored { incarnation, members, forgotten, ipam: ipam::Restored { ring, owned } })
     }
 
     /// # Errors
@@ -231,16 +232,18 @@ impl Store {
         SLEEVE_TIMESTAMP.write(&self.directory, &timestamp, Durability::Process)
     }
 
+    /// Whom the last daemon here was to dial, and not to dial.
+    ///
     /// # Errors
     /// When their file is damaged.
-    pub fn targets(&self) -> Result<Vec<Target>, FileError> {
+    pub fn wishes(&self) -> Result<Wishes, FileError> {
         Ok(TARGETS.read(&self.directory)?.unwrap_or_default())
     }
 
     /// # Errors
     /// When the disk refuses.
-    pub fn write_targets(&self, targets: &[Target]) -> Result<(), FileError> {
-        TARGETS.write(&self.directory, &targets, Durability::Process)
+    pub fn write_wishes(&self, wishes: &Wishes) -> Result<(), FileError> {
+        TARGETS.write(&self.directory, wishes, Durability::Process)
     }
 
     /// # Errors

@@ -105,6 +105,15 @@ impl Pursuit {
         &self.destinations[self.position]
     }
 
+    /// Its destinations, as far as they are addresses.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        let address = |destination: &Destination| match destination {
+            Destination::Address(address) => Some(*address),
+            Destination::Name { .. } => None,
+        };
+        self.destinations.iter().filter_map(address).collect()
+    }
+
     /// Starts again with the shortest interval; a dial under way or a live connection is left alone.
     pub(super) fn try_at_once(&mut self, now: Instant) {
         self.backoff = Backoff::default();

@@ -173,7 +173,7 @@ fn replace_and_forget_leave_connections_alone() {
     connector.handle_connected(ConnectionId(1), Some(dial), key(1), address("10.0.0.1:6783"), at(0));
 
     connector.connect(&targets(&["10.0.0.2"]), Earlier::Replace, at(0)).unwrap();
-    connector.forget(&targets(&["10.0.0.2:6783"]));
+    connector.forget(&targets(&["10.0.0.2:6783"]), |_| None);
 
     assert_eq!(connector.targets().count(), 0);
     connector.handle_closed(ConnectionId(1), &"reset", at(100));
@@ -184,12 +184,43 @@ fn replace_and_forget_leave_connections_alone() {
 fn a_forgotten_dial_that_succeeds_is_still_a_connection() {
     let mut connector = connector();
     let dial = dialling(&mut connector, "10.0.0.1");
-    connector.forget(&targets(&["10.0.0.1"]));
+    connector.forget(&targets(&["10.0.0.1"]), |_| None);
     connector.handle_connected(ConnectionId(1), Some(dial), key(1), address("10.0.0.1:6783"), at(0));
 
     connector.connect(&targets(&["10.0.0.1"]), Earlier::Keep, at(1)).unwrap();
 
     assert_eq!(state(&connector), AttemptState::Connected(ConnectionId(1)));
+}
+
+#[test]
+fn forgetting_holds_against_discovery_and_over_a_restart_until_the_target_is_given_again() {
+    let mut connector = connector();
+    let wanted = BTreeMap::from([(key(1), vec![address("10.0.0.1:6783")])]);
+    connector.set_wanted(&wanted, |_| true, at(0));
+    connector.take_wishes();
+
+    connector.forget(&targets(&["10.0.0.1"]), |_| Some(key(1)));
+    assert_eq!(connector.attempts().count(), 0, "it is pursued no longer");
+    let kept = connector.take_wishes().unwrap();
+    assert_eq!(connector.take_wishes(), None);
+
+    let mut connector = self::connector();
+    connector.restore(kept.forgotten);
+    assert!(connector.is_forgotten(&key(1), &[]) && connector.is_forgotten(&key(2), &[address("10.0.0.1:7000")]));
+    connector.connect(&targets(&["10.0.0.1"]), Earlier::Keep, at(1)).unwrap();
+    assert!(!connector.is_forgotten(&key(1), &[]));
+}
+
+#[test]
+fn a_peer_reached_under_another_name_is_forgotten_no_longer() {
+    let mut connector = connector();
+    connector.forget(&targets(&["10.0.0.1"]), |_| Some(key(1)));
+    let dial = dialling(&mut connector, "host1.example");
+
+    connector.handle_connected(ConnectionId(1), Some(dial), key(1), address("10.0.0.1:6783"), at(0));
+
+    assert_eq!(connector.forgotten().count(), 0);
+    assert_eq!(connector.take_wishes().unwrap().forgotten, []);
 }
 
 #[test]

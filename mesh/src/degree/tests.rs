@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::card::Card;
+use crate::connector::{self, Discovery, Earlier};
 use crate::store::fixtures::{Owner, edge};
 use crate::store::{Session, Set};
 
@@ -12,7 +13,13 @@ struct Mesh {
     owners: Vec<Owner>,
     topology: Topology,
     members: Members,
+    connector: Connector,
     connected: BTreeSet<PeerKey>,
+}
+
+fn connector() -> Connector {
+    let (discovery, default_port, connection_limit) = (Discovery::On, 6783, 0);
+    Connector::new(connector::Config { discovery, default_port, connection_limit }, 1)
 }
 
 impl Mesh {
@@ -30,7 +37,8 @@ impl Mesh {
             .collect();
         let mut topology = Topology::new(Arc::clone(&sets[0]));
         sets.iter().skip(1).for_each(|set| topology.update(Arc::clone(set), None));
-        let mut mesh = Self { owners, topology, members: Members::default(), connected: BTreeSet::new() };
+        let mut mesh =
+            Self { owners, topology, members: Members::default(), connector: connector(), connected: BTreeSet::new() };
         for peer in 1..mesh.owners.len() {
             mesh.note(peer);
         }
@@ -56,6 +64,7 @@ impl Mesh {
             own: self.key(0),
             topology: &self.topology,
             members: &self.members,
+            connector: &self.connector,
             connected: &self.connected,
             listen_port: 6783,
         }
@@ -206,6 +215,66 @@ fn an_unreachable_peer_is_tried() {
     let wanted = mesh.review(&mut Degree::new(1), 1).wanted;
 
     assert!(wanted.contains_key(&mesh.key(2)));
+}
+
+#[test]
+fn a_forgotten_peer_is_never_chosen_whoever_names_it() {
+    let mut mesh = Mesh::new(4, &star(4));
+    mesh.members.set_unreachable(&mesh.key(3), Instant::ZERO);
+    let address = |peer: usize| mesh.owners[peer].card.addresses[0].to_string().parse().unwrap();
+    let forgotten = [address(2), address(3)];
+    mesh.connector.forget(&forgotten, |_| None);
+    let mut degree = Degree::new(1);
+    degree.handle_referral(vec![mesh.contact(2)], Instant::ZERO);
+
+    for seconds in [4, 10, 100] {
+        assert_eq!(mesh.review(&mut degree, seconds).wanted, BTreeMap::new());
+    }
+
+    mesh.connector.connect(&forgotten[..1], Earlier::Keep, Instant::ZERO).unwrap();
+    assert!(mesh.review(&mut degree, 200).wanted.contains_key(&mesh.key(2)));
+}
+
+#[test]
+fn who_was_unreachable_for_long_is_tried_once_a_minute() {
+    let mut mesh = Mesh::new(3, &[(0, 1)]);
+    mesh.members.set_reachable(&mesh.key(2), Instant::ZERO);
+    mesh.members.set_unreachable(&mesh.key(2), Instant::ZERO);
+    mesh.members.expire(Instant::from_micros(3_600_000_000));
+    let mut degree = Degree::new(1);
+
+    let mut tries = 0;
+    let mut now = 3_600;
+    while now < 3_600 + 600 {
+        if !mesh.review(&mut degree, now).wanted.is_empty() {
+            tries += 1;
+            // The dial fails at once.
+            degree.avoid(mesh.key(2), Instant::from_micros(now * 1_000_000));
+        }
+        degree.review_at = None;
+        now += 15;
+    }
+
+    assert!((5..=10).contains(&tries), "{tries}");
+}
+
+#[test]
+fn a_crowd_of_dead_members_is_dialled_a_few_at_a_time() {
+    let mut mesh = Mesh::new(1, &[]);
+    for other in (1..=u8::MAX).map(Owner::new) {
+        let card: Arc<Card> = Arc::new(other.card.clone());
+        mesh.members.restore(&card, &other.card_record(), None, false, Instant::ZERO);
+    }
+    let mut degree = Degree::new(1);
+
+    let (mut before, mut dialled) = (BTreeSet::new(), 0);
+    for seconds in 1..=100 {
+        let wanted: BTreeSet<PeerKey> = mesh.review(&mut degree, seconds).wanted.into_keys().collect();
+        dialled += wanted.difference(&before).count();
+        before = wanted;
+    }
+
+    assert!((20..=2 * CHOSEN_MAX * 10).contains(&dialled), "{dialled} in 100 s");
 }
 
 #[test]

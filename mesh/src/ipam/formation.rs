@@ -12,7 +12,8 @@
 //!
 //! Invariants:
 //! - a quorum is a majority of the largest number of peers heard of, and contains a majority of the peers given to each of
-//!   its members; so two quorums share a member as soon as what was given overlaps enough;
+//!   its members; so two quorums share a member as soon as what was given overlaps enough. To a member that was told how many
+//!   vote, those that say themselves that they never do were not given: there the number alone is what two quorums share;
 //! - a vote is durable before it is told;
 //! - an observer never votes.
 
@@ -39,6 +40,10 @@ const RANK_DELAY: Duration = Duration::from_millis(30);
 const RANKS_MAX: u32 = 16;
 /// While too few peers are reachable.
 const RECRUIT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the peers given to us are asked whether they vote.
+const ROLES_INTERVAL: Duration = Duration::from_millis(200);
+/// How many of the given peers that nobody answers at are named.
+const UNMET_MAX: usize = 8;
 /// How long a seed without a ring looks for somebody who has one.
 const SEED_DELAY: Duration = Duration::from_millis(500);
 
@@ -52,6 +57,9 @@ pub(super) struct Formation {
     next_try: Option<Instant>,
     failures: u32,
     seed_at: Option<Instant>,
+    /// Of the peers given to us, those that say that they never vote.
+    pub(super) observers: BTreeSet<PeerKey>,
+    roles_asked: Option<Instant>,
 }
 
 impl Ipam {
@@ -65,14 +73,30 @@ impl Ipam {
                 if self.formation.proposal.is_none() && self.formation.next_try.is_none() {
                     self.formation.next_try = Some(near.now + RANK_DELAY * self.rank(near));
                 }
-                let need = self.need(near).peers as usize / 2 + 1;
-                Err(Wait::Quorum { have: near.reachable().len() + 1, need })
+                Err(self.missing_quorum(near))
             }
             Init::Observer => {
                 self.formation.next_try.get_or_insert(near.now);
                 Err(Wait::Ring)
             }
             Init::Seed(_) => Err(Wait::Ring),
+        }
+    }
+
+    /// Who is needed to agree on a ring and is not there.
+    fn missing_quorum(&self, near: &Surroundings<'_>) -> Wait {
+        let given = near.given();
+        let are_all_observers =
+            given.others > 0 && given.apart_from(&self.formation.observers).apart_from(&near.itself()).peers == 0;
+        if are_all_observers && self.config.init == Init::Consensus(None) {
+            return Wait::Electors;
+        }
+        let electors = near.reachable().into_iter().filter(|peer| !self.formation.observers.contains(peer));
+        let unmet = near.connector.unmet(|peer| near.is_reachable(peer)).take(UNMET_MAX);
+        Wait::Quorum {
+            have: electors.count() + 1,
+            need: self.need(near).peers as usize / 2 + 1,
+            unmet: unmet.map(ToString::to_string).collect(),
         }
     }
 
@@ -85,11 +109,43 @@ impl Ipam {
 
     fn need(&self, near: &Surroundings<'_>) -> Need {
         let given = near.given();
-        let peers = match self.config.init {
-            Init::Consensus(Some(peers)) => peers,
-            Init::Consensus(None) | Init::Seed(_) | Init::Observer => given.others + 1,
-        };
-        Need { peers: peers.max(self.formation.peers), given: given.peers, known: given.known }
+        match self.config.init {
+            Init::Consensus(Some(peers)) => {
+                // The operator said how many vote: of those that he gave, the ones that never do are none of them.
+                let given = given.apart_from(&self.formation.observers);
+                Need { peers: peers.max(self.formation.peers), given: given.peers, known: given.known }
+            }
+            Init::Consensus(None) | Init::Seed(_) | Init::Observer => {
+                let peers = (given.others + 1).max(self.formation.peers);
+                Need { peers, given: given.peers, known: given.known }
+            }
+        }
+    }
+
+    /// Asks the peers given to us whether they vote, unless they were asked just now.
+    pub(super) fn ask_roles(&mut self, near: &Surroundings<'_>) {
+        if self.formation.roles_asked.is_some_and(|at| near.now.since(at) < ROLES_INTERVAL) {
+            return;
+        }
+        self.formation.roles_asked = Some(near.now);
+        let known = near.given().known;
+        let is_asked = |peer: &&PeerKey| !self.formation.observers.contains(peer) && near.is_reachable(peer);
+        let asked: Vec<PeerKey> = known.iter().filter(is_asked).copied().collect();
+        asked.into_iter().for_each(|peer| self.write(peer, &Note::AskRole));
+    }
+
+    pub(super) fn handle_ask_role(&mut self, from: PeerKey) {
+        if matches!(self.config.init, Init::Observer) {
+            self.write(from, &Note::Observes);
+        }
+    }
+
+    /// `from` says that it never votes. Only of those given to us that is of any use.
+    pub(super) fn handle_observes(&mut self, from: PeerKey, near: &Surroundings<'_>) {
+        if self.ring.is_none() && near.given().known.contains(&from) && self.formation.observers.insert(from) {
+            self.is_changed = true;
+            self.hurry_formation(near);
+        }
     }
 
     pub(super) fn start_formation(&mut self, near: &Surroundings<'_>) {
@@ -132,6 +188,9 @@ impl Ipam {
             return;
         }
         let reachable = near.reachable();
+        if matches!(self.config.init, Init::Consensus(_)) {
+            self.ask_roles(near);
+        }
         match self.config.init {
             Init::Observer => {
                 reachable.iter().for_each(|peer| self.write(*peer, &Note::Wanted));
@@ -146,6 +205,7 @@ impl Ipam {
     }
 
     pub(super) fn handle_wanted(&mut self, from: PeerKey, near: &Surroundings<'_>) {
+        self.handle_observes(from, near);
         match &self.ring {
             Some(ring) => {
                 let first = Arc::clone(ring.first());

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   a ring      Prepare ──► Promise | Refuse | Exists       Accept ──► Accepted | Refuse       Wanted (of an observer)
+//!               AskRole ──► Observes
 //!   space       Request ──► Granted | Denied
 //!   a death     Ask ──► Consent… | Occupied | Newer         Withdraw             Accused (to the accused)
 //!   strays      Holds ──► HoldsHeard             TellHolds ──► Holds
@@ -116,6 +117,9 @@ pub enum Note {
     Accused {
         certificate: Certificate,
     },
+    /// "Do you vote on the first ring?" Who does says nothing.
+    AskRole,
+    Observes,
 }
 
 /// Tells an older list of addresses from a newer one: incarnation, counter.
@@ -143,7 +147,7 @@ pub struct Consent {
 }
 
 impl Note {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         // Encoding into memory cannot fail: no type here refuses to be serialised.
         postcard::to_stdvec(self).unwrap_or_default()
     }
@@ -183,6 +187,7 @@ impl Note {
             Self::Newer { card } => card.encoded_bytes() <= CARD_MAX_BYTES,
             Self::Refuse { .. } | Self::Accepted { .. } | Self::Wanted | Self::Occupied { .. } => true,
             Self::Withdraw { .. } | Self::HoldsHeard { .. } | Self::TellHolds | Self::HandOverHeard { .. } => true,
+            Self::AskRole | Self::Observes => true,
         }
     }
 }

@@ -78,6 +78,13 @@ pub(super) enum Operation {
 }
 
 impl Operation {
+    pub(super) const fn claimed(&self) -> Option<Cidr> {
+        match self {
+            Self::Claim { address, .. } => Some(*address),
+            Self::Allocate { .. } | Self::AwaitRing | Self::TakeOver { .. } | Self::HandOver => None,
+        }
+    }
+
     pub(super) fn container(&self) -> Option<&str> {
         match self {
             Self::Allocate { container, .. } | Self::Claim { container, .. } => Some(container),
@@ -91,8 +98,11 @@ impl Operation {
 pub enum Wait {
     /// The containers found running are not all known yet.
     Containers,
-    /// There is no ring, and so many of so many peers needed to agree on one are reachable.
-    Quorum { have: usize, need: usize },
+    /// There is no ring, and so many of so many peers needed to agree on one are reachable. `unmet` are of those that the
+    /// operator gave, and nobody answers there.
+    Quorum { have: usize, need: usize, unmet: Vec<String> },
+    /// There is no ring, nobody said how many agree on one, and all peers that the operator gave take no part in it.
+    Electors,
     /// There is no ring, and we do not take part in making one.
     Ring,
     /// Nobody reachable has an address to give; asked again from time to time.

@@ -35,7 +35,9 @@ pub struct Restored {
 pub enum StateError {
     #[error("it does not decode")]
     Malformed,
-    #[error("it is of a ring over {stored}, and --ipalloc-range is {configured}; run `weave-rs reset` to join another")]
+    #[error(
+        "it is of a ring over {stored}, and --ipalloc-range is {configured}; launch with the former range, or leave it for good by `weave-rs reset --force`, with the --state-dir of launch"
+    )]
     OtherRange { stored: Range, configured: Cidr },
     #[error("it is not what its signers signed")]
     Unsound,

@@ -37,7 +37,21 @@ pub(super) struct Given {
     pub(super) known: Vec<PeerKey>,
 }
 
+impl Given {
+    /// The same without `others`, as far as they are known.
+    pub(super) fn apart_from(&self, others: &BTreeSet<PeerKey>) -> Self {
+        let known: Vec<PeerKey> = self.known.iter().filter(|peer| !others.contains(peer)).copied().collect();
+        let less = u32::try_from(self.known.len() - known.len()).unwrap_or(u32::MAX);
+        Self { peers: self.peers.saturating_sub(less), others: self.others, known }
+    }
+}
+
 impl Surroundings<'_> {
+    /// Ourselves, as a group.
+    pub(super) fn itself(&self) -> BTreeSet<PeerKey> {
+        BTreeSet::from([self.card.key])
+    }
+
     pub(super) const fn mesh(&self) -> MeshId {
         self.card.mesh
     }

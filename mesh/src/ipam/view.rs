@@ -31,6 +31,8 @@ pub struct PendingView {
     pub ticket: Ticket,
     /// For whom an address is wanted, if one is.
     pub container: Option<String>,
+    /// The very address that is claimed for it, if one is.
+    pub claimed: Option<Cidr>,
     pub wait: Wait,
 }
 
@@ -44,6 +46,7 @@ impl Ipam {
         let pending = self.pending.iter().map(|(ticket, pending)| PendingView {
             ticket: *ticket,
             container: pending.operation.container().map(str::to_owned),
+            claimed: pending.operation.claimed(),
             wait: pending.wait.clone(),
         });
         IpamView {

@@ -163,6 +163,15 @@ impl Node {
         } else if letter.is_signed(&self.verifier)
             && let Some(note) = Note::decode(&letter.body)
         {
+            if self.ipam.is_none() && note == Note::AskRole {
+                // Without addresses we have no say in who gets which.
+                self.post(Letter::sign(
+                    self.own.identity(),
+                    self.own.card().mesh,
+                    letter.from,
+                    Note::Observes.encode(),
+                ));
+            }
             self.inform_ipam(now, |ipam, near| ipam.handle_note(letter.from, note, near));
         }
     }

@@ -102,6 +102,7 @@ impl Node {
             own: self.own.card().key,
             topology: &self.topology,
             members: &self.members,
+            connector: &self.connector,
             connected: &connected,
             listen_port: self.listen_port,
         };
@@ -238,8 +239,7 @@ impl Node {
     /// Sends a last message to everyone and takes part no longer.
     pub(super) fn leave(&mut self, last: &Message, reason: &CloseReason, now: Instant) {
         self.presence = Presence::Left;
-        self.connector.forget(&self.connector.targets().cloned().collect::<Vec<_>>());
-        self.connector.set_wanted(&std::collections::BTreeMap::new(), |_| true, now);
+        self.connector.retire();
         for connection in self.links.ids() {
             self.send(connection, last.clone());
             self.close(connection, reason.clone(), now);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::connector::{Oblivion, Wishes};
 use crate::identity::PeerKey;
 use crate::ipam::{self, Change};
 use crate::name::PeerName;
@@ -21,6 +22,8 @@ pub enum Persist {
     Name(PeerName),
     /// A peer, replacing what is stored under its key.
     Member(StoredMember),
+    /// Whom the operator wants us to dial, and not to dial, replacing what is stored.
+    Wishes(Wishes),
     /// The ring and what else others rely on, replacing what is stored; fsynced.
     Ring(Vec<u8>),
     /// A container took or gave back an address: appended, and not fsynced, since it is worth nothing after a loss of power.
@@ -45,6 +48,7 @@ pub struct Restored {
     pub incarnation: u64,
     /// Each as [`StoredMember::encode`] made it.
     pub members: Vec<Vec<u8>>,
+    pub forgotten: Vec<Oblivion>,
     pub ipam: ipam::Restored,
 }
 

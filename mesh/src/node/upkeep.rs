@@ -132,6 +132,9 @@ impl Node {
         while let Some((connection, message)) = self.exchange.poll_message() {
             self.send(connection, message);
         }
+        if let Some(wishes) = self.connector.take_wishes() {
+            self.outputs.push_back(Output::Persist(Persist::Wishes(wishes)));
+        }
         while let Some(dial) = self.connector.poll_dial() {
             self.outputs.push_back(Output::Dial(dial));
         }
@@ -195,6 +198,7 @@ impl Node {
             own: self.own.card().key,
             topology: &self.topology,
             members: &self.members,
+            connector: &self.connector,
             connected: &connected,
             listen_port: self.listen_port,
         };

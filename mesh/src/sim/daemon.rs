@@ -8,6 +8,7 @@ use super::queue::Event;
 use super::{HostId, Input, LISTEN_PORT, Options, Recording, Violation, World, host, input};
 use crate::connector::ConnectionId;
 use crate::identity::Identity;
+use crate::ipam;
 use crate::name::PeerName;
 use crate::node::{self, Config, Node, Output};
 use crate::wire::Message;
@@ -190,6 +191,9 @@ fn config_of(host: &Host, identity: &Identity, options: &Options) -> Config {
         trusted_subnets: Vec::new(),
         instance_id: host.instance.clone(),
         machine: host.machine,
-        ipam: options.ipam.clone(),
+        ipam: options
+            .ipam
+            .clone()
+            .map(|config| ipam::Config { init: host.init.clone().unwrap_or(config.init), ..config }),
     }
 }

@@ -9,7 +9,7 @@ use super::network::{Dice, Uplink};
 use super::stream::{Side, StreamId};
 use super::{HostId, LISTEN_PORT};
 use crate::connection;
-use crate::connector::{ConnectionId, Target};
+use crate::connector::{ConnectionId, Oblivion, Target};
 use crate::identity::{Hash, Identity, PeerKey, Scheme};
 use crate::ipam;
 use crate::name::{MacAddr, PeerName};
@@ -29,6 +29,7 @@ pub(super) struct Disk {
     incarnation: u64,
     pub(super) name: Option<PeerName>,
     members: BTreeMap<PeerKey, StoredMember>,
+    forgotten: Vec<Oblivion>,
     pub(super) ipam: ipam::Restored,
 }
 
@@ -38,6 +39,7 @@ impl Disk {
         match persist {
             Persist::Incarnation(incarnation) => self.incarnation = incarnation,
             Persist::Name(name) => self.name = Some(name),
+            Persist::Wishes(wishes) => self.forgotten = wishes.forgotten,
             Persist::Member(member) => drop(self.members.insert(member.key, member)),
             Persist::Ring(bytes) => self.ipam.ring = Some(bytes),
             Persist::Owned(change) => self.ipam.owned.push(change),
@@ -55,7 +57,7 @@ impl Disk {
 
     pub(super) fn restored(&self) -> Restored {
         let members = self.members.values().map(StoredMember::encode).collect();
-        Restored { incarnation: self.incarnation, members, ipam: self.ipam.clone() }
+        Restored { incarnation: self.incarnation, members, forgotten: self.forgotten.clone(), ipam: self.ipam.clone() }
     }
 }
 
@@ -69,6 +71,8 @@ pub(super) struct Host {
     /// `--name`.
     pub(super) name: Option<PeerName>,
     pub(super) targets: Vec<Target>,
+    /// `--ipalloc-init`, where it is not everybody's.
+    pub(super) init: Option<ipam::Init>,
     /// The containers attached here; they outlive the daemon.
     pub(super) endpoints: BTreeMap<EndpointId, Endpoint>,
     pub(super) daemon: Option<Daemon>,
@@ -94,6 +98,7 @@ impl Host {
             instance: format!("i-{:x}", id.0),
             name: None,
             targets,
+            init: None,
             endpoints: BTreeMap::new(),
             daemon: None,
             boot: 0,

@@ -89,9 +89,15 @@ pub(super) async fn detach(State(context): State<Context>, Form(form): Fields) -
 
 /// What a container has of a subnet, or of the default one.
 async fn in_subnet(context: &Context, container: &str, within: Option<Cidr>) -> Result<Vec<Subnet>, Refusal> {
-    let within = match within {
-        Some(subnet) => subnet.subnet(),
+    let within = network_of(context, within).await?;
+    Ok(ip::held(context, container, None).await?.into_iter().map(subnet).filter(|it| it.network() == within).collect())
+}
+
+/// A subnet, or the default one.
+pub(super) async fn network_of(context: &Context, wanted: Option<Cidr>) -> Result<Subnet, Refusal> {
+    let network = match wanted {
+        Some(network) => network.subnet(),
         None => context.requester.ask(Request::Allocation).await?.ok_or(AttachError::NoAddress)?.default_subnet,
     };
-    Ok(ip::held(context, container, Some(within)).await?.into_iter().map(subnet).collect())
+    Ok(subnet(network))
 }

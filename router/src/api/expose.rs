@@ -9,10 +9,9 @@ use axum::extract::{Form, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::attach::line;
+use super::attach::{line, network_of};
 use super::{Context, Refusal, ip, names, remarked, values};
 use crate::attach::Wanted;
-use crate::config::value::parse_subnet;
 use crate::expose::{Nat, Terms};
 use crate::node::Manner;
 use crate::request::Request;
@@ -55,17 +54,27 @@ pub(super) async fn expose_one(
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn hide(State(context): State<Context>) -> Result<String, Refusal> {
-    let hidden = context.requester.ask(|reply| Request::Hide { addresses: Vec::new(), reply }).await??;
+/// The addresses and the networks of a form; both empty is everything.
+async fn hide_these(context: &Context, wanted: Vec<Wanted>) -> Result<String, Refusal> {
+    let (mut addresses, mut networks) = (Vec::new(), Vec::new());
+    for wanted in wanted {
+        match wanted {
+            Wanted::This(address) => addresses.push(address),
+            Wanted::In(network) => networks.push(network_of(context, network).await?),
+        }
+    }
+    let hidden = context.requester.ask(|reply| Request::Hide { addresses, networks, reply }).await??;
     Ok(line(&hidden))
+}
+
+pub(super) async fn hide(State(context): State<Context>, parameters: ip::Parameters) -> Result<String, Refusal> {
+    let wanted = parameters.values("address").map(str::parse).collect::<Result<Vec<Wanted>, _>>()?;
+    hide_these(&context, wanted).await
 }
 
 pub(super) async fn hide_one(
     State(context): State<Context>,
     Path((address, length)): Path<(String, String)>,
 ) -> Result<String, Refusal> {
-    let address = parse_subnet(&format!("{address}/{length}"));
-    let addresses = vec![address.map_err(|error| Refusal(StatusCode::BAD_REQUEST, error.to_string()))?];
-    let hidden = context.requester.ask(|reply| Request::Hide { addresses, reply }).await??;
-    Ok(line(&hidden))
+    hide_these(&context, vec![format!("{address}/{length}").parse()?]).await
 }

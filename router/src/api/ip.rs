@@ -47,7 +47,12 @@ impl<S: Send + Sync> FromRequest<S> for Parameters {
 
 impl Parameters {
     fn is_set(&self, name: &str) -> bool {
-        super::values(&self.0, name).any(|value| value == "true")
+        self.values(name).any(|value| value == "true")
+    }
+
+    /// All values of one name.
+    pub(super) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        super::values(&self.0, name)
     }
 
     pub(super) fn patience(&self) -> Result<Option<Duration>, Refusal> {
@@ -267,12 +272,20 @@ pub(super) async fn ring(State(context): State<Context>, parameters: Parameters)
     Ok(())
 }
 
+/// `DELETE /peer/`, of which a client that lost the name must not learn that all is well.
+pub(super) fn nobody() -> Refusal {
+    Refusal(StatusCode::BAD_REQUEST, "give the name or nickname of a dead peer, as in /peer/host3".to_owned())
+}
+
 /// `DELETE /peer/{name or nickname}`
 pub(super) async fn take_over(
     State(context): State<Context>,
     Path(peer): Path<String>,
     parameters: Parameters,
 ) -> Result<String, Refusal> {
+    if peer.trim().is_empty() {
+        return Err(nobody());
+    }
     let answer = context.requester.pose(Question::TakeOver(peer.clone()), parameters.patience()?).await?;
     let addresses = match answer {
         Answer::TakenOver { addresses } => addresses,

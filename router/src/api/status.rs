@@ -1,6 +1,6 @@
 //! Everything that is only shown.
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -85,7 +85,16 @@ pub(super) async fn table(
     }
 }
 
-pub(super) async fn report(State(context): State<Context>) -> Result<Response, Refusal> {
+/// Always JSON. The original renders Go templates, which is refused rather than left out.
+pub(super) async fn report(
+    State(context): State<Context>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Response, Refusal> {
+    if super::values(&query, "format").next().is_some() {
+        let why = "templates are not rendered here: ask for /report without `format`, as `weave-rs report --json` does, \
+                   and take fields from the JSON";
+        return Err(Refusal(StatusCode::BAD_REQUEST, why.to_owned()));
+    }
     json(&reporting::report(&snapshot(&context).await?))
 }
 

@@ -25,6 +25,7 @@ use weave_mesh::store::ENDPOINT_ADDRESSES_MAX;
 use super::{AttachError, Container};
 use crate::config::DnsDomain;
 use crate::naming::{Called, Pattern};
+use crate::status::titles;
 
 /// How many containers one host attaches.
 const TENANTS_MAX: usize = 4_096;
@@ -64,8 +65,9 @@ impl Attachment {
     }
 
     /// How it is called in messages.
-    fn title(&self) -> &str {
-        self.tenants.first().map_or(self.holder.as_str(), |tenant| &tenant.container)
+    fn title(&self) -> String {
+        let called = |tenant: &Tenant| titles::container(&tenant.container, tenant.name.as_deref());
+        self.tenants.first().map_or_else(|| titles::container(&self.holder, None), called)
     }
 }
 
@@ -99,7 +101,7 @@ impl Ledger {
         };
         for Subnet { address, .. } in addresses {
             if let Some(other) = others().find(|entry| entry.has(*address)) {
-                return Err(AttachError::AddressTaken { address: *address, holder: other.title().to_owned() });
+                return Err(AttachError::AddressTaken { address: *address, holder: other.title() });
             }
         }
         let known = self.entries.get(host_link);
@@ -112,8 +114,8 @@ impl Ledger {
         if !is_known && tenants >= TENANTS_MAX { Err(AttachError::TooManyContainers(tenants)) } else { Ok(()) }
     }
 
-    /// Which container has an address.
-    pub fn holder(&self, address: IpAddr) -> Option<&str> {
+    /// What the container is called that has an address.
+    pub fn holder(&self, address: IpAddr) -> Option<String> {
         self.entries.values().find(|entry| entry.has(address)).map(Attachment::title)
     }
 

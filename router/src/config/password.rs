@@ -37,54 +37,92 @@ pub struct Passwords(Vec<Password>);
 /// Why there are no usable passwords. Never holds one.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
-    #[error("password {0} has fewer than {PASSWORD_MIN_BYTES} octets; make one with `weave-rs genkey`")]
-    TooShort(usize),
-    #[error("password {0} has more than {PASSWORD_MAX_BYTES} octets; give one password per line")]
-    TooLong(usize),
-    #[error("more than {PASSWORDS_MAX} passwords; keep the new and the old one during a rotation")]
-    TooMany,
+    #[error("line {line} of {origin} {fault}")]
+    Line { origin: String, line: usize, fault: LineFault },
+    #[error("{0} holds more than {PASSWORDS_MAX} passwords; keep the new and the old one during a rotation")]
+    TooMany(String),
     #[error("no password in {0}; put one on each line, or leave the option out for a mesh without encryption")]
     Empty(String),
     #[error("cannot read password file {}: {source}; check --password-file", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("both --password-file and WEAVE_PASSWORD are given; keep one of them")]
-    TwoSources,
+    #[error("both {0} and {1} are given; keep one of them")]
+    TwoSources(&'static str, &'static str),
     #[error("cannot derive a key from password {0}: {1}")]
     Derivation(usize, argon2::Error),
 }
 
+/// What is wrong with a line, completing "line N of …".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LineFault {
+    #[error("has fewer than {PASSWORD_MIN_BYTES} octets; make a password with `weave-rs genkey`")]
+    TooShort,
+    #[error("has more than {PASSWORD_MAX_BYTES} octets; give one password per line")]
+    TooLong,
+    #[error("begins with a byte order mark; save the file as plain UTF-8 without one")]
+    ByteOrderMark,
+    #[error("holds a NUL or is UTF-16; save the file as plain UTF-8")]
+    Nul,
+    #[error("is no UTF-8; save the file as plain UTF-8")]
+    NotUtf8,
+    #[error("holds a carriage return; end lines with a line feed, or with both")]
+    CarriageReturn,
+    #[error("holds a character that cannot be seen; type the password again")]
+    Invisible,
+    #[error("begins or ends with a blank; take the blank away")]
+    Blank,
+    #[error("begins with `#`; a password file has no comments, and a password begins otherwise")]
+    Comment,
+}
+
+/// Where passwords may be given; one of these at most.
+#[derive(Debug, Default)]
+pub struct Sources<'a> {
+    /// `--password-file`.
+    pub file: Option<&'a Path>,
+    /// `--password`.
+    pub option: Option<Zeroizing<String>>,
+    /// The value of `WEAVE_PASSWORD`.
+    pub variable: Option<Zeroizing<String>>,
+}
+
 impl Passwords {
-    /// From `--password-file` or the value of `WEAVE_PASSWORD`, one per line; without either the mesh has none.
+    /// From the one source that is given, one password per line; without any the mesh has none.
     ///
     /// # Errors
-    /// Says which password is unusable by its position, or why the file cannot be read.
-    pub fn gather(file: Option<&Path>, variable: Option<Zeroizing<String>>) -> Result<Self, PasswordError> {
-        match (file, variable) {
-            (Some(_), Some(_)) => Err(PasswordError::TwoSources),
-            (Some(path), None) => {
+    /// Says which line is unusable, or why the file cannot be read.
+    pub fn gather(sources: Sources<'_>) -> Result<Self, PasswordError> {
+        match (sources.file, sources.option, sources.variable) {
+            (Some(_), Some(_), _) => Err(PasswordError::TwoSources("--password-file", "--password")),
+            (Some(_), None, Some(_)) => Err(PasswordError::TwoSources("--password-file", "WEAVE_PASSWORD")),
+            (None, Some(_), Some(_)) => Err(PasswordError::TwoSources("--password", "WEAVE_PASSWORD")),
+            (Some(path), None, None) => {
                 let unreadable = |source| PasswordError::Unreadable { path: path.to_owned(), source };
-                let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
-                Self::parse(&text, &path.display().to_string())
+                let bytes = Zeroizing::new(std::fs::read(path).map_err(unreadable)?);
+                Self::parse(&bytes, &path.display().to_string())
             }
-            (None, Some(text)) => Self::parse(&text, "WEAVE_PASSWORD"),
-            (None, None) => Ok(Self::default()),
+            (None, Some(text), None) => Self::parse(text.as_bytes(), "--password"),
+            (None, None, Some(text)) => Self::parse(text.as_bytes(), "WEAVE_PASSWORD"),
+            (None, None, None) => Ok(Self::default()),
         }
     }
 
-    fn parse(text: &str, source: &str) -> Result<Self, PasswordError> {
+    /// Lines end with a line feed, or with a carriage return and a line feed; empty ones are skipped.
+    fn parse(bytes: &[u8], origin: &str) -> Result<Self, PasswordError> {
         let mut passwords = Vec::new();
-        for line in text.lines().filter(|line| !line.is_empty()) {
-            let position = passwords.len() + 1;
-            match line.len() {
-                _ if position > PASSWORDS_MAX => return Err(PasswordError::TooMany),
-                0..PASSWORD_MIN_BYTES => return Err(PasswordError::TooShort(position)),
-                PASSWORD_MIN_BYTES..=PASSWORD_MAX_BYTES => {}
-                _ => return Err(PasswordError::TooLong(position)),
+        for (index, line) in bytes.split(|octet| *octet == b'\n').enumerate() {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if line.is_empty() {
+                continue;
             }
-            passwords.push(Password(Zeroizing::new(line.to_owned())));
+            let fault = |fault| PasswordError::Line { origin: origin.to_owned(), line: index + 1, fault };
+            let text = check(line).map_err(fault)?;
+            if passwords.len() == PASSWORDS_MAX {
+                return Err(PasswordError::TooMany(origin.to_owned()));
+            }
+            passwords.push(Password(Zeroizing::new(text.to_owned())));
         }
         if passwords.is_empty() {
-            return Err(PasswordError::Empty(source.to_owned()));
+            return Err(PasswordError::Empty(origin.to_owned()));
         }
         Ok(Self(passwords))
     }
@@ -106,6 +144,33 @@ impl Passwords {
         });
         keys.collect::<Result<Vec<Psk>, _>>().map(Zeroizing::new)
     }
+}
+
+/// The password of a line, if what is seen of it in an editor is all that there is: whatever else an editor or a shell
+/// leaves in a file would make another password, silently.
+fn check(line: &[u8]) -> Result<&str, LineFault> {
+    const UTF16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
+    if line.contains(&0) || UTF16_MARKS.iter().any(|mark| line.starts_with(mark)) {
+        return Err(LineFault::Nul);
+    }
+    let text = str::from_utf8(line).map_err(|_| LineFault::NotUtf8)?;
+    match text {
+        _ if text.starts_with('\u{feff}') => Err(LineFault::ByteOrderMark),
+        _ if text.contains('\r') => Err(LineFault::CarriageReturn),
+        _ if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) => Err(LineFault::Blank),
+        _ if text.contains(is_invisible) => Err(LineFault::Invisible),
+        _ if text.starts_with('#') => Err(LineFault::Comment),
+        _ if text.len() < PASSWORD_MIN_BYTES => Err(LineFault::TooShort),
+        _ if text.len() > PASSWORD_MAX_BYTES => Err(LineFault::TooLong),
+        _ => Ok(text),
+    }
+}
+
+/// Control characters, and those of no width that come along when text is copied.
+fn is_invisible(character: char) -> bool {
+    let has_no_width = matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{2064}' | '\u{feff}');
+    character.is_control() || has_no_width
 }
 
 fn derive_key(password: &[u8]) -> Result<Psk, argon2::Error> {
@@ -133,7 +198,15 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Passwords, PasswordError> {
-        Passwords::parse(text, "test")
+        Passwords::parse(text.as_bytes(), "test")
+    }
+
+    /// Line and fault of a file that is refused.
+    fn fault(bytes: &[u8]) -> Option<(usize, LineFault)> {
+        match Passwords::parse(bytes, "test") {
+            Err(PasswordError::Line { line, fault, .. }) => Some((line, fault)),
+            Ok(_) | Err(_) => None,
+        }
     }
 
     #[test]
@@ -147,11 +220,60 @@ mod tests {
     }
 
     #[test]
-    fn a_short_password_is_refused_by_its_position() {
-        let error = parse("long enough for us\nshort\n").unwrap_err();
+    fn a_short_password_is_refused_by_its_line() {
+        let error = parse("long enough for us\n\nshort\n").unwrap_err();
 
-        assert!(matches!(error, PasswordError::TooShort(2)));
+        assert!(matches!(error, PasswordError::Line { line: 3, fault: LineFault::TooShort, .. }));
         assert!(!error.to_string().contains("short\n") && error.to_string().contains("genkey"));
+    }
+
+    #[test]
+    fn what_an_editor_or_a_shell_may_leave_behind_is_refused_by_its_line_and_never_another_password() {
+        let utf16: Vec<u8> = "correct horse battery\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let marked: Vec<u8> = [b"\xff\xfe", utf16.as_slice()].concat();
+
+        for (bytes, refused) in [
+            ("\u{feff}correct horse battery\n".as_bytes(), (1, LineFault::ByteOrderMark)),
+            (b"long enough for us\ncorrect horse battery \n", (2, LineFault::Blank)),
+            (b"\tcorrect horse battery\n", (1, LineFault::Blank)),
+            ("correct horse battery\u{a0}\n".as_bytes(), (1, LineFault::Blank)),
+            (b"   \ncorrect horse battery\n", (1, LineFault::Blank)),
+            (b"correct horse battery\rlong enough for us\r", (1, LineFault::CarriageReturn)),
+            (b"correct horse battery\r\r\n", (1, LineFault::CarriageReturn)),
+            (b"correct horse battery\0\n", (1, LineFault::Nul)),
+            (&utf16, (1, LineFault::Nul)),
+            (&marked, (1, LineFault::Nul)),
+            (b"correct horse batt\xe9ry\n", (1, LineFault::NotUtf8)),
+            (b"# of the mesh in Berlin\ncorrect horse battery\n", (1, LineFault::Comment)),
+            (b"correct\x1bhorse battery\n", (1, LineFault::Invisible)),
+            ("correct\u{200b}horse battery\n".as_bytes(), (1, LineFault::Invisible)),
+        ] {
+            assert_eq!(fault(bytes), Some(refused), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_line_ends_in_either_way_and_the_password_is_the_same() {
+        let unix = parse("correct horse battery\nthe old password\n").unwrap().derive().unwrap();
+
+        for text in ["correct horse battery\r\nthe old password\r\n", "\ncorrect horse battery\n\nthe old password"] {
+            assert_eq!(*parse(text).unwrap().derive().unwrap(), *unix, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn two_sources_are_one_too_many() {
+        let given = || Some(Zeroizing::new("correct horse battery".to_owned()));
+        let file = Some(Path::new("/passwords"));
+
+        for sources in [
+            Sources { file, option: given(), variable: None },
+            Sources { file, option: None, variable: given() },
+            Sources { file: None, option: given(), variable: given() },
+        ] {
+            assert!(matches!(Passwords::gather(sources), Err(PasswordError::TwoSources(..))));
+        }
+        assert!(Passwords::gather(Sources { option: given(), ..Sources::default() }).is_ok());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::{Control, Outcome, burying};
 use crate::attach::{Attachment, Ledger};
 use crate::expose::{Exposure, HOST_LABEL};
 use crate::request::{AddressError, Question, Reply, Unknown};
-use crate::status::waits;
+use crate::status::{titles, waits};
 
 /// How long a parting peer tries to hand its ranges over.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -123,10 +123,20 @@ impl Control {
             self.leave();
             return;
         }
-        self.answer_asker(
-            ticket,
-            answer.map_err(|error| AddressError::Refused(waits::refusal(&error, &|key| self.title(key)))),
-        );
+        self.answer_asker(ticket, answer.map_err(|error| self.refused(&error)));
+    }
+
+    fn refused(&self, error: &weave_mesh::ipam::Error) -> AddressError {
+        let text = waits::refusal(error, &|key| self.title(key));
+        AddressError::Refused(titles::titled(&text, &|digits| self.container_title(digits)))
+    }
+
+    /// What a container of this host is called that holds addresses.
+    fn container_title(&self, id: &str) -> Option<String> {
+        let mut tenants = self.ledger.entries().flat_map(|(_, attachment)| &attachment.tenants);
+        let tenant = tenants.find(|tenant| tenant.container == id);
+        let is_known = tenant.is_some() || !self.node.addresses(id).is_empty();
+        is_known.then(|| titles::container(id, tenant.and_then(|tenant| tenant.name.as_deref())))
     }
 
     fn answer_asker(&mut self, ticket: Ticket, answer: Answered) {
@@ -185,7 +195,7 @@ impl Control {
     /// Frees one address of a container, or all of them.
     pub(super) fn release(&mut self, container: &str, address: Option<Ipv4Addr>) -> Result<(), AddressError> {
         let freed = self.node.release(container, address, self.clock.now());
-        freed.map_err(|error| AddressError::Refused(error.to_string()))
+        freed.map_err(|error| self.refused(&error))
     }
 
     /// The same for what was on a port that is gone or has less than before; what was never filed is no matter.

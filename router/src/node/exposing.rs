@@ -31,9 +31,9 @@ pub(super) struct Waiting {
 }
 
 impl Control {
-    pub(super) fn hide(&mut self, addresses: &[Subnet], reply: Reply<Answer>) {
+    pub(super) fn hide(&mut self, addresses: &[Subnet], networks: &[Subnet], reply: Reply<Answer>) {
         let before = self.exposure.clone();
-        let hidden = self.exposure.remove(addresses);
+        let hidden = self.exposure.remove(addresses, networks);
         let kept = self.keep_exposure(before);
         if kept.is_ok() {
             self.release_all(HOST_LABEL, &hidden);
@@ -61,7 +61,7 @@ impl Control {
         if gained.is_empty() {
             return;
         }
-        self.exposure.remove(gained);
+        self.exposure.remove(gained, &[]);
         if let Err(error) = self.store.write_exposure(&self.exposure) {
             error!(%error, "cannot write down that addresses are not exposed");
         }

@@ -21,6 +21,7 @@ use weave_mesh::store::{self, Set};
 use weave_mesh::time::{Instant, UnixTime};
 
 use super::time::rfc3339;
+use super::titles;
 use super::{
     Carrier, Connection, ConnectionState, Direction, Dns, DnsEntry, Endpoint, EndpointState, Ipam, Path, Peer,
     PeerConnection, PeerLabel, Router, Sends, Snapshot,
@@ -172,6 +173,12 @@ impl<'a> Gathering<'a> {
         }
     }
 
+    /// What the peer is called whose key begins with these digits.
+    fn title(&self, digits: &str) -> Option<String> {
+        let mut peers = self.material.view.peers.iter();
+        peers.find(|(key, _)| key.to_string() == digits).map(|(key, _)| self.label(key).to_string())
+    }
+
     /// The wall-clock time of a moment of the mesh, in seconds since 1970.
     fn unix_seconds(&self, at: Instant) -> u64 {
         let (now, wall) = (self.material.now, Duration::from_micros(self.material.wall.0));
@@ -195,7 +202,8 @@ impl<'a> Gathering<'a> {
             },
         };
         if let Some(error) = &view.last_error {
-            info = if info.is_empty() { error.clone() } else { format!("{error}, {info}") };
+            let error = titles::titled(error, &|digits| self.title(digits));
+            info = if info.is_empty() { error } else { format!("{error}, {info}") };
         }
         let path = view.peer.and_then(|peer| self.paths.get(&peer));
         Some(Connection {

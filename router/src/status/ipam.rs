@@ -5,10 +5,10 @@ use std::fmt::{self, Write};
 use serde::Serialize;
 use serde_json::{Value, json};
 use weave_mesh::identity::PeerKey;
-use weave_mesh::ipam::{IpamView, Owner, Problem, Wait};
+use weave_mesh::ipam::{Cidr, IpamView, Owner, Problem, Wait};
 use weave_mesh::node::View;
 
-use super::{PeerLabel, waits};
+use super::{PeerLabel, titles, waits};
 use crate::shown::Shown;
 
 /// How addresses are given.
@@ -25,6 +25,9 @@ pub struct Ipam {
     /// Empty before the range is shared out.
     pub owners: Vec<IpamOwner>,
     pub waiting: Vec<IpamWaiting>,
+    /// Only while it is waited for.
+    #[serde(skip)]
+    pub election: Option<Election>,
     /// What needs a person, such as a peer with another range.
     pub problems: Vec<IpamProblem>,
 }
@@ -44,7 +47,20 @@ pub struct IpamOwner {
 pub struct IpamWaiting {
     /// For whom an address is wanted, if one is.
     pub container: Option<String>,
+    /// The very address that is wanted; any of a subnet when `None`.
+    #[serde(skip)]
+    pub claimed: Option<Cidr>,
     pub waiting_for: String,
+}
+
+/// How far the peers have come that agree on who owns what at first, under the original's field names.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Election {
+    /// Whether this peer votes.
+    pub elector: bool,
+    pub known_nodes: usize,
+    pub quorum: usize,
 }
 
 /// A peer that cannot share the range with us, or that broke a rule.
@@ -66,10 +82,12 @@ impl Ipam {
         let label = |key: &PeerKey| label(key, view);
         let waiting = ipam.pending.iter().map(|pending| IpamWaiting {
             container: pending.container.clone(),
+            claimed: pending.claimed,
             waiting_for: waits::wait(&pending.wait, &|key| label(key).to_string()),
         });
+        let titled = |problem: &Problem| titles::titled(&problem.to_string(), &|digits| title(digits, view));
         let problem =
-            |(peer, problem): (&PeerKey, &Problem)| IpamProblem { peer: label(peer), problem: problem.to_string() };
+            |(peer, problem): (&PeerKey, &Problem)| IpamProblem { peer: label(peer), problem: titled(problem) };
         let owners: Vec<_> = ipam.owned.iter().map(|(owner, size)| of_owner(owner, *size, ipam, view)).collect();
         Self {
             range: ipam.config.range.to_string(),
@@ -79,6 +97,7 @@ impl Ipam {
             status: status(ipam, &owners),
             owners,
             waiting: waiting.collect(),
+            election: election(ipam),
             problems: ipam.problems.iter().map(problem).collect(),
         }
     }
@@ -106,7 +125,7 @@ impl Ipam {
             let line = format!("{peer:<37} {addresses:>8} IPs ({share:04.1}% of total) {tail}");
             let _ = writeln!(text, "{}", line.trim_end());
         }
-        for IpamWaiting { container, waiting_for } in &self.waiting {
+        for IpamWaiting { container, waiting_for, .. } in &self.waiting {
             let whose = container.as_ref().map_or_else(String::new, |container| format!("{container}: "));
             let _ = writeln!(text, "{}waiting for {}", Shown(whose), Shown(waiting_for));
         }
@@ -126,12 +145,21 @@ impl Ipam {
                 "IsKnownPeer": owner.reachable,
             })
         };
+        let allocates = self.waiting.iter().filter(|waiting| waiting.claimed.is_none());
+        let claims = self.waiting.iter().filter_map(|waiting| {
+            let (container, claimed) = (waiting.container.as_ref()?, waiting.claimed?);
+            let cidr = json!({ "Addr": claimed.address(), "PrefixLen": claimed.prefix_len() });
+            Some(json!({ "Ident": container, "CIDR": cidr }))
+        });
         json!({
+            "Paxos": self.election,
             "Range": self.range,
             "RangeNumIPs": self.size,
+            "ActiveIPs": self.owners.iter().filter_map(|owner| owner.active).sum::<u64>(),
             "DefaultSubnet": self.default_subnet,
             "Entries": self.owners.iter().map(entry).collect::<Vec<_>>(),
-            "PendingAllocates": self.waiting.iter().filter_map(|waiting| waiting.container.as_ref()).collect::<Vec<_>>(),
+            "PendingClaims": claims.collect::<Vec<_>>(),
+            "PendingAllocates": allocates.filter_map(|waiting| waiting.container.as_ref()).collect::<Vec<_>>(),
         })
     }
 }
@@ -148,6 +176,15 @@ fn of_owner(owner: &Owner, addresses: u64, ipam: &IpamView, view: &View) -> Ipam
     IpamOwner { peer, addresses, active: is_self.then_some(ipam.active), reachable }
 }
 
+/// What the peer is called whose key begins with these digits, or a container with that id.
+fn title(digits: &str, view: &View) -> Option<String> {
+    if digits.len() == titles::CONTAINER_DIGITS {
+        return Some(titles::container(digits, None));
+    }
+    let mut keys = view.peers.keys().chain([&view.card.key]);
+    keys.find(|key| key.to_string() == digits).map(|key| label(key, view).to_string())
+}
+
 fn label(key: &PeerKey, view: &View) -> PeerLabel {
     let card = if *key == view.card.key { Some(&view.card) } else { view.peers.get(key).map(|peer| &*peer.card) };
     match card {
@@ -156,17 +193,25 @@ fn label(key: &PeerKey, view: &View) -> PeerLabel {
     }
 }
 
+fn election(ipam: &IpamView) -> Option<Election> {
+    ipam.pending.iter().find_map(|pending| match pending.wait {
+        Wait::Quorum { have, need, .. } => Some(Election { elector: true, known_nodes: have, quorum: need }),
+        Wait::Ring => Some(Election { elector: false, known_nodes: 0, quorum: 0 }),
+        _ => None,
+    })
+}
+
 fn status(ipam: &IpamView, owners: &[IpamOwner]) -> String {
     let is_waiting = |wanted: fn(&Wait) -> bool| ipam.pending.iter().find(|pending| wanted(&pending.wait));
     if ipam.is_ready && owners.iter().all(|owner| !owner.reachable) {
         return "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead".to_owned();
     }
-    if let Some(Wait::Quorum { have, need }) =
+    if let Some(Wait::Quorum { have, need, .. }) =
         is_waiting(|wait| matches!(wait, Wait::Quorum { .. })).map(|pending| &pending.wait)
     {
         return format!("awaiting consensus (quorum: {need}, known: {have})");
     }
-    if is_waiting(|wait| matches!(wait, Wait::Ring)).is_some() {
+    if is_waiting(|wait| matches!(wait, Wait::Ring | Wait::Electors)).is_some() {
         return "priming".to_owned();
     }
     if is_waiting(|wait| matches!(wait, Wait::Space | Wait::Peer(_))).is_some() {
@@ -199,8 +244,10 @@ pub(super) mod tests {
             ],
             waiting: vec![IpamWaiting {
                 container: Some("web".to_owned()),
+                claimed: None,
                 waiting_for: "an address to become available".to_owned(),
             }],
+            election: None,
             problems: vec![IpamProblem {
                 peer: PeerLabel { name: "4a:0f:f6:ec:1c:94".to_owned(), nickname: "host4".to_owned() },
                 problem: "its range is another".to_owned(),
@@ -225,6 +272,23 @@ pub(super) mod tests {
         let report = ipam().report();
 
         assert_eq!(report["RangeNumIPs"], 1_048_576);
+        assert_eq!(report["ActiveIPs"], 2);
+        assert_eq!(report["Paxos"], Value::Null);
+        assert_eq!(report["PendingAllocates"], json!(["web"]));
         assert_eq!(report["Entries"][0]["Nickname"], "host1");
+    }
+
+    #[test]
+    fn the_report_tells_claims_from_allocations_and_how_far_the_election_is() {
+        let mut ipam = ipam();
+        ipam.waiting[0].claimed = "10.32.0.9/12".parse().ok();
+        ipam.election = Some(Election { elector: true, known_nodes: 1, quorum: 2 });
+
+        let report = ipam.report();
+
+        let claim = json!({ "Ident": "web", "CIDR": { "Addr": "10.32.0.9", "PrefixLen": 12 } });
+        assert_eq!(report["PendingClaims"], json!([claim]));
+        assert_eq!(report["PendingAllocates"], json!([]));
+        assert_eq!(report["Paxos"], json!({ "Elector": true, "KnownNodes": 1, "Quorum": 2 }));
     }
 }

@@ -36,11 +36,42 @@ fn router(snapshot: &Snapshot) -> Value {
         "Port": router.port,
         "Peers": snapshot.peers.iter().map(peer).collect::<Vec<_>>(),
         "Connections": snapshot.connections.iter().map(|each| connection(each, router.encryption)).collect::<Vec<_>>(),
+        "UnicastRoutes": unicast_routes(snapshot),
+        "BroadcastRoutes": broadcast_routes(snapshot),
+        "OverlayDiagnostics": overlay_diagnostics(snapshot),
         "Targets": snapshot.targets,
         "TrustedSubnets": router.trusted_subnets,
         "Interface": format!("{} (mtu {})", router.bridge, router.mtu),
         "MACs": macs(snapshot),
     })
+}
+
+/// What stands for "this host itself" where a next hop is named.
+const NO_HOP: &str = "00:00:00:00:00:00";
+
+/// The next hop of frames to each peer: itself, unless its sleeve goes by a relay.
+fn unicast_routes(snapshot: &Snapshot) -> Vec<Value> {
+    let own = json!({ "Dest": snapshot.router.name, "Via": NO_HOP });
+    let others = snapshot.paths.iter().map(|path| {
+        let hop = path.relay.as_ref().unwrap_or(&path.peer);
+        json!({ "Dest": path.peer.name, "Via": hop.name })
+    });
+    std::iter::once(own).chain(others).collect()
+}
+
+/// Whoever sends a broadcast sends it to everybody; nobody passes on those of others.
+fn broadcast_routes(snapshot: &Snapshot) -> Vec<Value> {
+    let everybody: Vec<_> = snapshot.paths.iter().map(|path| &path.peer.name).collect();
+    let own = json!({ "Source": snapshot.router.name, "Via": everybody });
+    let others = snapshot.paths.iter().map(|path| json!({ "Source": path.peer.name, "Via": null }));
+    std::iter::once(own).chain(others).collect()
+}
+
+/// The fast path's one device; the kernel has no flows to list where no datapath of Open vSwitch is.
+fn overlay_diagnostics(snapshot: &Snapshot) -> Value {
+    let port = json!({ "ID": 1, "Name": format!("{}-vx", snapshot.router.bridge), "TypeName": "vxlan" });
+    let fast_path = snapshot.router.fast_path.then(|| json!({ "Vports": [port], "Flows": [] }));
+    json!({ "fastdp": fast_path, "sleeve": null })
 }
 
 fn peer(peer: &Peer) -> Value {
@@ -125,5 +156,10 @@ mod tests {
         assert_eq!(report["Router"]["Connections"][0]["Attrs"]["name"], "sleeve");
         assert_eq!(report["Router"]["Connections"][1]["Attrs"], Value::Null);
         assert_eq!(report["Router"]["Connections"][0]["State"], "established");
+        let own = &report["Router"]["Name"];
+        assert_eq!(report["Router"]["UnicastRoutes"][0], json!({ "Dest": own, "Via": NO_HOP }));
+        assert_eq!(report["Router"]["BroadcastRoutes"][0]["Source"], *own);
+        assert_eq!(report["Router"]["OverlayDiagnostics"]["sleeve"], Value::Null);
+        assert_eq!(report["IPAM"]["ActiveIPs"], 2);
     }
 }

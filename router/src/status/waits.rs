@@ -8,9 +8,13 @@ use weave_mesh::members::HOLD;
 pub fn wait(wait: &Wait, label: &dyn Fn(&PeerKey) -> String) -> String {
     match wait {
         Wait::Containers => "the containers of this host to be known".to_owned(),
-        Wait::Quorum { have, need } => {
-            format!("a quorum to share out the range ({have} of {need} peers are reachable)")
+        Wait::Quorum { have, need, unmet } => {
+            let unmet = if unmet.is_empty() { String::new() } else { format!("; no answer from {}", unmet.join(", ")) };
+            format!("a quorum to share out the range ({have} of {need} peers are reachable{unmet})")
         }
+        Wait::Electors => "others to share out the range: every peer given to this one is an observer or gives no \
+                           addresses; launch it with --ipalloc-init consensus=N, or give it a peer that votes"
+            .to_owned(),
         Wait::Ring => "others to share out the range".to_owned(),
         Wait::Space => "an address to become available".to_owned(),
         Wait::Peer(peer) => format!("addresses from {}", label(peer)),

@@ -46,7 +46,8 @@ fn a_copied_directory_is_set_aside_whole() {
     let store = Store::open(&directory).unwrap();
     let copied = store.selfhood(None, &machine(1)).unwrap().identity.key();
     store.write_incarnation(7).unwrap();
-    store.write_targets(&["192.0.2.1".parse().unwrap()]).unwrap();
+    let wishes = Wishes { targets: vec!["192.0.2.1".parse().unwrap()], ..Wishes::default() };
+    store.write_wishes(&wishes).unwrap();
 
     assert!(store.is_foreign(&machine(2)).unwrap() && !store.is_foreign(&machine(1)).unwrap());
     let aside = store.set_aside(UnixTime(5_000_000)).unwrap();
@@ -54,7 +55,7 @@ fn a_copied_directory_is_set_aside_whole() {
 
     assert_ne!(fresh, copied);
     assert_eq!(store.restored().unwrap().incarnation, 0);
-    assert!(store.targets().unwrap().is_empty());
+    assert_eq!(store.wishes().unwrap(), Wishes::default());
     assert_eq!(aside, directory.join("set-aside-5"));
     assert!(aside.join("identity").exists());
     fs::remove_dir_all(directory).unwrap();

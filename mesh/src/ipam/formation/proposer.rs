@@ -81,6 +81,7 @@ impl Ipam {
         near: &Surroundings<'_>,
     ) {
         self.formation.peers = self.formation.peers.max(need.peers);
+        self.formation.observers.remove(&from);
         let peers = self.need(near).peers;
         let accepted = accepted.filter(|(_, first)| self.is_usable(from, first, near));
         let keeps_needs = self.rules.keeps(Rule::SeedsMajority);

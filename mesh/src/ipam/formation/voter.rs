@@ -34,9 +34,12 @@ impl Ipam {
         near: &Surroundings<'_>,
     ) {
         self.formation.peers = self.formation.peers.max(need.peers);
+        // Whoever proposes votes, whatever it said before.
+        self.formation.observers.remove(&from);
         if self.refuses(from, ballot) {
             return;
         }
+        self.ask_roles(near);
         self.formation.voter.promised = Some(ballot);
         let accepted = self.formation.voter.accepted.clone();
         let promise = Note::Promise { ballot, accepted, need: self.need(near) };

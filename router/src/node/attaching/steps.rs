@@ -136,7 +136,7 @@ impl Control {
                 (Wanted::In(subnet), Some(_)) => Question::Allocate { container, subnet },
                 (Wanted::In(_), None) => return Err(AttachError::NoAddress),
                 (Wanted::This(address), allocation) => match cidr(address).filter(|_| allocation.is_some()) {
-                    Some(address) => Question::Claim { container, address, unknown: Unknown::Taken },
+                    Some(address) => Question::Claim { container, address, unknown: Unknown::Awaited },
                     None => {
                         operation.addresses.push(address);
                         continue;

@@ -1,0 +1,68 @@
+//! `WEAVE_…` variables of the environment: honoured, or told of.
+//!
+//! A flag goes before its variable. An empty variable is as none, but for `WEAVE_STATUS_ADDR`, which says "nowhere" then.
+
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
+
+/// Those that mean something here.
+const HONOURED: [&str; 8] = [
+    "WEAVE_SOCKET",
+    "WEAVE_HTTP_ADDR",
+    "WEAVE_STATUS_ADDR",
+    "WEAVE_PASSWORD",
+    "WEAVE_PORT",
+    "WEAVE_MTU",
+    "WEAVE_NO_FASTDP",
+    // Of the systemd unit, which puts them on the command line.
+    "WEAVE_PEERS",
+];
+
+/// How many others are named at most.
+const NAMED_MAX: usize = 16;
+
+/// A variable that holds something.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// What `flag` gives, else what the variable holds.
+pub(crate) fn value<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
+    flag: Option<T>,
+    name: &str,
+) -> Result<Option<T>> {
+    match (flag, variable(name)) {
+        (Some(value), _) => Ok(Some(value)),
+        (None, Some(text)) => Ok(Some(text.parse().with_context(|| format!("{name} `{text}` cannot be used"))?)),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The variables that somebody set in the belief that they do something.
+pub(crate) fn ignored() -> Option<String> {
+    ignored_among(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))
+}
+
+fn ignored_among(names: impl Iterator<Item = String>) -> Option<String> {
+    let is_ignored = |name: &String| name.starts_with("WEAVE_") && !HONOURED.contains(&name.as_str());
+    let mut ignored: Vec<String> = names.filter(is_ignored).collect();
+    ignored.sort();
+    let named =
+        ignored.iter().take(NAMED_MAX).map(|name| name.escape_debug().to_string()).collect::<Vec<_>>().join(", ");
+    (!ignored.is_empty()).then(|| format!("{named}: these variables do nothing here; see `weave-rs launch --help`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_nothing_is_named_once_and_what_does_something_is_not() {
+        let ignored = |names: &[&str]| ignored_among(names.iter().map(|name| (*name).to_owned()));
+
+        assert_eq!(ignored(&["PATH", "WEAVE_PASSWORD", "WEAVE_MTU"]), None);
+        let told = ignored(&["WEAVE_VERSION", "WEAVE_NO_BRIDGED_FASTDP", "HOME", "WEAVE_PORT"]).unwrap();
+        assert!(told.starts_with("WEAVE_NO_BRIDGED_FASTDP, WEAVE_VERSION: "), "{told}");
+    }
+}
