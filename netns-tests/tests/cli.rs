@@ -86,7 +86,8 @@ fn an_attachment_that_cannot_be_says_why() -> Result<()> {
     let net = Topology::new()?;
     let host = net.host()?;
     let weave = Weave::launch(&host, Launch::new().argument("--ipalloc-range").argument(""))?;
-    let target = host.container()?.target();
+    let container = host.container()?;
+    let target = container.target();
 
     for (words, named) in [
         (&["attach", &target][..], "address"),

@@ -180,7 +180,7 @@ fn an_elector_that_was_given_only_an_observer_has_its_quorum() -> Result<()> {
 fn an_address_that_is_taken_is_refused_with_names() -> Result<()> {
     let net = Topology::new()?;
     let host = net.host()?;
-    let weave = Weave::launch(&host, Launch::new().argument("--http-addr=127.0.0.1:6784"))?;
+    let _weave = Weave::launch(&host, Launch::new().argument("--http-addr=127.0.0.1:6784"))?;
     let id = "0123456789abcdef".repeat(4);
     let put = |id: &str| {
         let url = format!("http://127.0.0.1:6784/ip/{id}/10.32.0.9/12");

@@ -35,6 +35,7 @@ use weave_datapath::plan::{BridgeNames, InvalidLinkName, Observed, Resolver};
 use weave_datapath::sleeve::seal::Cipher;
 use weave_mesh::card::ADDRESSES_MAX;
 use weave_mesh::connection;
+use weave_mesh::identity::Identity;
 use weave_mesh::name::{MacAddr, MeshId};
 use weave_mesh::node::{self as mesh_node, Node, View};
 use weave_mesh::noise::Psk;
@@ -282,20 +283,12 @@ fn run(
         udp: sockets.udp,
         heartbeats: PacketSocket::open(names.bridge, names.vxlan).map_err(start("the packet socket"))?,
     };
-    let mesh = MeshId::of(config.mesh.as_ref());
-    let engine = engine::Config {
-        identity: identity.clone(),
-        mesh,
-        psks: if config.passwords.is_empty() { Vec::new() } else { psks.to_vec() },
-        ciphers: Cipher::of_this_machine(),
-        mtu,
-        rekey_after: config.rekey_interval,
-        timestamp_floor: store.sleeve_timestamp()?,
-    };
+    let engine = engine_config(config, psks, &identity, mtu, &store)?;
     let engine = Engine::new(engine, weaving.tables(), *seed(), clock.now(), clock.wall());
     let (packets, packet_events) =
         PacketThread::spawn(engine, devices, mtu, clock).map_err(start("the packet thread"))?;
 
+    let mesh = MeshId::of(config.mesh.as_ref());
     let connection = connection::Config { identity, card: node.signed_card(), mesh, psks: psks.to_vec() };
     let (requester, requests) = request::channel();
     let peers = Peers::new(sockets.tcp, config.host, connection.clone(), clock).map_err(start("the TCP listener"))?;
@@ -323,6 +316,25 @@ fn run(
     };
     let (outcome, remains) = runtime.block_on(Control::new(parts)?.run(stopped()?))?;
     Ok(Ended { outcome, remains, admin })
+}
+
+/// What the packet thread's engine is made of.
+fn engine_config(
+    config: &Config,
+    psks: &[Psk],
+    identity: &Identity,
+    mtu: u16,
+    store: &Store,
+) -> Result<engine::Config, LaunchError> {
+    Ok(engine::Config {
+        identity: identity.clone(),
+        mesh: MeshId::of(config.mesh.as_ref()),
+        psks: if config.passwords.is_empty() { Vec::new() } else { psks.to_vec() },
+        ciphers: Cipher::of_this_machine(),
+        mtu,
+        rekey_after: config.rekey_interval,
+        timestamp_floor: store.sleeve_timestamp()?,
+    })
 }
 
 fn seed() -> Zeroizing<[u8; 32]> {

@@ -10,9 +10,8 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("address")
 }
 
-#[test]
-fn a_host_without_containers_or_peers_closes_its_ports_and_its_fast_path() {
-    let expected = "\
+/// The guard of a host without containers or peers.
+const BARE: &str = "\
 table netdev weave-rs-weave {}
 delete table netdev weave-rs
 table inet weave-rs-weave {}
@@ -101,7 +100,9 @@ table inet weave-rs-weave {
 }
 ";
 
-    assert_eq!(render(&bare_plan(), &BTreeSet::from([names().tap])), expected);
+#[test]
+fn a_host_without_containers_or_peers_closes_its_ports_and_its_fast_path() {
+    assert_eq!(render(&bare_plan(), &BTreeSet::from([names().tap])), BARE);
 }
 
 #[test]
