@@ -176,8 +176,16 @@ impl Connection {
     /// Before the other end has proved itself, and when too much waits to be sent already; the connection is over in
     /// either case.
     pub fn send(&mut self, message: &Message) -> Result<(), Error> {
+        self.send_encoded(&message.encode())
+    }
+
+    /// The same for a message that is encoded already.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn send_encoded(&mut self, message: &[u8]) -> Result<(), Error> {
         let queued = match &mut self.state {
-            State::Open(session) => session.queue(&message.encode()),
+            State::Open(session) => session.queue(message),
             State::Header | State::Handshake(_) => Err(Error::NotOpen),
             State::Failed(error) => Err(error.clone()),
         };

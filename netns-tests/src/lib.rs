@@ -14,6 +14,7 @@
 //! * [`scene`] puts the usual daemons and containers on them, [`bad_path`] two of each on a bad wire.
 //! * [`weave`] starts, kills, stops and asks the daemon of a host.
 //! * [`docker`] runs a `dockerd` of the test's own on a host.
+//! * [`member`] speaks the mesh's protocol with a real key, and lies.
 //! * [`probe`] looks at the result: pings, streams with their longest gap, captures, forged frames.
 //! * [`stranger`] is somebody on the underlay who is no member.
 //!
@@ -25,6 +26,8 @@
 pub mod bad_path;
 pub mod docker;
 pub mod frame;
+#[cfg(feature = "wire")]
+pub mod member;
 pub mod probe;
 pub mod scene;
 #[cfg(feature = "wire")]
