@@ -338,7 +338,8 @@ impl Degree {
             let is_barred = self.avoided.contains_key(&contact.key)
                 || mesh.connector.is_forgotten(&contact.key, &contact.addresses);
             if !mesh.connected.contains(&contact.key) && !is_barred {
-                self.chosen.insert(contact.key, Choice { since: now, addresses: contact.addresses });
+                let Contact { key, addresses } = mesh.completed(contact);
+                self.chosen.insert(key, Choice { since: now, addresses });
             }
         }
     }
@@ -423,6 +424,14 @@ impl Surroundings<'_> {
     fn is_forgotten(&self, peer: &PeerKey) -> bool {
         let holds = |contact: Contact| self.connector.is_forgotten(peer, &contact.addresses);
         self.connector.forgotten().next().is_some() && self.contact(peer).is_some_and(holds)
+    }
+
+    /// Where somebody else says that a peer is, after where it says so itself.
+    fn completed(&self, referred: Contact) -> Contact {
+        let own = self.contact(&referred.key).map(|contact| contact.addresses).unwrap_or_default();
+        let mut addresses = own.clone();
+        addresses.extend(referred.addresses.into_iter().filter(|address| !own.contains(address)));
+        Contact { key: referred.key, addresses }
     }
 
     /// A peer with the addresses to dial: its own word, else where its neighbours see it.

@@ -4,8 +4,8 @@
 //!   us ──► neighbour ──► … ──► addressee        each hop follows its own tree of shortest chains to the addressee
 //! ```
 //!
-//! Nothing promises that a letter arrives; whoever needs an answer writes again. The signature is the sender's and is
-//! checked by the addressee alone, so forwarding costs nothing.
+//! Nothing promises that a letter arrives; whoever needs an answer writes again. The signature is the author's and is
+//! checked at every hop: nobody uses up what another may send.
 
 use serde::{Deserialize, Serialize};
 

@@ -16,6 +16,7 @@
 //! - every queue and map has a limit, named beside it.
 #![forbid(unsafe_code)]
 
+mod allowance;
 pub mod card;
 pub mod connection;
 pub mod connector;

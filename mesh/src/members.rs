@@ -15,11 +15,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::allowance::Allowance;
 use crate::card::Card;
 use crate::identity::PeerKey;
 use crate::name::PeerName;
+use crate::node::AUTHORED;
 use crate::store::{OWNERS_MAX, Record, Tag};
 use crate::time::Instant;
+use crate::wire::Goodbye;
 
 /// How long the kernel entries of an unreachable peer are held.
 pub const HOLD: Duration = Duration::from_secs(120);
@@ -67,13 +70,15 @@ pub struct Member {
     /// The card as it was signed, and as it is in the member's set.
     pub record: Record,
     pub reach: Reach,
-    /// The incarnation that said goodbye; a higher one is back.
-    pub departed: Option<u64>,
+    /// What it said when it left; a higher incarnation is back.
+    pub departed: Option<Goodbye>,
     /// Where its sleeve was last heard.
     pub address: Option<SocketAddr>,
     /// Whether its names are answered: from when it became reachable until it left or was unreachable for
     /// [`dns::HOLD`](crate::dns::HOLD). Outlasts our own restart, so that we do not answer for who was dead before.
     pub answering: bool,
+    /// What it may still write, octets.
+    letters: Allowance,
 }
 
 /// All members but ourselves.
@@ -134,7 +139,7 @@ impl Members {
                 let renamed_from = member.card.name;
                 member.card = Arc::clone(card);
                 member.record = record.clone();
-                if member.departed.is_some_and(|departed| departed < card.incarnation) {
+                if member.departed.is_some_and(|departed| departed.incarnation < card.incarnation) {
                     member.departed = None;
                 }
                 let is_renamed = member.reach.is_reachable() && renamed_from != card.name;
@@ -173,7 +178,7 @@ impl Members {
         let (card, record) = (Arc::clone(card), record.clone());
         self.unreachable += 1;
         let (key, departed, address) = (card.key, None, None);
-        let member = Member { card, record, reach, departed, address, answering: false };
+        let member = Member { card, record, reach, departed, address, answering: false, letters: AUTHORED };
         self.members.entry(key).insert_entry(member).into_mut()
     }
 
@@ -222,25 +227,22 @@ impl Members {
         }
     }
 
-    /// The member's incarnation `incarnation` has left for good. Returns whether that is news.
-    pub fn depart(&mut self, key: &PeerKey, incarnation: u64) -> bool {
-        let Some(member) = self.members.get_mut(key) else { return false };
-        if incarnation < member.card.incarnation || member.departed >= Some(incarnation) {
+    /// The member has left for good, as it signed. Returns whether that is news: a second goodbye is none before it was
+    /// back.
+    pub fn depart(&mut self, goodbye: Goodbye) -> bool {
+        let Some(member) = self.members.get_mut(&goodbye.owner) else { return false };
+        if goodbye.incarnation < member.card.incarnation || member.departed.is_some() {
             return false;
         }
-        member.departed = Some(incarnation);
-        self.changed.insert(*key);
+        member.departed = Some(goodbye);
+        self.changed.insert(goodbye.owner);
         true
-    }
-
-    /// The incarnation of the member that has left for good, if one has.
-    pub fn departed(&self, key: &PeerKey) -> Option<u64> {
-        self.members.get(key)?.departed
     }
 
     /// Whether `incarnation` of the member has left for good.
     pub fn has_departed(&self, key: &PeerKey, incarnation: u64) -> bool {
-        self.departed(key) >= Some(incarnation)
+        let departed = self.members.get(key).and_then(|member| member.departed);
+        departed.is_some_and(|departed| departed.incarnation >= incarnation)
     }
 
     pub fn set_address(&mut self, key: &PeerKey, address: SocketAddr) {
@@ -250,6 +252,12 @@ impl Members {
             member.address = Some(address);
             self.changed.insert(*key);
         }
+    }
+
+    /// Whether a letter of `key` that costs so much is within what it may write. Whoever is no member yet is held back by
+    /// what its neighbour may hand on.
+    pub(crate) fn allow_letter(&mut self, key: &PeerKey, cost: u64, now: Instant) -> bool {
+        self.members.get_mut(key).is_none_or(|member| member.letters.take(cost, now))
     }
 
     /// Its set has changed: what is persisted is out of date.

@@ -11,6 +11,9 @@
 //!   node/gossip.rs      messages; a set is accepted; reachability follows
 //!   node/answering.rs   whose names are answered
 //!   node/naming.rs      two keys with one name, two daemons with one key
+//!   node/letters.rs     letters: for us, or passed on
+//!   node/attach_clock.rs  who attached later
+//!   node/strangers.rs   how much is kept of peers that nobody is connected to
 //!   node/upkeep.rs      everything that time does
 //! ```
 //!
@@ -22,14 +25,17 @@
 
 mod addressing;
 mod answering;
+mod attach_clock;
 mod claims;
 mod connecting;
 mod gossip;
+mod letters;
 pub(crate) mod links;
 mod naming;
 mod output;
 mod own;
 mod persist;
+mod strangers;
 mod upkeep;
 mod view;
 
@@ -41,6 +47,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
+use crate::allowance::Allowance;
 use crate::card::{Card, CardError, SignedCard, Subnet};
 use crate::connector::{Connector, DialError, DialId, Discovery, Earlier, Target, TooManyTargets};
 use crate::degree::Degree;
@@ -58,13 +65,17 @@ use crate::wire::{Goodbye, Message};
 
 pub use self::claims::{AddressClaim, Claims};
 pub use self::connecting::Link;
+pub(crate) use self::letters::AUTHORED;
 pub use self::output::{CloseReason, Event, Output, Warning};
 pub use self::persist::{Persist, RestoreError, Restored, StoredMember};
 pub use self::view::{ConnectionState, ConnectionView, PeerView, Standing, View};
 pub use crate::routes::Relays;
 
+use self::attach_clock::AttachClock;
 use self::links::Links;
+use self::naming::Jumps;
 use self::own::{Own, OwnError};
+use self::strangers::Strangers;
 use self::upkeep::Timers;
 
 /// How many endpoints one peer publishes: a set's records, less room for its edges.
@@ -160,11 +171,13 @@ pub struct Node {
     members: Members,
     store: Store,
     exchange: Exchange,
+    strangers: Strangers,
     topology: Topology,
     direct_sessions: BTreeSet<PeerKey>,
     ipam: Option<Ipam>,
-    /// The highest attachment time seen.
-    lamport: u64,
+    attach_clock: AttachClock,
+    jumps: Jumps,
+    persisting: Allowance,
     claims: Arc<Claims>,
     claims_pace: Pace,
     /// Computed when asked for, forgotten when an edge changes.
@@ -220,9 +233,12 @@ impl Node {
             members: Members::default(),
             store: Store::default(),
             exchange: Exchange::default(),
+            strangers: Strangers::default(),
             direct_sessions: BTreeSet::new(),
             ipam: None,
-            lamport: 0,
+            attach_clock: AttachClock::default(),
+            jumps: Jumps::default(),
+            persisting: upkeep::PERSISTING,
             claims: Arc::default(),
             claims_pace: Pace::default(),
             relays: OnceCell::new(),
@@ -333,7 +349,7 @@ impl Node {
             return Err(EndpointsError::OverLimit { container: endpoint.container.clone() });
         }
         let latest = endpoints.values().map(|endpoint| endpoint.attached).max();
-        self.lamport = self.lamport.max(latest.unwrap_or_default());
+        self.attach_clock.note_own(latest.unwrap_or_default());
         let differences = self.own.set_endpoints(endpoints, now);
         self.answer_differences(&differences);
         self.request_claims(now);
@@ -361,7 +377,7 @@ impl Node {
 
     /// The Lamport time for an endpoint that is attached now: later than every attachment known here.
     pub const fn next_attach_time(&self) -> u64 {
-        self.lamport.saturating_add(1)
+        self.attach_clock.next()
     }
 
     /// The peers with which the datapath has a direct session; published on our edges.

@@ -21,6 +21,7 @@ mod deliveries;
 mod faults;
 mod host;
 mod input;
+mod liar;
 mod network;
 mod queue;
 mod scenario;

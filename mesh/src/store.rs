@@ -24,13 +24,13 @@ use std::sync::Arc;
 
 use crate::identity::PeerKey;
 
-pub use self::exchange::{Exchange, Received};
+pub use self::exchange::{Exchange, Outgoing, Received};
 pub use self::parcel::{CardRecord, Delta, PART_BYTES_MAX, PARTS_MAX, Part, Tag};
 pub use self::record::{
     CONTAINER_MAX_BYTES, Content, Direction, ENDPOINT_ADDRESSES_MAX, ENDPOINT_NAME_MAX_BYTES, ENDPOINT_NAMES_MAX, Edge,
     Endpoint, EndpointId, HostName, HostNameId, Record, RecordKey, Session,
 };
-pub use self::set::{Changes, Draft, SET_BYTES_MAX, SET_RECORDS_MAX, Set, SetError, Version};
+pub use self::set::{Changes, Draft, SET_BYTES_MAX, SET_MEMORY_MAX, SET_RECORDS_MAX, Set, SetError, Version};
 
 use self::compare::BucketHashes;
 
@@ -50,10 +50,35 @@ enum Listing {
 struct Entry {
     set: Arc<Set>,
     listing: Listing,
-    /// Predecessors of one incarnation, newest last.
+    /// Predecessors of one incarnation, newest last: those alone from which a delta is worth it, so that they share nearly
+    /// all records with the set.
     earlier: VecDeque<Arc<Set>>,
     /// Deltas to `set`, received or made, so that each is made once.
     deltas: Vec<Arc<Delta>>,
+}
+
+impl Entry {
+    /// Takes `set` in place of the present one, whose version is returned; `delta` led to it, if one did.
+    fn replace(&mut self, set: Arc<Set>, delta: Option<Arc<Delta>>) -> Version {
+        let earlier = std::mem::replace(&mut self.set, set);
+        let version = earlier.version();
+        let is_same_life = version.incarnation == self.set.version().incarnation;
+        let delta = delta.or_else(|| is_same_life.then(|| Arc::new(Delta::between(&earlier, &self.set))));
+        match delta.filter(|delta| is_same_life && delta.encoded_bytes() <= PART_BYTES_MAX) {
+            Some(delta) => {
+                if self.earlier.len() >= EARLIER_MAX {
+                    self.earlier.pop_front();
+                }
+                self.earlier.push_back(earlier);
+                self.deltas = vec![delta];
+            }
+            None => {
+                self.earlier.clear();
+                self.deltas.clear();
+            }
+        }
+        version
+    }
 }
 
 /// The sets of all owners.
@@ -97,29 +122,20 @@ impl Store {
     pub fn insert(&mut self, set: Arc<Set>, delta: Option<Arc<Delta>>) -> bool {
         let (owner, version) = (set.owner(), set.version());
         let is_full = self.entries.len() >= OWNERS_MAX;
-        let deltas: Vec<_> = delta.into_iter().collect();
         let tag = Tag::from(&owner);
         match self.entries.get_mut(&tag) {
             Some(entry) if entry.set.owner() != owner || entry.set.version() >= version => return false,
             Some(entry) => {
-                let earlier = std::mem::replace(&mut entry.set, set);
+                let earlier = entry.replace(set, delta);
                 if entry.listing == Listing::Listed {
-                    self.hashes.toggle(tag, earlier.version());
+                    self.hashes.toggle(tag, earlier);
                     self.hashes.toggle(tag, version);
                 }
-                if earlier.version().incarnation != version.incarnation {
-                    entry.earlier.clear();
-                } else if entry.earlier.len() >= EARLIER_MAX {
-                    entry.earlier.pop_front();
-                }
-                if earlier.version().incarnation == version.incarnation {
-                    entry.earlier.push_back(earlier);
-                }
-                entry.deltas = deltas;
             }
             None if is_full => return false,
             None => {
-                let entry = Entry { set, listing: Listing::Unlisted, earlier: VecDeque::new(), deltas };
+                let (earlier, deltas) = (VecDeque::new(), Vec::new());
+                let entry = Entry { set, listing: Listing::Unlisted, earlier, deltas };
                 self.entries.insert(tag, entry);
             }
         }

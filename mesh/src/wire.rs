@@ -15,6 +15,8 @@
 //! - a decoded message keeps every limit below;
 //! - a message that a peer of this version makes is at most [`MESSAGE_BYTES_MAX`] long.
 
+mod testimony;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -28,6 +30,8 @@ use crate::letter::Letter;
 use crate::name::{MeshId, PeerName};
 use crate::store::{Delta, PARTS_MAX, Part, Record, Tag, Version};
 use crate::verifier::Verifier;
+
+pub use self::testimony::Testimony;
 
 /// The longest message, octets; it fits in one Noise message.
 pub const MESSAGE_BYTES_MAX: usize = 60 * 1024;
@@ -117,9 +121,10 @@ pub enum Refusal {
     Surplus,
     #[error("two live daemons have the key {key}: was the state directory copied?")]
     DuplicateIdentity { key: PeerKey },
-    /// The receiver's key is known with this incarnation or a higher one: of a twin, or of an earlier life.
-    #[error("its key is known with the later incarnation {incarnation}; it goes on above that")]
-    Outlived { incarnation: u64 },
+    /// The receiver's key is known with a later incarnation: of a twin, or of an earlier life. Its own signature is the
+    /// proof.
+    #[error("its key has signed a later incarnation; it goes on above that")]
+    Outlived { proof: Testimony },
 }
 
 /// "I leave for good": hold nothing of mine. Signed, since others pass it on.
@@ -197,6 +202,7 @@ impl Message {
                 contacts.len() <= CONTACTS_MAX
                     && contacts.iter().all(|contact| contact.addresses.len() <= ADDRESSES_MAX)
             }
+            Self::Refusal(Refusal::Outlived { proof }) => proof.is_within_limits(),
             Self::Refusal(_) => true,
         }
     }

@@ -123,3 +123,23 @@ fn a_renamed_peer_keeps_its_key() {
     world.settle(MINUTE).unwrap();
     assert_eq!((world.key(ORIGINAL), name(&world, ORIGINAL)), (key, NAME));
 }
+
+#[test]
+fn a_liar_takes_nobodys_identity_and_cuts_nobody_off() {
+    for seed in 10..14 {
+        let mut world = settled(6, seed);
+        let liar = HostId(2);
+        let keys: Vec<_> = world.live().map(|host| world.key(host)).collect();
+
+        for second in 0..60 {
+            world.schedule(Duration::from_secs(second), Fault::Lie(liar));
+        }
+        world.run_for(MINUTE);
+
+        world.settle(2 * MINUTE).unwrap();
+        assert_eq!(world.live().map(|host| world.key(host)).collect::<Vec<_>>(), keys);
+        for host in world.live().filter(|host| *host != liar) {
+            assert_eq!(world.reached_by(host), 5);
+        }
+    }
+}

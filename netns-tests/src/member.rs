@@ -232,6 +232,11 @@ impl Member {
         lock(&self.line.heard).iter().filter(|message| is_counted(message)).count()
     }
 
+    /// Whether everything that was asked for has been sent.
+    pub fn is_idle(&self) -> bool {
+        lock(&self.line.replies).is_empty()
+    }
+
     /// Forgets what was heard so far.
     pub fn forget(&self) {
         lock(&self.line.heard).clear();

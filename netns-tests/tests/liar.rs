@@ -8,6 +8,8 @@
 //!
 //! Each lie is a function that gets the [`Stage`]; a new kind is one more line in the list of its file.
 
+#[path = "liar/hoarding.rs"]
+mod hoarding;
 #[path = "liar/identity.rs"]
 mod identity;
 
@@ -23,6 +25,8 @@ use weave_netns_tests::weave::{Launch, Weave};
 
 /// How long `status` may take at any time.
 const STATUS_MAX: Duration = Duration::from_secs(1);
+/// How long the flood lasts.
+const LINE_RATE: Duration = Duration::from_secs(6);
 /// How much a daemon may grow, KiB.
 const GROWTH_MAX: u64 = 64 * 1_024;
 
@@ -94,4 +98,24 @@ fn attached(weave: &Weave) -> Result<String> {
 fn nobody_loses_its_identity_to_a_liar() -> Result<()> {
     let stage = Stage::new()?;
     stage.tell(identity::LIES)
+}
+
+#[test]
+fn nobody_makes_room_for_a_liar() -> Result<()> {
+    let stage = Stage::new()?;
+    stage.tell(hoarding::LIES)
+}
+
+#[test]
+fn a_liar_at_line_rate_is_slowed_down_and_nobody_else() -> Result<()> {
+    let stage = Stage::new()?;
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        let flood = scope.spawn(|| hoarding::flood(&stage, LINE_RATE));
+        while begin.elapsed() < LINE_RATE {
+            stage.assert_stands()?;
+        }
+        flood.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    stage.assert_stands()
 }

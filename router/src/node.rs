@@ -24,6 +24,7 @@ use weave_datapath::linux::clock::Clock;
 use weave_datapath::linux::kernel::{self, Kernel};
 use weave_datapath::linux::packet::PacketThread;
 use weave_mesh::connection;
+use weave_mesh::connector::ConnectionId;
 use weave_mesh::ipam;
 use weave_mesh::node::{CloseReason, Event, Link, Node, Output, Persist};
 use weave_mesh::time::Instant;
@@ -38,7 +39,7 @@ use crate::attach::Ledger;
 use crate::dns::Dns;
 use crate::expose::Exposure;
 use crate::naming::HostNames;
-use crate::peers::{Arrival, Caller, Peers, Report};
+use crate::peers::{Arrival, Caller, Peers, Report, TooSlow, thread_time};
 use crate::request::{Reply, Request};
 use crate::status::{About, Tallies};
 use crate::store::{FileError, MemberWriter, Store};
@@ -293,12 +294,12 @@ impl Control {
                     debug!("a message about addresses is not sent: the disk is behind");
                 }
                 Output::Send { connection, message } => {
-                    if let Err(reason) = self.peers.send(connection, message) {
-                        warn!(%connection, %reason, "connection closed");
-                        self.tallies.terminations += 1;
-                        let reason = CloseReason::Transport(reason.to_string());
-                        self.node.handle_closed(connection, reason, self.clock.now());
-                    }
+                    let sent = self.peers.send(connection, message);
+                    self.close_if_too_slow(connection, sent);
+                }
+                Output::AwaitRoom { connection } => {
+                    let asked = self.peers.await_room(connection);
+                    self.close_if_too_slow(connection, asked);
                 }
                 Output::Close { connection, reason } => {
                     info!(%connection, %reason, "connection closed");
@@ -309,6 +310,15 @@ impl Control {
             }
         }
         Ok(())
+    }
+
+    fn close_if_too_slow(&mut self, connection: ConnectionId, sent: Result<(), TooSlow>) {
+        if let Err(reason) = sent {
+            warn!(%connection, %reason, "connection closed");
+            self.tallies.terminations += 1;
+            let reason = CloseReason::Transport(reason.to_string());
+            self.node.handle_closed(connection, reason, self.clock.now());
+        }
     }
 
     fn persist(&mut self, persist: Persist) -> Result<(), FileError> {
@@ -384,9 +394,12 @@ impl Control {
                 let link = Link { dial, remote, card: connected.signed, uid: connected.uid };
                 self.node.handle_connected(connection, link, now);
             }
-            Arrival::Report(Report::Message { connection, message }) => {
+            Arrival::Report(Report::Message { connection, message, turn }) => {
+                let before = thread_time();
                 self.node.handle_message(connection, *message, now);
+                self.peers.charge(connection, turn, thread_time().saturating_sub(before));
             }
+            Arrival::Report(Report::Room { connection }) => self.node.handle_room(connection, now),
             Arrival::Report(Report::Closed { connection, reason }) => {
                 info!(%connection, %reason, "connection ended");
                 self.tallies.terminations += 1;

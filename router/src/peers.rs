@@ -9,12 +9,14 @@
 //! Invariants:
 //! - a connection is reported [`Report::Connected`] at most once and first, then messages, then [`Report::Closed`]
 //!   once; a dial is answered by `Connected` or [`Report::DialFailed`], once;
-//! - what waits for a peer is bounded by `ORDERS_MAX` messages and the machine's own limit.
+//! - what waits for a peer is bounded by `ORDERS_MAX` messages, `ORDERS_BYTES_MAX` octets and the machine's own limit;
+//! - what waits for control is bounded for each peer, and a peer that costs control too much time is read more slowly.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand_core::{OsRng, RngCore};
@@ -29,12 +31,20 @@ use weave_mesh::connector::{ConnectionId, Dial, DialError, DialId};
 use weave_mesh::wire::Message;
 
 mod dial;
+mod share;
 mod task;
+
+pub use self::share::Turn;
+pub(crate) use self::share::thread_time;
+
+use self::share::Share;
 
 /// Reports that wait for control before tasks wait.
 const REPORTS_MAX: usize = 1_024;
 /// Messages that wait for one task; a peer that leaves more unread is closed.
 const ORDERS_MAX: usize = 4_096;
+/// How long they are together, octets. Sets are sent a stretch at a time, so this is far more than an honest peer leaves.
+const ORDERS_BYTES_MAX: usize = 4 << 20;
 /// Connections that the kernel completes before we accept them.
 const BACKLOG: u32 = 256;
 
@@ -53,6 +63,11 @@ pub enum Report {
     Message {
         connection: ConnectionId,
         message: Box<Message>,
+        turn: Turn,
+    },
+    /// The stream has taken all that was sent before [`Peers::await_room`].
+    Room {
+        connection: ConnectionId,
     },
     Closed {
         connection: ConnectionId,
@@ -87,6 +102,7 @@ impl Report {
         match self {
             Self::Connected { connection, .. }
             | Self::Message { connection, .. }
+            | Self::Room { connection }
             | Self::Closed { connection, .. }
             | Self::DialFailed { connection, .. }
             | Self::Refused { connection, .. } => *connection,
@@ -95,7 +111,13 @@ impl Report {
 }
 
 /// What control tells a task. A closed channel means: send what is queued, then close.
-type Order = Message;
+#[derive(Debug)]
+enum Order {
+    /// A message and how long it is.
+    Send(Box<Message>, usize),
+    /// Report when the stream has taken everything before.
+    AwaitRoom,
+}
 
 /// Why no TCP listener could be opened.
 #[derive(Debug, thiserror::Error)]
@@ -154,6 +176,9 @@ const SEGMENT_BYTES: u32 = 536;
 #[derive(Debug)]
 struct Handle {
     orders: mpsc::Sender<Order>,
+    /// How long the messages are that wait, octets.
+    queued: Arc<AtomicUsize>,
+    share: Share,
     task: AbortHandle,
     /// While a stranger's handshake is under way.
     pending: Option<PendingId>,
@@ -235,7 +260,7 @@ impl Peers {
                 }
             }
             Report::Closed { .. } | Report::Refused { .. } | Report::DialFailed { .. } => self.forget(connection),
-            Report::Message { .. } => {}
+            Report::Message { .. } | Report::Room { .. } => {}
         }
         Concern::Ours
     }
@@ -259,11 +284,20 @@ impl Peers {
                 }
                 let connection = self.connection_id();
                 let machine = self.machine(Role::Listener);
-                let shell =
-                    task::Shell { connection, dial: None, remote, clock: self.clock, reporter: self.reporter.clone() };
+                let (queued, share) = (Arc::default(), Share::default());
+                let shell = task::Shell {
+                    connection,
+                    dial: None,
+                    remote,
+                    clock: self.clock,
+                    reporter: self.reporter.clone(),
+                    queued: Arc::clone(&queued),
+                    turns: share.turns(),
+                };
                 let (orders, receiver) = mpsc::channel(ORDERS_MAX);
                 let task = self.tasks.spawn(shell.run(stream, machine, receiver));
-                self.handles.insert(connection, Handle { orders, task, pending: Some(admission.id) });
+                let pending = Some(admission.id);
+                self.handles.insert(connection, Handle { orders, queued, share, task, pending });
             }
         }
     }
@@ -295,10 +329,13 @@ impl Peers {
         let machine = self.machine(Role::Dialler);
         let (orders, receiver) = mpsc::channel(ORDERS_MAX);
         let (clock, host, reporter) = (self.clock, self.host, self.reporter.clone());
+        let (queued, share) = (Arc::<AtomicUsize>::default(), Share::default());
+        let (waiting, turns) = (Arc::clone(&queued), share.turns());
         let task = self.tasks.spawn(async move {
             match dial::connect(&dial.destination, host).await {
                 Ok((stream, remote)) => {
-                    let shell = task::Shell { connection, dial: Some(dial.id), remote, clock, reporter };
+                    let dial = Some(dial.id);
+                    let shell = task::Shell { connection, dial, remote, clock, reporter, queued: waiting, turns };
                     shell.run(stream, machine, receiver).await;
                 }
                 Err(error) => {
@@ -314,7 +351,7 @@ impl Peers {
                 }
             }
         });
-        self.handles.insert(connection, Handle { orders, task, pending: None });
+        self.handles.insert(connection, Handle { orders, queued, share, task, pending: None });
     }
 
     fn forget(&mut self, connection: ConnectionId) {
@@ -328,14 +365,36 @@ impl Peers {
     /// # Errors
     /// When the peer reads too slowly: the connection is closed, without a further report.
     pub fn send(&mut self, connection: ConnectionId, message: Message) -> Result<(), TooSlow> {
+        let bytes = message.encoded_bytes();
+        self.order(connection, Order::Send(Box::new(message), bytes), bytes)
+    }
+
+    /// Asks for a [`Report::Room`] when the stream has taken all that was sent before.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn await_room(&mut self, connection: ConnectionId) -> Result<(), TooSlow> {
+        self.order(connection, Order::AwaitRoom, 0)
+    }
+
+    fn order(&mut self, connection: ConnectionId, order: Order, bytes: usize) -> Result<(), TooSlow> {
         let Some(handle) = self.handles.get(&connection) else { return Ok(()) };
-        match handle.orders.try_send(message) {
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(_)) => {
+        let is_too_much = handle.queued.fetch_add(bytes, Ordering::Relaxed) + bytes > ORDERS_BYTES_MAX;
+        match handle.orders.try_send(order) {
+            Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+            Ok(()) if !is_too_much => Ok(()),
+            Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => {
                 handle.task.abort();
                 self.forget(connection);
                 Err(TooSlow)
             }
+        }
+    }
+
+    /// What a message of this connection has cost control: the next ones wait if it was too much.
+    pub fn charge(&mut self, connection: ConnectionId, turn: Turn, cost: Duration) {
+        if let Some(handle) = self.handles.get_mut(&connection) {
+            handle.share.charge(turn, cost);
         }
     }
 
@@ -347,6 +406,8 @@ impl Peers {
     /// Closes everything and waits until the tasks have sent what was queued.
     pub async fn drain(&mut self) {
         self.reports.close();
+        // Tasks wait for the turns in them.
+        while self.reports.try_recv().is_ok() {}
         self.handles.clear();
         while self.tasks.join_next().await.is_some() {}
     }
@@ -369,7 +430,7 @@ pub enum Arrival {
 
 /// A peer leaves its messages unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the peer reads too slowly: {ORDERS_MAX} messages wait for it")]
+#[error("the peer reads too slowly: more than {ORDERS_MAX} messages or {ORDERS_BYTES_MAX} bytes wait for it")]
 pub struct TooSlow;
 
 async fn accept(listener: &TcpListener, from: Instant) -> Accepted {

@@ -97,9 +97,12 @@ fn a_goodbye_counts_once_and_until_a_higher_incarnation_is_seen() {
     let mut members = Members::default();
     note(&mut members, &owner, at(0));
 
-    assert!(!members.depart(&owner.key(), 4));
-    assert!(members.depart(&owner.key(), 5));
-    assert!(!members.depart(&owner.key(), 5));
+    let goodbye = |incarnation| Goodbye::sign(&owner.identity, owner.card.mesh, incarnation);
+    let [early, right, higher] = [4, 5, 6].map(goodbye);
+    assert!(!members.depart(early));
+    assert!(members.depart(right));
+    assert!(!members.depart(right));
+    assert!(!members.depart(higher));
     assert!(members.has_departed(&owner.key(), 5));
     owner.card.incarnation = 6;
     note(&mut members, &owner, at(1));

@@ -7,7 +7,7 @@ use super::{Event, Node, Output, Persist, Warning};
 use crate::connector::ConnectionId;
 use crate::identity::PeerKey;
 use crate::ipam::{
-    Action, Answer, Cidr, ClaimMode, Config, ConfigError, Error, Ipam, IpamView, Note, Restored, RingNews, RingState,
+    Action, Answer, Cidr, ClaimMode, Config, ConfigError, Error, Ipam, IpamView, Restored, RingNews, RingState,
     Surroundings, Ticket,
 };
 use crate::letter::Letter;
@@ -151,36 +151,6 @@ impl Node {
     pub(super) fn send_ring_state(&mut self, to: ConnectionId) {
         if let Some(state) = self.ipam.as_ref().map(Ipam::state) {
             self.send(to, Message::RingState(state));
-        }
-    }
-
-    /// A letter is for us, or goes on.
-    pub(super) fn handle_letter(&mut self, letter: Letter, now: Instant) {
-        if letter.to != self.key() {
-            if let Some(letter) = letter.forwarded() {
-                self.post(letter);
-            }
-        } else if letter.is_signed(&self.verifier)
-            && let Some(note) = Note::decode(&letter.body)
-        {
-            if self.ipam.is_none() && note == Note::AskRole {
-                // Without addresses we have no say in who gets which.
-                self.post(Letter::sign(
-                    self.own.identity(),
-                    self.own.card().mesh,
-                    letter.from,
-                    Note::Observes.encode(),
-                ));
-            }
-            self.inform_ipam(now, |ipam, near| ipam.handle_note(letter.from, note, near));
-        }
-    }
-
-    /// Sends a letter on its way; without one it is lost.
-    fn post(&mut self, letter: Letter) {
-        let next = self.topology.next_hop(&letter.to).unwrap_or(letter.to);
-        if let Some((connection, _)) = self.links.live_to(&next) {
-            self.send(connection, Message::Letter(letter));
         }
     }
 

@@ -24,6 +24,8 @@ pub struct AddressClaim {
 /// Whether an owner's claims yield to everyone else's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Weight {
+    /// Made at a time that no attachment can have: see the attach clock.
+    Absurd,
     Held,
     Live,
 }

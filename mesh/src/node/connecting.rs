@@ -3,15 +3,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::letters::LETTERS;
 use super::links::{Connection, Phase};
 use super::{CloseReason, Node, Output, Presence, Warning};
 use crate::card::{Card, SignedCard};
 use crate::connector::{ConnectionId, DialError, DialId, Discovery};
 use crate::degree::{Admission, Surroundings};
 use crate::identity::PeerKey;
-use crate::store::{Content, Edge, Record, Version};
+use crate::store::{Content, Edge, Record, Tag};
 use crate::time::Instant;
-use crate::wire::{Contact, Message, Refusal};
+use crate::wire::{Contact, Message, Refusal, Testimony};
 
 /// An open connection whose other end is authenticated.
 #[derive(Clone, Debug)]
@@ -60,15 +61,18 @@ impl Node {
         self.examine_degree(card, link)
     }
 
-    /// Whether the key of a new connection's peer is known with a later incarnation, signed, connected or gone for
-    /// good: whoever remembers that one would ignore the peer.
+    /// Whether the key of a new connection's peer is known with a later incarnation, or with this one gone for good:
+    /// whoever remembers that would ignore the peer, so it is shown what its key has signed.
     fn examine_incarnation(&self, card: &Card) -> Result<(), Refusal> {
-        let departed = self.members.departed(&card.key).map(|departed| departed.saturating_add(1));
-        let published = self.store.get(&card.key).map(|set| set.version().incarnation);
-        let connected = self.links.all_to(&card.key).into_iter().map(|(_, rival)| rival.incarnation);
-        match connected.chain(departed).chain(published).max() {
-            Some(incarnation) if incarnation > card.incarnation => Err(Refusal::Outlived { incarnation }),
-            Some(_) | None => Ok(()),
+        let Some(member) = self.members.get(&card.key) else { return Ok(()) };
+        let departed = member.departed.filter(|departed| departed.incarnation >= card.incarnation);
+        let later = match member.record.content() {
+            Content::Card(signed) if member.card.incarnation > card.incarnation => Some(signed.clone()),
+            _ => None,
+        };
+        match departed.map(Testimony::Goodbye).or_else(|| later.map(Testimony::Card)) {
+            Some(proof) => Err(Refusal::Outlived { proof }),
+            None => Ok(()),
         }
     }
 
@@ -135,6 +139,7 @@ impl Node {
             phase: Phase::Opening,
             misses: 0,
             was_heard: true,
+            letters: LETTERS,
         };
         self.links.insert(id, connection);
         let collision = self.members.note_card(card, &Record::new(Content::Card(link.card)), now);
@@ -149,7 +154,7 @@ impl Node {
         connection.phase = Phase::Live { since: now };
         let Connection { peer, uid, remote, dial, .. } = *connection;
         self.connector.handle_connected(id, dial, peer, remote, now);
-        self.exchange.add_neighbour(id);
+        self.exchange.add_neighbour(id, Tag::from(&peer));
         let losers = self.links.all_to(&peer).into_iter().filter(|(_, rival)| rival.uid > uid);
         for (loser, _) in losers {
             self.close(loser, CloseReason::Duplicate, now);
@@ -227,8 +232,8 @@ impl Node {
             Refusal::Itself | Refusal::Duplicate | Refusal::DuplicateIdentity { .. } | Refusal::Outlived { .. } => {}
         }
         self.close(connection, CloseReason::RefusedThere(refusal.clone()), now);
-        if let Refusal::Outlived { incarnation } = refusal {
-            self.handle_own_version(Version { incarnation, counter: 0 }, now);
+        if let Refusal::Outlived { proof } = refusal {
+            self.handle_testimony(&proof, now);
         }
     }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::claims::{Tally, Weight};
 use super::links::Phase;
-use super::{CloseReason, Event, Node, Presence, Standing, Warning};
+use super::{CloseReason, Event, Node, Standing, Warning};
 use crate::connector::ConnectionId;
 use crate::dns::is_naming;
 use crate::identity::PeerKey;
-use crate::store::{Content, Received, RecordKey, Set, Tag, Version};
+use crate::store::{Content, Received, RecordKey, Set, Version};
 use crate::time::Instant;
 use crate::topology::Change;
 use crate::wire::{Goodbye, Message, Offer, Summary, Versions};
@@ -32,6 +32,12 @@ impl Node {
         self.finish(now);
     }
 
+    /// The stream of `connection` has taken all that was sent before the [`Output::AwaitRoom`](super::Output::AwaitRoom).
+    pub fn handle_room(&mut self, connection: ConnectionId, now: Instant) {
+        self.exchange.handle_room(connection, &mut self.store);
+        self.finish(now);
+    }
+
     fn handle_open(&mut self, connection: ConnectionId, summary: Summary, now: Instant) {
         self.go_live(connection, now);
         self.publish(now);
@@ -49,7 +55,8 @@ impl Node {
             Message::Offers(offers) => self.handle_offers(connection, &offers, now),
             Message::Asks(asks) => self.exchange.handle_asks(connection, &asks, &mut self.store),
             Message::Delta(delta) => {
-                let received = self.exchange.handle_delta(connection, delta, &self.store, &mut self.verifier, now);
+                let known = (&self.store, &self.members);
+                let received = self.exchange.handle_delta(connection, delta, known, &mut self.verifier, now);
                 self.receive(connection, received, now);
             }
             Message::Part(part) => {
@@ -67,7 +74,7 @@ impl Node {
             Message::Goodbye(goodbye) => self.handle_goodbye(connection, goodbye, now),
             Message::RingState(state) => self.handle_ring_state(connection, &state, now),
             Message::RingNews(news) => self.handle_ring_news(connection, &news, now),
-            Message::Letter(letter) => self.handle_letter(letter, now),
+            Message::Letter(letter) => self.handle_letter(connection, letter, now),
         }
     }
 
@@ -95,13 +102,6 @@ impl Node {
     }
 
     fn handle_offers(&mut self, connection: ConnectionId, offers: &[Offer], now: Instant) {
-        let own = Tag::from(&self.key());
-        for offer in offers.iter().filter(|offer| offer.owner == own) {
-            self.handle_own_version(offer.version, now);
-        }
-        if self.presence == Presence::Left {
-            return;
-        }
         let vouched = self.exchange.handle_offers(connection, offers, &self.store, &self.members, now);
         for owner in vouched {
             self.handle_vouched(&owner);
@@ -120,6 +120,16 @@ impl Node {
 
     fn receive(&mut self, from: ConnectionId, received: Option<Received>, now: Instant) {
         let Some(Received { set, delta }) = received else { return };
+        if set.owner() != self.key() && !self.has_room_for(&set, from) {
+            self.exchange.refuse(from, &set, now);
+            return;
+        }
+        self.keep(from, Received { set: Arc::clone(&set), delta }, now);
+        self.exchange.settle(&set, &self.store, &self.members, now);
+    }
+
+    fn keep(&mut self, from: ConnectionId, received: Received, now: Instant) {
+        let Received { set, delta } = received;
         let owner = set.owner();
         if owner == self.key() {
             self.handle_own_version(set.version(), now);
@@ -155,7 +165,7 @@ impl Node {
 
     pub(super) fn note_endpoints(&mut self, set: &Set, now: Instant) {
         let latest = set.endpoints().map(|(_, endpoint)| endpoint.attached).max();
-        self.lamport = self.lamport.max(latest.unwrap_or_default());
+        self.attach_clock.witness(latest.unwrap_or_default(), now);
         self.request_claims(now);
     }
 
@@ -188,6 +198,7 @@ impl Node {
             match change {
                 Change::Up(peer) => {
                     self.store.list(&peer);
+                    self.strangers.remove(&peer);
                     let collision = self.members.set_reachable(&peer, now);
                     self.resolve_names(&peer, collision, now);
                     self.start_answering(&peer);
@@ -236,7 +247,9 @@ impl Node {
                 Standing::Gone { .. } => continue,
             };
             let endpoints = self.store.get(owner).into_iter().flat_map(|set| set.endpoints());
-            endpoints.for_each(|(_, endpoint)| tally.add(*owner, weight, endpoint));
+            for (_, endpoint) in endpoints {
+                tally.add(*owner, self.attach_clock.weigh(weight, endpoint.attached), endpoint);
+            }
         }
         self.own.endpoints().values().for_each(|endpoint| tally.add(own, Weight::Live, endpoint));
         let claims = tally.decide();
@@ -283,7 +296,7 @@ impl Node {
             self.handle_own_version(Version { incarnation: goodbye.incarnation.saturating_add(1), counter: 0 }, now);
             return;
         }
-        if !self.members.depart(&owner, goodbye.incarnation) {
+        if !self.members.depart(goodbye) {
             return;
         }
         self.drop_set(&owner, now);
@@ -305,6 +318,7 @@ impl Node {
             self.request_claims(now);
         }
         self.stop_answering(owner);
+        self.strangers.remove(owner);
         self.topology.remove(owner);
         self.store.remove(owner);
     }

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use crate::allowance::Allowance;
 use crate::connector::{ConnectionId, DialId};
 use crate::identity::PeerKey;
 use crate::store::Direction;
@@ -38,6 +39,8 @@ pub(crate) struct Connection {
     pub(super) misses: u8,
     /// Something was heard in the present interval.
     pub(super) was_heard: bool,
+    /// What it may still hand us of letters, octets.
+    pub(super) letters: Allowance,
 }
 
 impl Connection {

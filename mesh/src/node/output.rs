@@ -18,6 +18,10 @@ pub enum Output {
         connection: ConnectionId,
         message: Message,
     },
+    /// Call [`Node::handle_room`](super::Node::handle_room) once when the stream has taken what was sent before.
+    AwaitRoom {
+        connection: ConnectionId,
+    },
     /// Close after what was sent before; no [`Node::handle_closed`](super::Node::handle_closed) is expected.
     Close {
         connection: ConnectionId,

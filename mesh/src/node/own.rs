@@ -32,13 +32,9 @@ const ENDPOINTS_INTERVAL: Duration = Duration::from_millis(50);
 const ENDPOINTS_BURST: u32 = 64;
 /// What changes in so short a time is one version.
 const ENDPOINTS_SPACING: Duration = Duration::from_millis(2);
-/// How far above a heard incarnation of ours we jump. Recognisable: whoever hears its own incarnation plus this much is
+/// How far above a later incarnation of ours we jump. Recognisable: whoever hears its own incarnation plus this much is
 /// heard by a live twin, which started earlier.
 pub(super) const JUMP: u64 = 1_000;
-
-/// How far above our incarnation at start we believe one of ours to be, microseconds: ten years. Anybody may claim to
-/// have heard one, and near the largest number there would be no way further up.
-const LEAD_MAX: u64 = 10 * 365 * 86_400 * 1_000_000;
 
 #[derive(Debug)]
 pub(super) struct Own {
@@ -50,7 +46,6 @@ pub(super) struct Own {
     endpoints: BTreeMap<EndpointId, Endpoint>,
     host_names: BTreeMap<HostNameId, HostName>,
     set: Arc<Set>,
-    incarnation_max: u64,
     edges_pace: Pace,
     endpoints_pace: Bursts,
 }
@@ -99,7 +94,6 @@ impl Own {
         let version = Version { incarnation: card.incarnation, counter: 1 };
         let set = Arc::new(draft.sign(version, &identity, verifier)?);
         Ok(Self {
-            incarnation_max: card.incarnation.saturating_add(LEAD_MAX),
             identity,
             card,
             signed,
@@ -127,11 +121,6 @@ impl Own {
 
     pub(super) const fn set(&self) -> &Arc<Set> {
         &self.set
-    }
-
-    /// The highest incarnation of ours that is believed when heard.
-    pub(super) const fn incarnation_max(&self) -> u64 {
-        self.incarnation_max
     }
 
     pub(super) const fn endpoints(&self) -> &BTreeMap<EndpointId, Endpoint> {

@@ -8,6 +8,8 @@ use crate::wire::Refusal;
 
 mod addressing;
 mod answering;
+mod hearsay;
+mod hostile;
 
 const START: Instant = Instant::from_micros(1_000_000);
 
@@ -89,6 +91,7 @@ impl Pair {
                 Output::Close { connection, .. } => {
                     other.handle_closed(connection, CloseReason::Transport("closed".into()), self.now);
                 }
+                Output::AwaitRoom { connection } => self.nodes[end].handle_room(connection, self.now),
                 Output::Persist(_) | Output::Dial(_) | Output::Event(_) => {}
             }
         }

@@ -6,11 +6,13 @@ use std::time::Duration;
 use rand_core::RngCore;
 
 use super::{CloseReason, Node, Output, Persist, Presence, StoredMember};
+use crate::allowance::Allowance;
 use crate::connector::Discovery;
 use crate::degree::Surroundings;
+use crate::identity::PeerKey;
 use crate::ipam::Ipam;
 use crate::members::HOLD;
-use crate::store::{RecordKey, Set};
+use crate::store::{Outgoing, RecordKey, SET_BYTES_MAX, Set};
 use crate::time::Instant;
 use crate::wire::{Message, Refusal};
 
@@ -27,6 +29,11 @@ const STALE_AFTER: Duration = Duration::from_secs(10);
 /// How often changed members are persisted. A daemon that dies before has not met them, and takes the kernel entries that
 /// lead to them away when it is back.
 const PERSIST_INTERVAL: Duration = Duration::from_millis(500);
+/// How much of what members publish is written at once and a second, octets: twice the longest set, and what a disk that
+/// others use does not notice.
+pub(super) const PERSISTING: Allowance = Allowance::new(2 << 20, 2 * SET_BYTES_MAX as u64);
+/// What a member costs beside its set, octets.
+const PERSIST_BYTES_EACH: u64 = 512;
 /// How long edges that left may wait for others before the graph is searched anew.
 const SETTLE_DELAY: Duration = Duration::from_millis(50);
 
@@ -76,6 +83,7 @@ impl Node {
             self.degree.poll_timeout(),
             self.connector.poll_timeout(),
             self.claims_pace.due(),
+            self.jumps.due(),
             self.ipam.as_ref().map(Ipam::poll_timeout),
             self.lapses.first().map(|(at, _)| *at),
         ];
@@ -103,7 +111,7 @@ impl Node {
             self.sweep(now);
         }
         if take_due(&mut self.timers.persist, now) {
-            self.persist_members();
+            self.persist_members(now);
         }
         self.review_degree(now);
         self.connector.handle_timeout(now);
@@ -113,6 +121,7 @@ impl Node {
     /// What every input ends with: consequences that belong to the same moment, and the timers they need.
     pub(super) fn finish(&mut self, now: Instant) {
         self.now = now;
+        self.jump_if_due(now);
         self.publish(now);
         self.follow_topology(now);
         self.update_claims(now);
@@ -129,8 +138,11 @@ impl Node {
             self.timers.persist.get_or_insert(now + PERSIST_INTERVAL);
         }
         self.follow_ipam(now);
-        while let Some((connection, message)) = self.exchange.poll_message() {
-            self.send(connection, message);
+        while let Some(outgoing) = self.exchange.poll() {
+            match outgoing {
+                Outgoing::Send(connection, message) => self.send(connection, message),
+                Outgoing::AwaitRoom(connection) => self.outputs.push_back(Output::AwaitRoom { connection }),
+            }
         }
         if let Some(wishes) = self.connector.take_wishes() {
             self.outputs.push_back(Output::Persist(Persist::Wishes(wishes)));
@@ -182,8 +194,17 @@ impl Node {
         }
     }
 
-    fn persist_members(&mut self) {
-        for key in self.members.take_changed() {
+    /// The short ones first: who publishes much, and often, waits until the others are written.
+    fn persist_members(&mut self, now: Instant) {
+        let changed = self.members.take_changed().into_iter();
+        let mut changed: Vec<(usize, PeerKey)> =
+            changed.map(|key| (self.store.get(&key).map_or(0, |set| set.bytes()), key)).collect();
+        changed.sort_unstable();
+        for (bytes, key) in changed {
+            if !self.persisting.take(PERSIST_BYTES_EACH + bytes as u64, now) {
+                self.members.note_change(&key);
+                continue;
+            }
             let Some(member) = self.members.get(&key) else { continue };
             let is_current = |set: &&Arc<Set>| set.get(&RecordKey::Card) == Some(&member.record);
             let set = self.store.get(&key).filter(is_current).cloned();

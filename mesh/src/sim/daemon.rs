@@ -102,6 +102,8 @@ impl World {
                 Output::Persist(persist) => self.hosts[host.0].disk.keep(persist),
                 Output::Dial(dial) => self.dial(host, dial),
                 Output::Send { connection, message } => batches.entry(connection).or_default().push(message),
+                // Streams here take everything at once.
+                Output::AwaitRoom { connection } => self.feed(host, Input::Room(connection)),
                 Output::Close { connection, reason } => {
                     self.trace.note(self.now, host, host, format!("closes {connection}: {reason}"));
                     self.send(host, connection, batches.remove(&connection).unwrap_or_default());

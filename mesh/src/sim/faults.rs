@@ -79,6 +79,8 @@ pub enum Fault {
     },
     /// `reset`: what the peer owns goes to another.
     HandOver(HostId),
+    /// The host lies about all others to its neighbours.
+    Lie(HostId),
 }
 
 impl World {
@@ -103,6 +105,7 @@ impl World {
             Fault::StopContainer(host, number) => self.stop_container(host, number),
             Fault::RemovePeer { at, dead } => self.certify(at, dead),
             Fault::HandOver(host) => self.reset_addresses(host),
+            Fault::Lie(host) => self.lie(host),
             Fault::LoseDisk(host) => self.hosts[host.0].disk = Disk::default(),
             Fault::CopyDisk { from, to } => self.hosts[to.0].disk = self.hosts[from.0].disk.clone(),
             Fault::CopyMachine { from, to } => {

@@ -16,6 +16,7 @@ pub enum Input {
     Connected(ConnectionId, Box<Link>),
     Message(ConnectionId, Message),
     Closed(ConnectionId, CloseReason),
+    Room(ConnectionId),
     Timeout,
     Connect(Vec<Target>, Earlier),
     Forget(Vec<Target>),
@@ -38,6 +39,7 @@ impl Input {
             Self::Connected(connection, link) => node.handle_connected(connection, *link, now),
             Self::Message(connection, message) => node.handle_message(connection, message, now),
             Self::Closed(connection, reason) => node.handle_closed(connection, reason, now),
+            Self::Room(connection) => node.handle_room(connection, now),
             Self::Timeout => node.handle_timeout(now),
             Self::Connect(targets, earlier) => drop(node.connect(&targets, earlier, now)),
             Self::Forget(targets) => node.forget(&targets, now),
@@ -96,6 +98,8 @@ pub(super) fn describe(output: &Output) -> Option<String> {
         Output::Event(Event::ViewChanged | Event::NamesChanged) => return None,
         Output::Send { connection, message } => format!("send {connection} {:?}", message.encode()),
         Output::Persist(Persist::Member(member)) => format!("persist {:?}", member.encode()),
-        Output::Persist(_) | Output::Dial(_) | Output::Close { .. } | Output::Event(_) => format!("{output:?}"),
+        Output::Persist(_) | Output::Dial(_) | Output::AwaitRoom { .. } | Output::Close { .. } | Output::Event(_) => {
+            format!("{output:?}")
+        }
     })
 }

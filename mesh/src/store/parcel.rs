@@ -127,6 +127,12 @@ pub struct Part {
 }
 
 impl Part {
+    /// The part as it is after it crossed the wire: nothing is known of what it makes.
+    #[must_use]
+    pub(crate) fn received(self) -> Self {
+        Self { made: OnceLock::new(), ..self }
+    }
+
     /// `set` in as few parts as it needs.
     pub fn split(set: &Arc<Set>, card: CardRecord) -> Vec<Self> {
         let mut groups = vec![Vec::new()];

@@ -28,6 +28,11 @@ pub const ENDPOINT_NAME_MAX_BYTES: usize = 253;
 /// The longest container text, octets: an id has 64, a path of a namespace may have more.
 pub const CONTAINER_MAX_BYTES: usize = 128;
 
+/// What a record occupies beside its texts and lists, octets: itself, its count of owners, and its places in lists.
+const RECORD_BYTES: usize = size_of::<Hashed>() + 64;
+/// What a text in a list occupies beside its letters.
+const TEXT_BYTES: usize = size_of::<String>() + 24;
+
 /// Who opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Direction {
@@ -154,6 +159,20 @@ impl Record {
 
     pub fn encoded_bytes(&self) -> usize {
         self.0.encoded_bytes as usize
+    }
+
+    /// What it occupies here, octets: more than it is long, above all when its texts are short.
+    pub fn memory(&self) -> usize {
+        let texts = match &self.0.content {
+            Content::Card(_) => CARD_MAX_BYTES,
+            Content::Edge(_) => 0,
+            Content::Endpoint(_, endpoint) => {
+                let names: usize = endpoint.names.iter().map(|name| TEXT_BYTES + name.len()).sum();
+                names + endpoint.container.len() + size_of_val(&endpoint.addresses[..])
+            }
+            Content::HostName(_, host_name) => host_name.name.len() + host_name.container.len(),
+        };
+        RECORD_BYTES + texts
     }
 
     /// Whether every list and text keeps its limit.

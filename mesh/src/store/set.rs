@@ -28,6 +28,8 @@ use crate::verifier::Verifier;
 pub const SET_RECORDS_MAX: usize = 100_000;
 /// How long the records of one set are together, octets.
 pub const SET_BYTES_MAX: usize = 8 << 20;
+/// What the records of one set occupy here together, octets.
+pub const SET_MEMORY_MAX: usize = 16 << 20;
 
 /// Orders the sets of one owner: by start of the owner, then by change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,7 +41,9 @@ pub struct Version {
 /// A set that is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetError {
-    #[error("set of {owner} has more than {SET_RECORDS_MAX} records or {SET_BYTES_MAX} bytes")]
+    #[error(
+        "set of {owner} has more than {SET_RECORDS_MAX} records or {SET_BYTES_MAX} bytes, or needs more than {SET_MEMORY_MAX} bytes of memory"
+    )]
     TooLarge { owner: PeerKey },
     #[error("set of {owner} has a record with a list or text over its limit")]
     RecordOverLimit { owner: PeerKey },
@@ -78,6 +82,7 @@ struct Body {
     buckets: Vec<(u8, Arc<Bucket>)>,
     records: usize,
     bytes: usize,
+    memory: usize,
 }
 
 impl Set {
@@ -104,6 +109,16 @@ impl Set {
     /// How many records there are, the card included.
     pub const fn len(&self) -> usize {
         self.body.records
+    }
+
+    /// How long the records are together, octets.
+    pub const fn bytes(&self) -> usize {
+        self.body.bytes
+    }
+
+    /// What the records occupy here together, octets.
+    pub const fn memory(&self) -> usize {
+        self.body.memory
     }
 
     /// Never: a set has a card.
@@ -204,11 +219,13 @@ impl Body {
             }
         };
         self.bytes += record.encoded_bytes();
+        self.memory += record.memory();
         let records = &mut Arc::make_mut(&mut self.buckets[position].1).records;
         match records.binary_search_by_key(&key, Record::key) {
             Ok(position) => {
                 let replaced = std::mem::replace(&mut records[position], record);
                 self.bytes -= replaced.encoded_bytes();
+                self.memory -= replaced.memory();
             }
             Err(position) => {
                 records.insert(position, record);
@@ -222,6 +239,7 @@ impl Body {
         let Ok(position) = self.buckets[number].1.records.binary_search_by_key(key, Record::key) else { return };
         let removed = Arc::make_mut(&mut self.buckets[number].1).records.remove(position);
         self.bytes -= removed.encoded_bytes();
+        self.memory -= removed.memory();
         self.records -= 1;
     }
 }
@@ -255,7 +273,8 @@ impl Draft {
         }
         self.touched.insert(record.key().bucket());
         self.body.put(record);
-        if self.body.records > SET_RECORDS_MAX || self.body.bytes > SET_BYTES_MAX {
+        let Body { records, bytes, memory, .. } = self.body;
+        if records > SET_RECORDS_MAX || bytes > SET_BYTES_MAX || memory > SET_MEMORY_MAX {
             return Err(SetError::TooLarge { owner });
         }
         Ok(())

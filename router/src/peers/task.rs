@@ -2,11 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use weave_datapath::linux::clock::Clock;
 use weave_mesh::connection::{Connection, Error, Event, PREAUTH_MAX_BYTES};
@@ -29,6 +31,10 @@ pub(super) struct Shell {
     pub(super) remote: SocketAddr,
     pub(super) clock: Clock,
     pub(super) reporter: mpsc::Sender<Report>,
+    /// How long the messages are that wait for this task, octets.
+    pub(super) queued: Arc<AtomicUsize>,
+    /// Its turns with control.
+    pub(super) turns: Arc<Semaphore>,
 }
 
 /// Why a task ends.
@@ -101,14 +107,28 @@ impl Shell {
                 outcome?;
             }
             order = orders.recv(), if may_order => {
-                machine.send(&order.ok_or(End::Ordered)?)?;
+                self.carry_out(order.ok_or(End::Ordered)?, machine).await?;
                 // What control said in one breath goes in one segment.
                 while machine.backlog_bytes() < UNSENT_MAX_BYTES && let Ok(order) = orders.try_recv() {
-                    machine.send(&order)?;
+                    self.carry_out(order, machine).await?;
                 }
             }
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                 machine.handle_timeout(self.clock.now())?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&self, order: Order, machine: &mut Connection) -> Result<(), End> {
+        match order {
+            Order::Send(message, bytes) => {
+                self.queued.fetch_sub(bytes, Ordering::Relaxed);
+                machine.send(&message)?;
+            }
+            Order::AwaitRoom => {
+                let report = Report::Room { connection: self.connection };
+                self.reporter.send(report).await.map_err(|_| End::Ordered)?;
             }
         }
         Ok(())
@@ -123,7 +143,10 @@ impl Shell {
                     line.received.resize(READ_BYTES, 0);
                     Report::Connected { connection, dial, remote, connected }
                 }
-                Event::Message(message) => Report::Message { connection, message: Box::new(message) },
+                Event::Message(message) => {
+                    let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| End::Ordered)?;
+                    Report::Message { connection, message: Box::new(message), turn }
+                }
             };
             self.reporter.send(report).await.map_err(|_| End::Ordered)?;
         }
