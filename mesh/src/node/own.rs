@@ -36,6 +36,10 @@ const ENDPOINTS_SPACING: Duration = Duration::from_millis(2);
 /// heard by a live twin, which started earlier.
 pub(super) const JUMP: u64 = 1_000;
 
+/// How far above our incarnation at start we rise when others call us dead, microseconds: ten years. Near the largest
+/// number there would be no way further up.
+const LEAD_MAX: u64 = 10 * 365 * 86_400 * 1_000_000;
+
 #[derive(Debug)]
 pub(super) struct Own {
     identity: Identity,
@@ -46,6 +50,7 @@ pub(super) struct Own {
     endpoints: BTreeMap<EndpointId, Endpoint>,
     host_names: BTreeMap<HostNameId, HostName>,
     set: Arc<Set>,
+    incarnation_max: u64,
     edges_pace: Pace,
     endpoints_pace: Bursts,
 }
@@ -94,6 +99,7 @@ impl Own {
         let version = Version { incarnation: card.incarnation, counter: 1 };
         let set = Arc::new(draft.sign(version, &identity, verifier)?);
         Ok(Self {
+            incarnation_max: card.incarnation.saturating_add(LEAD_MAX),
             identity,
             card,
             signed,
@@ -121,6 +127,11 @@ impl Own {
 
     pub(super) const fn set(&self) -> &Arc<Set> {
         &self.set
+    }
+
+    /// The highest incarnation above which we rise because others speak of it.
+    pub(super) const fn incarnation_max(&self) -> u64 {
+        self.incarnation_max
     }
 
     pub(super) const fn endpoints(&self) -> &BTreeMap<EndpointId, Endpoint> {
