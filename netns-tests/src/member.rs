@@ -79,6 +79,8 @@ impl Liar {
             nickname: format!("liar-{number}"),
             bridge_mac: MacAddr([2, 0x66, 0, 0, 0, number]),
             addresses: Vec::new(),
+            port: MESH_PORT,
+            knock: identity.knock(),
             trusted_subnets: Vec::new(),
             instance_id: String::new(),
             machine: [number; 32],
