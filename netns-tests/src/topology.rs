@@ -13,11 +13,10 @@
 //! Invariants: every namespace has a name of its own, which starts with the id of the process that made it, so tests run
 //! side by side; whatever a dead process left is swept by the next one; dropping a topology leaves nothing behind.
 
-use std::cell::Cell;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
 
@@ -38,7 +37,7 @@ pub struct Topology {
     switch: Namespace,
     directory: PathBuf,
     prefix: String,
-    hosts: Cell<u8>,
+    hosts: AtomicU8,
 }
 
 impl Topology {
@@ -53,7 +52,7 @@ impl Topology {
         let switch = Namespace::new(&format!("{prefix}-sw"))?;
         switch.run("ip link add sw0 type bridge mcast_snooping 0")?;
         switch.run("ip link set sw0 up")?;
-        Ok(Self { switch, directory, prefix, hosts: Cell::new(0) })
+        Ok(Self { switch, directory, prefix, hosts: AtomicU8::new(0) })
     }
 
     /// A host with one address on the switch, and a default route into the switch.
@@ -159,8 +158,7 @@ impl Topology {
     }
 
     fn next_number(&self) -> u8 {
-        self.hosts.set(self.hosts.get() + 1);
-        self.hosts.get()
+        self.hosts.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// A veth from `interface` in the namespace to port `p<number>` of the switch.
@@ -176,7 +174,7 @@ impl Topology {
         std::fs::create_dir_all(&directory)?;
         // Two identities of one machine are a dead one and its successor.
         namespace.set_machine_id(&format!("{:032x}\n", u128::from(number) + 1))?;
-        Ok(Host { number, namespace, _nat: nat, address, directory, containers: Cell::new(0) })
+        Ok(Host { number, namespace, _nat: nat, address, directory, containers: AtomicU8::new(0) })
     }
 }
 
@@ -194,14 +192,14 @@ pub struct Host {
     _nat: Option<Namespace>,
     address: Ipv4Addr,
     directory: PathBuf,
-    containers: Cell<u8>,
+    containers: AtomicU8,
 }
 
 impl Host {
     /// An empty namespace, as a container runtime makes it: loopback up, nothing else.
     pub fn container(&self) -> Result<Container> {
-        self.containers.set(self.containers.get() + 1);
-        let namespace = Namespace::new(&format!("{}c{}", self.namespace.name(), self.containers.get()))?;
+        let number = self.containers.fetch_add(1, Ordering::Relaxed) + 1;
+        let namespace = Namespace::new(&format!("{}c{number}", self.namespace.name()))?;
         // Duplicate address detection would delay the first packet of the link-local address by seconds.
         namespace.run("sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.accept_ra=2")?;
         Ok(Container { namespace })

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::members::HOLD;
+use crate::wire::Goodbye;
 
 /// Two identities that a peer meets, of one image; and of one instance, if that has an id.
 fn identities(instance: &str, incarnations: [u64; 2]) -> [Fixture; 2] {
@@ -68,7 +69,7 @@ fn a_clone_of_ours_is_complained_of_until_it_is_gone() {
     certified(&mut alone, HOLD);
     assert_eq!(alone.ipam.problems.get(&clone.key()), Some(&Problem::SameMachine));
 
-    alone.place.members.depart(&clone.key(), 1);
+    alone.place.members.depart(Goodbye::sign(&clone.identity, clone.card.mesh, 1));
     certified(&mut alone, HOLD);
     assert!(alone.ipam.problems.is_empty());
 }
