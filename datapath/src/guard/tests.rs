@@ -13,9 +13,9 @@ fn address(text: &str) -> IpAddr {
 /// The guard of a host without containers or peers.
 const BARE: &str = "\
 table netdev weave-rs-weave {}
-delete table netdev weave-rs
+delete table netdev weave-rs-weave
 table inet weave-rs-weave {}
-delete table inet weave-rs
+delete table inet weave-rs-weave
 table netdev weave-rs-weave {
 \tset askers {
 \t\ttype ether_addr . ifname
@@ -238,7 +238,7 @@ fn metadata_is_open_for_the_networks_that_may_have_it() {
 
 #[test]
 fn what_a_host_that_is_not_exposed_forwards_is_not_tracked() {
-    assert!(!render(&bare_plan(), &BTreeSet::new()).contains("ct "));
+    assert!(!render(&bare_plan(), &BTreeSet::new()).contains("\tct "));
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! What there is a limited number of, shared among those who ask: TCP connections, questions under way to others.
 //!
 //! ```text
-//!   asker ── take ──► has + its segment has < free ? ──► Share, given back when dropped
+//!   asker ── take ──► has < free ? ──► Share, given back when dropped
 //! ```
 //!
-//! One asker alone gets a third of all there is, several get equal parts, and what is left is free for whoever has
-//! nothing yet. On Docker's bridges an address can be forged, so a whole segment is an asker too: whatever happens on
-//! one, as much is left for the others.
+//! One asker alone gets half of all there is, the next one half of what is left, and several that ask at a time equal
+//! parts. On Docker's bridges an address can be forged, so what a whole segment has counts for each address on it:
+//! whatever happens on one, as much is left for the others. On the overlay the guard lets nobody forge.
 //!
 //! Invariants:
 //! - never more than the total is taken, so the maps below have no more entries than that;
@@ -52,7 +52,11 @@ impl Budget {
     pub fn take(self: &Arc<Self>, asker: Asker) -> Option<Share> {
         let mut taken = self.taken();
         let has = |count: Option<&usize>| count.copied().unwrap_or_default();
-        let own = has(taken.sources.get(&asker.source)) + has(taken.segments.get(&asker.segment));
+        let beside = match asker.segment {
+            Segment::Docker(_) => has(taken.segments.get(&asker.segment)),
+            _ => 0,
+        };
+        let own = has(taken.sources.get(&asker.source)) + beside;
         if own >= self.total - taken.all {
             return None;
         }
@@ -109,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn one_container_alone_gets_a_third_and_the_next_ones_get_theirs() {
+    fn one_container_alone_gets_half_and_the_next_ones_get_theirs() {
         let budget = Budget::new(300);
 
         let first = exhaust(&budget, container(1));
         let second = exhaust(&budget, container(2));
         let third = exhaust(&budget, on_docker(1));
 
-        assert_eq!((first.len(), second.len(), third.len()), (100, 50, 75));
+        assert_eq!((first.len(), second.len(), third.len()), (150, 75, 25));
         drop(first);
         assert!(budget.take(container(2)).is_some());
     }

@@ -325,6 +325,7 @@ fn a_member_closes_no_port_but_the_meshs_where_it_only_says_it_is() {
     let peer = stage.view.peers.get_mut(&key).unwrap();
     let mut card = (*peer.card).clone();
     card.addresses = vec![elsewhere, SocketAddr::from(([203, 0, 113, 2], 6783))];
+    card.port = elsewhere.port();
     peer.card = Arc::new(card);
     let found = |heard: &[(PeerKey, SocketAddr)]| {
         members(&stage.loom, &stage.view, &heard.iter().copied().collect()).into_iter().collect::<Vec<_>>()

@@ -38,7 +38,7 @@ fn an_address_belongs_to_one_port_of_a_host() {
     assert!(ledger.admit("vethweplb", &container("a"), &address).is_ok(), "a container that moves takes it along");
     assert_eq!(
         ledger.admit("vethweplb", &container("b"), &address).unwrap_err().to_string(),
-        "10.32.0.1 is held by container a on this host; detach it there first"
+        "10.32.0.1 is held by container a.weave.local (a) on this host; detach it there first"
     );
 }
 
