@@ -325,7 +325,7 @@ pub(crate) mod tests {
         snapshot.connections[0].peer = Some(label.clone());
         snapshot.connections[1].info = evil.to_owned();
         snapshot.paths[0].peer = label.clone();
-        snapshot.endpoints[0].peer = label.clone();
+        snapshot.endpoints[0].peer.nickname = evil.to_owned();
         snapshot.endpoints[0].container = evil.to_owned();
         snapshot.warnings.push(evil.to_owned());
         if let Some(ipam) = &mut snapshot.ipam {
