@@ -79,14 +79,19 @@ fn who_moves_within_the_mesh_is_on_the_fast_path_again() -> Result<()> {
     scene.ping_both_ways(0, 1)
 }
 
+/// Addresses are given by hand: hosts that have not met have no ring to wait for.
+fn by_hand() -> Launch {
+    Launch::new().argument("--ipalloc-range").argument("")
+}
+
 #[test]
 fn a_host_that_had_no_address_is_reached_by_the_one_it_gets() -> Result<()> {
     let net = Topology::new()?;
     let hosts = vec![net.host()?, net.host()?];
     hosts[1].namespace().run("ip addr flush dev eth0")?;
     let scene = Scene::on(net, hosts, |number, hosts| match number {
-        0 => Launch::new(),
-        _ => Launch::new().peer(&hosts[0]),
+        0 => by_hand(),
+        _ => by_hand().peer(&hosts[0]),
     })?;
 
     readdress(&scene.hosts[1], &format!("{}/24", scene.hosts[1].address()))?;
@@ -103,8 +108,8 @@ fn hosts_that_had_no_address_meet_over_ipv6() -> Result<()> {
         host.namespace().run("ip addr flush dev eth0")?;
     }
     let mut scene = Scene::on(net, hosts, |number, hosts| match number {
-        0 => Launch::new(),
-        _ => Launch::new().argument(&ipv6(&hosts[0]).to_string()),
+        0 => by_hand(),
+        _ => by_hand().argument(&ipv6(&hosts[0]).to_string()),
     })?;
 
     for host in &scene.hosts {
