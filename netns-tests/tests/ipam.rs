@@ -269,7 +269,8 @@ fn an_address_freed_on_one_host_is_reachable_on_another_at_once() -> Result<()> 
 fn an_address_that_lives_elsewhere_is_refused_and_its_holder_named() -> Result<()> {
     let mesh = Mesh::new(2, |_| Launch::new())?;
     let (_holder, address) = mesh.container(0)?;
-    let target = mesh.hosts[1].container()?.target();
+    let container = mesh.hosts[1].container()?;
+    let target = container.target();
 
     let answer = mesh.weaves[1].ask(&["attach", "--wait", "20", &format!("{address}/12"), &target])?;
 
@@ -283,7 +284,8 @@ fn what_cannot_be_had_yet_is_said_and_given_up_after_the_wait() -> Result<()> {
     // Three peers are expected and one is there: no majority.
     let mesh = Mesh::new(1, |_| Launch::new().argument("--ipalloc-init").argument("consensus=3"))?;
     let weave = &mesh.weaves[0];
-    let target = mesh.hosts[0].container()?.target();
+    let container = mesh.hosts[0].container()?;
+    let target = container.target();
 
     let answer = weave.ask(&["attach", "--wait", "3", &target])?;
     let prime = weave.ask(&["prime", "--wait", "1"])?;
@@ -299,7 +301,8 @@ fn what_cannot_be_had_yet_is_said_and_given_up_after_the_wait() -> Result<()> {
 fn a_caller_that_goes_away_is_waited_for_no_more() -> Result<()> {
     let mesh = Mesh::new(1, |_| Launch::new().argument("--ipalloc-init").argument("consensus=3"))?;
     let weave = &mesh.weaves[0];
-    let target = mesh.hosts[0].container()?.target();
+    let container = mesh.hosts[0].container()?;
+    let target = container.target();
     let mut command = weave_netns_tests::weave::client(mesh.hosts[0].namespace())?;
     command.args(["attach", &target]).env("WEAVE_SOCKET", weave.socket()).stderr(Stdio::null());
     let waits = || Ok(weave.run(&["status", "ipam"])?.contains(&target));

@@ -41,7 +41,7 @@ fn lost_containers_are_found_before_anything_is_given_out_again() -> Result<()> 
     eventually(SETTLED, "its name is known elsewhere", || Ok(resolves(&second, &c1, c1_address)))?;
 
     // Whoever inherits what the lost identity owned hears of those who live there.
-    second.run(&["rmpeer", "--wait", "30", first.name()])?;
+    second.run(&["rmpeer", "--wait", "150", first.name()])?;
     let mut given = BTreeSet::from([c1_address, c2_address, host_address]);
     for _ in 0..3 {
         for (weave, host) in [(&second, &two), (&first, &one)] {
