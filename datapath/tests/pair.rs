@@ -177,6 +177,30 @@ fn broadcasts_do_not_make_every_path_be_probed_as_if_it_were_in_use() {
 }
 
 #[test]
+fn a_slow_path_is_not_probed_more_often_than_a_quick_one() {
+    let sent_in_a_minute = |latency| {
+        let mut net = Net::new(2, 1);
+        net.wire.latency = millis(latency);
+        net.publish_all(|_, tables| {
+            tables.peers.values_mut().for_each(|peer| peer.fast = FastPath::Forbidden(Why::SwitchedOff));
+        });
+        net.run_for(seconds(15));
+        let before = net.capture.len();
+        (0..12).for_each(|_| {
+            net.say(A, B, "in use");
+            net.run_for(seconds(5));
+        });
+        net.capture.len() - before
+    };
+    let quick = sent_in_a_minute(20);
+
+    for latency in [100, 200, 300, 500, 800] {
+        let slow = sent_in_a_minute(latency);
+        assert!(slow <= quick, "{slow} datagrams a minute with {latency} ms each way, {quick} with 20 ms");
+    }
+}
+
+#[test]
 fn what_travels_is_sealed() {
     let mut net = by_sleeve(2, 7);
 

@@ -47,8 +47,8 @@ const RAISE_EVERY: Duration = Duration::from_millis(2_500);
 const STALE_AFTER: Duration = Duration::from_secs(5);
 /// How long the first answer of a round may take, before more is sent, while no round trip was measured.
 const FIRST_PATIENCE: Duration = Duration::from_millis(250);
-/// The same as twice the round trip, within these bounds.
-const PATIENCE: (Duration, Duration) = (Duration::from_millis(60), Duration::from_millis(500));
+/// The same as twice the round trip, within these bounds; doubled after each round that measured none.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(60), Duration::from_secs(4));
 
 /// What is to be sent: as many octets as a frame of this size, the first of them the nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub struct PathMtu {
     /// The first nonce sent by `way`: answers to older ones are about another.
     oldest_nonce: u64,
     round_trip: Option<Duration>,
+    /// Rounds in a row that measured no round trip: the path is slower than we are patient, or a peer too busy to answer.
+    unmeasured: u32,
     confirm_at: Instant,
     raise_at: Instant,
     /// At most one round's sizes.
@@ -93,6 +95,7 @@ impl PathMtu {
             next_nonce: 0,
             oldest_nonce: 0,
             round_trip: None,
+            unmeasured: 0,
             confirm_at: Instant::ZERO,
             raise_at: Instant::ZERO,
             to_send: VecDeque::new(),
@@ -232,6 +235,7 @@ impl PathMtu {
 
     fn conclude(&mut self, rng: &mut impl RngCore, now: Instant) {
         let Some(round) = self.round.take() else { return };
+        self.unmeasured = if round.is_measured() { 0 } else { self.unmeasured.saturating_add(1) };
         self.confirm_at = now + jittered(CONFIRM_EVERY, rng);
         let looked_above = round.looks_above(self.limit) || self.limit == self.full;
         let Some((longest, lost)) = round.verdict() else { return };
@@ -255,8 +259,11 @@ impl PathMtu {
         }
     }
 
+    /// Of repeated probes nobody knows which one was answered, so patience itself must grow until none is repeated
+    /// (RFC 6298 sections 3 and 5).
     fn patience(&self) -> Duration {
-        self.round_trip.map_or(FIRST_PATIENCE, |round_trip| (round_trip * 2).clamp(PATIENCE.0, PATIENCE.1))
+        let usual = self.round_trip.map_or(FIRST_PATIENCE, |round_trip| round_trip * 2).max(PATIENCE.0);
+        usual.saturating_mul(1 << self.unmeasured.min(8)).min(PATIENCE.1)
     }
 
     fn usual_sizes(&self) -> Vec<usize> {

@@ -54,7 +54,7 @@ impl Budget {
         let has = |count: Option<&usize>| count.copied().unwrap_or_default();
         let beside = match asker.segment {
             Segment::Docker(_) => has(taken.segments.get(&asker.segment)),
-            _ => 0,
+            Segment::Host | Segment::Overlay => 0,
         };
         let own = has(taken.sources.get(&asker.source)) + beside;
         if own >= self.total - taken.all {

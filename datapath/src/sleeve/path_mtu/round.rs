@@ -21,7 +21,7 @@ const SIZES_MAX: usize = 16;
 const SPACING: Duration = Duration::from_millis(25);
 /// How much longer than a round trip the last copies may take.
 const GRACE: Duration = Duration::from_millis(60);
-/// When a round without any answer ends.
+/// When a round without any answer ends, at the earliest.
 const GIVE_UP: Duration = Duration::from_secs(1);
 
 /// Sizes that are being tried.
@@ -82,6 +82,11 @@ impl Round {
         Some(self.round_trip)
     }
 
+    /// Whether the round trip is known: the first copy was answered.
+    pub(super) const fn is_measured(&self) -> bool {
+        !self.round_trip.is_zero()
+    }
+
     pub(super) const fn has_answer(&self) -> bool {
         self.first_answer.is_some()
     }
@@ -98,7 +103,7 @@ impl Round {
             Some(first) if may_repeat => first.max(self.sent) + SPACING,
             Some(first) => first.max(self.sent) + self.round_trip + GRACE,
             None if may_repeat || self.copies == 1 => self.sent + patience,
-            None => self.sent + GIVE_UP,
+            None => self.sent + patience.max(GIVE_UP),
         }
     }
 

@@ -234,8 +234,12 @@ impl Control {
         }
         let mac = known.as_ref().map(|known| known.mac).or_else(|| seat.found.as_ref().map(|found| found.mac));
         let port = Attached { host_link, mac: mac.unwrap_or_else(any_mac), addresses: operation.addresses.clone() };
-        seat.recorded = Some(Former(known));
         self.ledger.plan(&seat.container, &port, name.clone(), self.node.next_attach_time());
+        if self.ledger.get(port.host_link.as_str()) == known.as_ref() {
+            // What is so already needs no disk.
+            return Ok(());
+        }
+        seat.recorded = Some(Former(known));
         self.store.write_ledger(&self.ledger)?;
         self.publish_endpoints();
         Ok(())
