@@ -59,6 +59,7 @@ use crate::engine::inbound::Arrival;
 use crate::engine::peers::{Peers, Slot};
 use crate::engine::stations::Stations;
 use crate::offload::segment::Outgoing;
+use crate::sleeve::attempt::AnswerTimes;
 use crate::sleeve::cookie::{Gate, ResponderKeys};
 use crate::sleeve::index::Indices;
 use crate::sleeve::relay::RelayId;
@@ -97,6 +98,7 @@ pub struct Engine {
     clock: Clock,
     /// The door for handshakes from outside.
     gate: Gate,
+    answer_times: AnswerTimes,
     peers: Peers,
     /// Which peer a session or handshake index belongs to.
     indices: Indices<Slot>,
@@ -123,6 +125,7 @@ impl Engine {
             relay_id: RelayId::of(&config.identity.key()),
             clock: Clock::new(config.timestamp_floor, now, wall),
             gate: Gate::new(ResponderKeys::of(&config.identity.noise_key(), &config.identity.knock()), &mut rng, now),
+            answer_times: AnswerTimes::default(),
             rng,
             peers: Peers::default(),
             indices: Indices::default(),

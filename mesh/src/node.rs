@@ -296,6 +296,11 @@ impl Node {
         self.own.card().key
     }
 
+    /// Our card as it is published next.
+    pub fn card(&self) -> &Card {
+        self.own.card()
+    }
+
     /// Our card as handshakes carry it; it changes when we are renamed or jump to a higher incarnation.
     pub fn signed_card(&self) -> SignedCard {
         self.own.signed_card().clone()
@@ -351,8 +356,10 @@ impl Node {
         let latest = endpoints.values().map(|endpoint| endpoint.attached).max();
         self.attach_clock.note_own(latest.unwrap_or_default());
         let differences = self.own.set_endpoints(endpoints, now);
-        self.answer_differences(&differences);
-        self.request_claims(now);
+        if !differences.is_empty() {
+            self.answer_differences(&differences);
+            self.request_claims(now);
+        }
         self.finish(now);
         Ok(())
     }

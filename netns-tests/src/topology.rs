@@ -25,17 +25,19 @@ use crate::wire::Wire;
 
 mod fault;
 mod namespace;
+mod scratch;
 mod thin;
 
 pub use fault::Fault;
 pub use namespace::{Namespace, run};
+use scratch::Scratch;
 pub use thin::ThinLink;
 
 /// A switch, and the source of the hosts plugged into it.
 #[derive(Debug)]
 pub struct Topology {
     switch: Namespace,
-    directory: PathBuf,
+    directory: Scratch,
     prefix: String,
     hosts: AtomicU8,
 }
@@ -47,8 +49,7 @@ impl Topology {
         namespace::sweep_the_dead()?;
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("wt{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
-        let directory = std::env::temp_dir().join(&prefix);
-        std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let directory = Scratch::new(&prefix)?;
         let switch = Namespace::new(&format!("{prefix}-sw"))?;
         switch.run("ip link add sw0 type bridge mcast_snooping 0")?;
         switch.run("ip link set sw0 up")?;
@@ -170,17 +171,11 @@ impl Topology {
     }
 
     fn finish_host(&self, number: u8, namespace: Namespace, nat: Option<Namespace>, address: Ipv4Addr) -> Result<Host> {
-        let directory = self.directory.join(format!("h{number}"));
+        let directory = self.directory.path().join(format!("h{number}"));
         std::fs::create_dir_all(&directory)?;
         // Two identities of one machine are a dead one and its successor.
         namespace.set_machine_id(&format!("{:032x}\n", u128::from(number) + 1))?;
         Ok(Host { number, namespace, _nat: nat, address, directory, containers: AtomicU8::new(0) })
-    }
-}
-
-impl Drop for Topology {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 

@@ -26,7 +26,9 @@ use crate::tables::Tables;
 impl Engine {
     /// Sends whatever first messages are due to a peer.
     pub(super) fn send_due_initiations(&mut self, slot: Slot, now: Instant, out: &mut Outbox) {
-        while let Some(direction) = self.peers.get_mut(slot).and_then(|peer| peer.attempts.due(&mut self.rng, now)) {
+        let answer_time = self.answer_times.least();
+        let due = |engine: &mut Self| engine.peers.get_mut(slot)?.attempts.due(answer_time, &mut engine.rng, now);
+        while let Some(direction) = due(self) {
             let ways = self.ways_to_try(slot, direction, now);
             if !ways.is_empty() {
                 let done = self.send_initiation(slot, direction, &ways, now, out);
@@ -73,7 +75,7 @@ impl Engine {
         let mut message = encode_initiation(index, &noise);
         let peer = self.peers.get_mut(slot).ok_or(Drop::NoWay)?;
         let mac1 = peer.responder.append_macs(&mut message, peer.attempts.cookie(direction, now));
-        peer.attempts.sent(UnderWay::new(index, direction, initiator, mac1));
+        peer.attempts.sent(UnderWay::new(index, direction, initiator, mac1, now));
         for via in ways {
             let done = self.send_bare(&message, relay_id, *via, now, out);
             self.count(done);
@@ -180,6 +182,9 @@ impl Engine {
             self.release_retired(slot);
         }
         let agreement = finished.map_err(|error| self.refuse(slot, error, now))?;
+        if let Some(message) = self.peers.get_mut(slot).and_then(|peer| peer.attempts.get_mut(receiver)) {
+            self.answer_times.note(message, now);
+        }
         let noise_key = self.peers.get(slot).ok_or(Drop::StaleHandshake)?.entry.noise_key;
         let incarnation = self.check_card(slot, &agreement.card, &noise_key, now)?;
         self.peers.get_mut(slot).ok_or(Drop::StaleHandshake)?.memory.see_incarnation(incarnation);

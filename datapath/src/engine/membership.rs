@@ -48,9 +48,10 @@ impl Engine {
         if (peer.entry.noise_key, peer.entry.knock) != (entry.noise_key, entry.knock) {
             peer.responder = ResponderKeys::of(&entry.noise_key, &entry.knock);
         }
-        let reached_as_before = peer.entry.standing == entry.standing
-            && peer.entry.addresses == entry.addresses
-            && peer.entry.relays == entry.relays;
+        // In a mesh that grows relays come and go all the time: that is news only where none is left that was tried.
+        let relays_again = entry.relays.is_empty() || entry.relays.iter().any(|it| peer.entry.relays.contains(it));
+        let reached_as_before =
+            peer.entry.standing == entry.standing && peer.entry.addresses == entry.addresses && relays_again;
         if !reached_as_before {
             peer.attempts.hasten(now);
         }

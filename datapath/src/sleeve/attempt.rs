@@ -5,10 +5,14 @@
 //!        │ answered by any way: done, the others are forgotten
 //! ```
 //!
+//! Where even the quickest of the last answers took longer than these waits, there is no use in asking again before: a
+//! host that is short of time would get even more to do.
+//!
 //! Invariants:
 //! - each try is a new message with a newer timestamp, so that a responder can refuse replays;
 //! - at most [`UNDER_WAY_MAX`] messages wait for their answers, the newest ones.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use rand_core::RngCore;
@@ -28,6 +32,8 @@ const RETRIES: [Duration; 5] = [
     Duration::from_secs(2),
     Duration::from_secs(5),
 ];
+/// So many answers are remembered: the quickest is near what any peer takes while this host is busy.
+const ANSWERS_REMEMBERED: usize = 8;
 /// Messages that wait for their answers at once.
 const UNDER_WAY_MAX: usize = 4;
 /// Answers that are tried on one message before it is given up: each costs two multiplications on the curve.
@@ -50,7 +56,28 @@ pub struct UnderWay {
     pub initiator: Initiator,
     /// What a cookie reply to it is bound to.
     pub mac1: [u8; MAC_BYTES],
+    sent: Instant,
     answers_left: u32,
+}
+
+/// How long the last answers took, whoever gave them.
+#[derive(Debug, Default)]
+pub struct AnswerTimes {
+    times: VecDeque<Duration>,
+}
+
+impl AnswerTimes {
+    pub fn note(&mut self, message: &UnderWay, now: Instant) {
+        if self.times.len() == ANSWERS_REMEMBERED {
+            self.times.pop_front();
+        }
+        self.times.push_back(now.since(message.sent));
+    }
+
+    /// The quickest of them; nothing before the first.
+    pub fn least(&self) -> Duration {
+        self.times.iter().min().copied().unwrap_or_default()
+    }
 }
 
 /// One peer's tries.
@@ -66,8 +93,8 @@ pub struct Attempts {
 }
 
 impl UnderWay {
-    pub fn new(index: Index, direction: Direction, initiator: Initiator, mac1: [u8; MAC_BYTES]) -> Self {
-        Self { index, direction, initiator, mac1, answers_left: ANSWERS_MAX }
+    pub fn new(index: Index, direction: Direction, initiator: Initiator, mac1: [u8; MAC_BYTES], sent: Instant) -> Self {
+        Self { index, direction, initiator, mac1, sent, answers_left: ANSWERS_MAX }
     }
 }
 
@@ -89,14 +116,14 @@ impl Attempts {
         }
     }
 
-    /// What to send now, and when the next try is.
-    pub fn due(&mut self, rng: &mut impl RngCore, now: Instant) -> Option<Direction> {
+    /// What to send now, and when the next try is: an answer takes `answer_time` or more.
+    pub fn due(&mut self, answer_time: Duration, rng: &mut impl RngCore, now: Instant) -> Option<Direction> {
         if self.straight_at.is_some_and(|at| at <= now) {
-            let wait = RETRIES[self.tries.min(RETRIES.len() - 1)];
+            let wait = RETRIES[self.tries.min(RETRIES.len() - 1)].max(2 * answer_time);
             self.tries += 1;
             let jitter = wait.mul_f64(f64::from(rng.next_u32() >> 16) / f64::from(u16::MAX) / 4.0);
             self.straight_at = Some(now + wait + jitter);
-            self.relayed_at = Some(now + RELAY_AFTER);
+            self.relayed_at = Some(now + RELAY_AFTER.max(answer_time * 3 / 2));
             return Some(Direction::Straight);
         }
         self.relayed_at.take_if(|at| *at <= now).map(|_| Direction::Relayed)
@@ -182,7 +209,7 @@ mod tests {
         attempts.begin(Instant::ZERO);
         let mut tries = Vec::new();
         while let Some(now) = attempts.poll_timeout().filter(|now| *now <= at(until)) {
-            tries.extend(attempts.due(&mut rng, now).map(|direction| (now.as_micros() / 1_000, direction)));
+            tries.extend(attempts.due(Duration::ZERO, &mut rng, now).map(|direction| (now.as_micros() / 1_000, direction)));
         }
         tries
     }
@@ -202,15 +229,27 @@ mod tests {
     }
 
     #[test]
+    fn while_answers_take_long_tries_are_further_apart() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let mut attempts = Attempts::default();
+        attempts.begin(at(0));
+        assert_eq!(attempts.due(Duration::from_secs(1), &mut rng, at(0)), Some(Direction::Straight));
+
+        assert_eq!(attempts.poll_timeout(), Some(at(1_500)));
+        assert_eq!(attempts.due(Duration::from_secs(1), &mut rng, at(1_500)), Some(Direction::Relayed));
+        assert!(attempts.poll_timeout() >= Some(at(2_000)));
+    }
+
+    #[test]
     fn a_cookie_hastens_the_next_try_once() {
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         let mut attempts = Attempts::default();
         attempts.begin(Instant::ZERO);
-        attempts.due(&mut rng, Instant::ZERO);
+        attempts.due(Duration::ZERO, &mut rng, Instant::ZERO);
 
         attempts.keep_cookie(Direction::Straight, [1; 16], at(1));
         assert_eq!(attempts.poll_timeout(), Some(at(1) + COOKIE_RETRY));
-        attempts.due(&mut rng, at(10));
+        attempts.due(Duration::ZERO, &mut rng, at(10));
         attempts.keep_cookie(Direction::Straight, [2; 16], at(11));
         assert!(attempts.poll_timeout() > Some(at(100)));
         assert_eq!(attempts.cookie(Direction::Straight, at(12)), Some(&[2; 16]));
@@ -226,12 +265,12 @@ mod tests {
         assert_eq!(attempts.poll_timeout(), None);
         attempts.begin(at(0));
         while let Some(now) = attempts.poll_timeout().filter(|now| *now < at(60_000)) {
-            attempts.due(&mut rng, now);
+            attempts.due(Duration::ZERO, &mut rng, now);
         }
 
         attempts.hasten(at(60_000));
 
-        assert_eq!(attempts.due(&mut rng, at(60_000)), Some(Direction::Straight));
+        assert_eq!(attempts.due(Duration::ZERO, &mut rng, at(60_000)), Some(Direction::Straight));
         assert!(attempts.poll_timeout() == Some(at(60_000) + RELAY_AFTER));
     }
 

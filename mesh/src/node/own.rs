@@ -76,7 +76,7 @@ impl Differences {
         Self { gone: missing(before, after), new: missing(after, before) }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.gone.is_empty() && self.new.is_empty()
     }
 }

@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 use rustix::fd::AsFd;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::scratch::Scratch;
+
 /// Where `ip netns` keeps its names.
 const NAMES: &str = "/run/netns";
 /// Where `ip netns exec` looks for files that a namespace has in the place of those in `/etc`.
@@ -114,17 +116,22 @@ fn feed(command: &mut Command, input: &str) -> Result<String> {
     Ok(stdout)
 }
 
-/// Removes the namespaces of test processes that are no more, say after a `SIGKILL`.
+/// Removes the namespaces and directories of test processes that are no more, say after a `SIGKILL`.
 pub(super) fn sweep_the_dead() -> Result<()> {
+    Scratch::sweep(is_of_the_dead);
     let Ok(names) = fs::read_dir(NAMES) else { return Ok(()) };
     for name in names {
         let name = name?.file_name().to_string_lossy().into_owned();
-        let maker = name.strip_prefix("wt").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-        if maker.is_some_and(|maker| !Path::new(&format!("/proc/{maker}")).exists()) {
+        if is_of_the_dead(&name) {
             // Somebody else may be sweeping too.
             let _ = Command::new("ip").args(["netns", "del", &name]).stderr(Stdio::null()).status();
             let _ = fs::remove_dir_all(Path::new(FILES).join(&name));
         }
     }
     Ok(())
+}
+
+fn is_of_the_dead(name: &str) -> bool {
+    let maker = name.strip_prefix("wt").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+    maker.is_some_and(|maker| !Path::new(&format!("/proc/{maker}")).exists())
 }

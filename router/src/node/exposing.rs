@@ -43,7 +43,7 @@ impl Control {
 
     /// Writes down that `addresses` are exposed; returns those that were not.
     pub(super) fn note_exposed(&mut self, addresses: &[Subnet], manner: &Manner) -> Answer {
-        let underlay: Vec<_> = self.node.view().card.addresses.iter().map(SocketAddr::ip).collect();
+        let underlay: Vec<_> = self.node.card().addresses.iter().map(SocketAddr::ip).collect();
         if let Some(name) = manner.name.as_ref().filter(|name| !(1..=ENDPOINT_NAME_MAX_BYTES).contains(&name.len())) {
             return Err(AttachError::UnusableName(name.clone()));
         }

@@ -305,7 +305,7 @@ impl Control {
         let loom = self.weaving.loom();
         let listed: Vec<_> =
             addresses.iter().take(ADDRESSES_MAX).map(|address| SocketAddr::new(*address, loom.mesh_port)).collect();
-        if loom.host.is_some() || self.node.view().card.addresses == listed {
+        if loom.host.is_some() || self.node.card().addresses == listed {
             return;
         }
         info!(?addresses, "underlay addresses changed");
@@ -387,7 +387,7 @@ impl Control {
             let id = move |tenant: &Tenant| endpoint_id(&[host_link.as_bytes(), tenant.container.as_bytes()]);
             attachment.tenants.iter().map(move |tenant| (id(tenant), endpoint(tenant)))
         });
-        let bridge_mac = self.node.view().card.bridge_mac;
+        let bridge_mac = self.node.card().bridge_mac;
         let exposed = self.exposure.iter().map(|exposed| {
             let id = format!("{HOST_LABEL} {}", exposed.subnet.address);
             (endpoint_id(&[id.as_bytes()]), exposed.endpoint(bridge_mac))

@@ -161,7 +161,7 @@ impl Control {
         let given = |wanted: &Wanted| if let Wanted::This(subnet) = wanted { Some(*subnet) } else { None };
         let given: Vec<Subnet> = operation.wanted.iter().filter_map(given).collect();
         check_addresses(&given)?;
-        let own: Vec<IpAddr> = self.node.view().card.addresses.iter().map(SocketAddr::ip).collect();
+        let own: Vec<IpAddr> = self.node.card().addresses.iter().map(SocketAddr::ip).collect();
         match given.iter().find(|subnet| own.iter().any(|own| own.to_canonical() == subnet.address)) {
             Some(subnet) => Err(AttachError::OwnAddress(subnet.address)),
             None => self.exposure.admit_container(&given),
