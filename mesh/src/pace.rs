@@ -48,8 +48,8 @@ impl Pace {
 pub(crate) struct Bursts {
     /// What one time costs.
     interval: Duration,
-    /// How much may be saved up.
-    saved_max: Duration,
+    /// How many times may be saved up.
+    size: u32,
     /// What follows closely is taken together all the same.
     spacing: Duration,
     last: Option<Instant>,
@@ -61,15 +61,20 @@ pub(crate) struct Bursts {
 impl Bursts {
     /// Up to `size` times after a quiet time, `spacing` apart, and every `interval` on average.
     pub(crate) fn new(size: u32, spacing: Duration, interval: Duration) -> Self {
-        let saved_max = interval * size.saturating_sub(1);
-        Self { interval, saved_max, spacing, last: None, paid: Instant::ZERO, due: None }
+        Self { interval, size, spacing, last: None, paid: Instant::ZERO, due: None }
+    }
+
+    /// From the next time on one costs this much.
+    pub(crate) const fn set_interval(&mut self, interval: Duration) {
+        self.interval = interval;
     }
 
     /// There is something to do: as soon as there is something saved.
     pub(crate) fn request(&mut self, now: Instant) {
         if self.due.is_none() {
             let spaced = self.last.map_or(now, |last| last + self.spacing);
-            let debt = self.paid.since(now).saturating_sub(self.saved_max);
+            let saved_max = self.interval * self.size.saturating_sub(1);
+            let debt = self.paid.since(now).saturating_sub(saved_max);
             self.due = Some(spaced.max(now + debt));
         }
     }

@@ -30,7 +30,7 @@ mod thin;
 
 pub use fault::Fault;
 pub use namespace::{Namespace, run};
-use scratch::Scratch;
+pub(crate) use scratch::Scratch;
 pub use thin::ThinLink;
 
 /// A switch, and the source of the hosts plugged into it.

@@ -98,6 +98,8 @@ pub struct Weave {
     ready: UnixDatagram,
 }
 
+/// How long a client command may take, seconds: one that waits for what cannot come is to fail its test, not to hang it.
+const COMMAND_MAX: &str = "200";
 /// How long a daemon may take to call itself ready on a busy machine. Argon2 alone takes a good part of a second.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long SIGTERM may take.
@@ -249,7 +251,7 @@ impl Weave {
     /// A client command on this host, whatever comes of it.
     pub fn ask(&self, words: &[&str]) -> Result<Answer> {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace]).arg(binary()?).args(words);
+        command.args(["netns", "exec", &self.namespace, "timeout", COMMAND_MAX]).arg(binary()?).args(words);
         let output = command.env("WEAVE_SOCKET", self.socket()).stdin(Stdio::null()).output()?;
         Ok(Answer {
             code: output.status.code().unwrap_or(-1),

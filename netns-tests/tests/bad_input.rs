@@ -88,7 +88,7 @@ fn what_a_container_is_called_moves_nobodys_cursor() -> Result<()> {
     }
     let json = scene.weaves[1].run(&["status", "endpoints", "--json"])?;
     assert!(json.contains("evil\\u001b[31m\\u009b2J\\nfa:ke\\u202etxt"), "{json}");
-    let answer = scene.weaves[0].ask(&["detach", &format!("{target}\u{1b}[0m")])?;
+    let answer = scene.weaves[0].ask(&["attach", "10.32.0.51/12", &format!("{target}\u{1b}[0m")])?;
     assert!(answer.code == 1 && is_plain(&answer.stderr), "{answer:?}");
     Ok(())
 }

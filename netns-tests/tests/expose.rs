@@ -13,7 +13,7 @@ use anyhow::{Result, ensure};
 use weave_netns_tests::frame::{self, BROADCAST};
 use weave_netns_tests::probe::{Capture, PacketSocket, eventually, ping, ping_eventually};
 use weave_netns_tests::scene::{SETTLED, Scene};
-use weave_netns_tests::topology::{Container, Host, Namespace};
+use weave_netns_tests::topology::{Container, Host, Namespace, Topology};
 use weave_netns_tests::weave::{Launch, Weave};
 
 const EXPOSED: Ipv4Addr = Ipv4Addr::new(10, 32, 0, 9);
@@ -201,12 +201,14 @@ fn a_host_is_given_an_address_keeps_it_and_gives_it_back() -> Result<()> {
 
 #[test]
 fn a_host_hides_although_no_addresses_can_be_given() -> Result<()> {
-    let lab = Lab::new(&Launch::new().argument("--ipalloc-init=observer"))?;
-    lab.weave().run(&["expose", "10.99.0.9/24"])?;
-    let waiting = lab.weave().ask(&["expose", "net:10.32.7.0/24", "--wait", "1"])?;
+    let net = Topology::new()?;
+    let host = net.host()?;
+    let weave = Weave::launch(&host, Launch::new().argument("--ipalloc-init=observer"))?;
+    weave.run(&["expose", "10.99.0.9/24"])?;
+    let waiting = weave.ask(&["expose", "net:10.32.7.0/24", "--wait", "1"])?;
     assert_eq!(waiting.code, 1, "{waiting:?}");
 
-    assert_eq!(lab.weave().run(&["hide"])?, "10.99.0.9\n");
+    assert_eq!(weave.run(&["hide"])?, "10.99.0.9\n");
     Ok(())
 }
 

@@ -325,8 +325,11 @@ fn remote_macs<'a>(
     threads: &'a BTreeMap<PeerKey, &'a Thread<'a>>,
 ) -> impl Iterator<Item = (MacAddr, &'a Thread<'a>)> {
     let stations = view.claims.macs.iter().filter_map(|(mac, owner)| Some((*mac, *threads.get(owner)?)));
-    // A peer's bridge cannot be claimed by another one's endpoint: it comes last.
-    stations.chain(threads.values().map(|thread| (thread.card.bridge_mac, *thread)))
+    // A peer's bridge cannot be claimed by another one's endpoint: it comes last. And a host that lost its identity has
+    // the bridge of its former self, which is held still.
+    let (held, here): (Vec<&Thread<'_>>, _) =
+        threads.values().copied().partition(|thread| thread.standing == Standing::Held);
+    stations.chain(held.into_iter().chain(here).map(|thread| (thread.card.bridge_mac, thread)))
 }
 
 fn ports(ledger: &Ledger) -> BTreeMap<LinkName, PortPlan> {

@@ -31,7 +31,7 @@ use super::{Delta, Part, RecordKey, Set, SetError, Store, Tag, Version};
 use crate::connector::ConnectionId;
 use crate::identity::{Hash, PeerKey};
 use crate::members::Members;
-use crate::pace::Pace;
+use crate::pace::Bursts;
 use crate::time::Instant;
 use crate::verifier::Verifier;
 use crate::wire::{Ask, Message, OFFERS_MAX, Offer};
@@ -44,11 +44,14 @@ use self::refused::RefusedSets;
 
 /// What all incomplete sets together may occupy, octets. Over it the largest is given up.
 const ASSEMBLIES_MAX: usize = 32 << 20;
-/// Offers follow each other at this interval, and a longer one in a large mesh, where there are more to join; after a
-/// quiet time they go at once.
+/// Offers follow each other at this interval on average, and a longer one in a large mesh, where there are more to join.
 const FLUSH_INTERVAL_MIN: Duration = Duration::from_millis(50);
 const FLUSH_INTERVAL_PER_OWNER: Duration = Duration::from_micros(150);
 const FLUSH_INTERVAL_MAX: Duration = Duration::from_millis(200);
+/// So many go at once after a quiet time: as many as an owner publishes at once.
+const FLUSH_BURST: u32 = 64;
+/// What is to be offered in so short a time is offered together.
+const FLUSH_SPACING: Duration = Duration::from_millis(2);
 
 /// A set that arrived whole and is what its owner signed.
 #[derive(Debug)]
@@ -67,15 +70,28 @@ pub enum Outgoing {
 }
 
 /// The exchange with all neighbours.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Exchange {
     neighbours: BTreeMap<ConnectionId, Neighbour>,
-    flush: Pace,
+    flush: Bursts,
     asked: BTreeMap<Tag, Asked>,
     /// When to look at which ask; an entry may be out of date, never missing.
     deadlines: BTreeSet<(Instant, Tag)>,
     refused: RefusedSets,
     outbox: VecDeque<Outgoing>,
+}
+
+impl Default for Exchange {
+    fn default() -> Self {
+        Self {
+            neighbours: BTreeMap::new(),
+            flush: Bursts::new(FLUSH_BURST, FLUSH_SPACING, FLUSH_INTERVAL_MIN),
+            asked: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            refused: RefusedSets::default(),
+            outbox: VecDeque::new(),
+        }
+    }
 }
 
 impl Exchange {
@@ -101,7 +117,8 @@ impl Exchange {
             }
         }
         let per_owner = FLUSH_INTERVAL_PER_OWNER * u32::try_from(store.len()).unwrap_or(u32::MAX);
-        self.flush.request((FLUSH_INTERVAL_MIN + per_owner).min(FLUSH_INTERVAL_MAX), now);
+        self.flush.set_interval((FLUSH_INTERVAL_MIN + per_owner).min(FLUSH_INTERVAL_MAX));
+        self.flush.request(now);
     }
 
     /// Offers `owners` to one neighbour at once.

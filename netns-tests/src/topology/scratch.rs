@@ -11,21 +11,24 @@ use super::run;
 
 /// A directory that goes with this value.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     path: PathBuf,
 }
 
 impl Scratch {
     /// `name` starts with the id of this process, as namespaces do.
-    pub(super) fn new(name: &str) -> Result<Self> {
+    pub(crate) fn new(name: &str) -> Result<Self> {
         let path = std::env::temp_dir().join(name);
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         let scratch = Self { path };
         run(Command::new("mount").args(["-t", "tmpfs", "weave-rs-tests"]).arg(&scratch.path))?;
+        // What an engine mounts below, and unmounts, is so in every mount namespace: a copy of the mount of a container's
+        // namespace would keep that alive.
+        run(Command::new("mount").arg("--make-shared").arg(&scratch.path))?;
         Ok(scratch)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 

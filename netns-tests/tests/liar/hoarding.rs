@@ -70,7 +70,10 @@ fn offers_of_nothing(stage: &Stage) -> Result<()> {
 fn equal_asks(stage: &Stage) -> Result<()> {
     let big = stage.member(67)?;
     big.publish(1, records(1_200, 0))?;
-    wait_idle(&big)?;
+    eventually(2 * SETTLED, "the daemon has the set", || {
+        let (_, metrics) = stage.scene.weaves[0].http("GET", "/metrics")?;
+        Ok(metrics.contains("weave_endpoints{state=\"remote\"} 1201\n"))
+    })?;
     let member = stage.member(66)?;
     let owner = Tag::from(&big.liar.key());
     member.say(&Message::Asks(vec![Ask { owner, base: None, card: None }; 1_024]))?;

@@ -242,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_is_answered_although_idle_connections_use_all_there_are() {
-        let (address, ..) = served().await;
+        let (address, _release, _under_way, _stop) = served().await;
         let mut idle = Vec::new();
         for _ in 0..10 * MOST {
             idle.push(TcpStream::connect(address).await.unwrap());
@@ -290,7 +290,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_who_does_not_read_makes_room_for_others() {
-        let (address, ..) = served().await;
+        let (address, _release, _under_way, _stop) = served().await;
         let mut greedy = Vec::new();
         for _ in 0..2 * MOST {
             greedy.push(send(address, "/large").await);

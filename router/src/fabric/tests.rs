@@ -319,6 +319,22 @@ fn a_held_peer_keeps_its_kernel_entries() {
 }
 
 #[test]
+fn the_bridge_of_a_host_that_lost_its_identity_is_that_of_the_new_one() {
+    for held in [1, 2] {
+        let standing = |number| if number == held { 2 } else { 0 };
+        let actors = [1, 2].map(|number| Actor { standing: standing(number), ..fast_neighbour() });
+        let mut stage = Stage::new(&actors, 0, FastSetting::Off);
+        for peer in stage.view.peers.values_mut() {
+            peer.card = Arc::new(Card { bridge_mac: station(9, 0), ..(*peer.card).clone() });
+        }
+
+        let (tables, _) = stage.weave();
+
+        assert_eq!(tables.macs[&station(9, 0)], identity(3 - held).key());
+    }
+}
+
+#[test]
 fn a_member_closes_no_port_but_the_meshs_where_it_only_says_it_is() {
     let mut stage = Stage::new(&[fast_neighbour()], 0, FastSetting::Everywhere);
     let (key, elsewhere) = (identity(1).key(), SocketAddr::from(([203, 0, 113, 1], 443)));
