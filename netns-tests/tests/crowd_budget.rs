@@ -117,9 +117,9 @@ fn containers_of_another_subnet_hear_nothing_of_ours() -> Result<()> {
             for far in [at ^ 2, at ^ 3] {
                 assert_eq!(captures[far].count(|seen| said.iter().any(|frame| seen.starts_with(frame))), 0, "{at} at {far}");
             }
-            for heard in [&said[0], &said[2]] {
-                assert_eq!(captures[near].count(|seen| seen.starts_with(heard)), 1);
-            }
+            // Bridges that answer ARP themselves let no gratuitous one through, so of that there is nothing to hear.
+            let to_group = captures[near].count(|seen| seen.starts_with(&said[2]));
+            assert_eq!(to_group, 1, "what {at} said to its group, at {near}");
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! ```text
 //!   accept ── room? ──► connection ── header, 10 s ── body, 10 s ── handler, as long as it takes ── answer
 //!      ▲        │ no: the connection that has been idle for longest is closed        progress every 10 s ┘
-//!      │        └ none is idle: others wait in the kernel's queue until one ends
+//!      │        └ none is idle: it waits until one is, others in the kernel's queue
 //!      └────────────────────────────────── next ◄─────────────────────────────────────────────────────────
 //! ```
 
@@ -21,7 +21,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Sleep;
 
@@ -55,14 +55,16 @@ pub(super) async fn serve<L: Listener>(
     mut stopped: watch::Receiver<()>,
 ) {
     let mut connections = Connections::default();
+    let mut newcomer = None;
     loop {
         tokio::select! {
-            (stream, _) = listener.accept(), if connections.has_room(limits.connections) => {
-                let (router, stopped) = (router.clone(), stopped.clone());
-                connections.spawn(|requests| converse(stream, router, limits, requests, stopped));
-            }
-            () = connections.next_end() => {}
+            (stream, _) = listener.accept(), if newcomer.is_none() => newcomer = Some(stream),
+            () = connections.changed() => {}
             _ = stopped.changed() => break,
+        }
+        if let Some(stream) = newcomer.take_if(|_| connections.has_room(limits.connections)) {
+            let (router, stopped) = (router.clone(), stopped.clone());
+            connections.spawn(|requests| converse(stream, router, limits, requests, stopped));
         }
     }
     drop(listener);
@@ -75,19 +77,34 @@ struct Connections {
     tasks: JoinSet<()>,
     /// Oldest first.
     open: VecDeque<Open>,
+    /// One of them has become idle.
+    idled: Arc<Notify>,
 }
 
 #[derive(Debug)]
 struct Open {
     task: AbortHandle,
-    /// As many clones as there are requests under way, and one more.
-    requests: Arc<()>,
+    requests: Requests,
+}
+
+/// The requests of one connection: as many clones of `count` as are under way, and two more.
+#[derive(Clone, Debug)]
+struct Requests {
+    count: Arc<()>,
+    idled: Arc<Notify>,
+}
+
+impl Requests {
+    /// Of the clones one is the listener's, and one the connection's own.
+    fn are_none(&self) -> bool {
+        Arc::strong_count(&self.count) <= 2
+    }
 }
 
 impl Connections {
-    fn spawn<F: Future<Output = ()> + Send + 'static>(&mut self, converse: impl FnOnce(Arc<()>) -> F) {
-        let requests = Arc::new(());
-        let task = self.tasks.spawn(converse(Arc::clone(&requests)));
+    fn spawn<F: Future<Output = ()> + Send + 'static>(&mut self, converse: impl FnOnce(Requests) -> F) {
+        let requests = Requests { count: Arc::new(()), idled: Arc::clone(&self.idled) };
+        let task = self.tasks.spawn(converse(requests.clone()));
         self.open.push_back(Open { task, requests });
     }
 
@@ -96,19 +113,18 @@ impl Connections {
         if self.open.len() < most {
             return true;
         }
-        // The listener's and the connection's own.
-        let idle = self.open.iter().position(|open| Arc::strong_count(&open.requests) <= 2);
+        let idle = self.open.iter().position(|open| open.requests.are_none());
         let Some(idle) = idle.and_then(|idle| self.open.remove(idle)) else { return false };
         idle.task.abort();
         true
     }
 
-    /// The end of one of them; never, when there is none.
-    async fn next_end(&mut self) {
-        if self.tasks.join_next().await.is_none() {
-            std::future::pending::<()>().await;
+    /// One of them has ended, or has nothing to do any more.
+    async fn changed(&mut self) {
+        tokio::select! {
+            Some(_) = self.tasks.join_next() => self.open.retain(|open| !open.task.is_finished()),
+            () = self.idled.notified() => {}
         }
-        self.open.retain(|open| !open.task.is_finished());
     }
 
     async fn all_ended(mut self) {
@@ -116,17 +132,18 @@ impl Connections {
     }
 }
 
-/// Answers the requests of one connection; `requests` is cloned for each as long as it is under way.
-async fn converse<S>(stream: S, router: Router, limits: Limits, requests: Arc<()>, mut stopped: watch::Receiver<()>)
+/// Answers the requests of one connection.
+async fn converse<S>(stream: S, router: Router, limits: Limits, requests: Requests, mut stopped: watch::Receiver<()>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let handler = TowerToHyperService::new(router);
     let service = service_fn(move |request| {
-        let (under_way, answer) = (Arc::clone(&requests), handler.call(request));
+        let (Requests { count, idled }, answer) = (requests.clone(), handler.call(request));
         async move {
             let answer = answer.await;
-            drop(under_way);
+            drop(count);
+            idled.notify_one();
             answer
         }
     });
@@ -196,7 +213,6 @@ mod tests {
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
-    use tokio::sync::Notify;
 
     use super::*;
 
@@ -327,7 +343,8 @@ mod tests {
         theirs.write_all(b"GET /quick HTTP/1.1\r\nhost: ").await.unwrap();
         let begin = tokio::time::Instant::now();
 
-        converse(ours, router, limits, Arc::new(()), stopped).await;
+        let requests = Requests { count: Arc::new(()), idled: Arc::default() };
+        converse(ours, router, limits, requests, stopped).await;
 
         assert!(begin.elapsed() >= QUICK);
     }
