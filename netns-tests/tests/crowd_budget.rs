@@ -115,7 +115,11 @@ fn containers_of_another_subnet_hear_nothing_of_ours() -> Result<()> {
             // Sent behind it over the same path, by one whom the far containers hear.
             ping(&placed[at ^ 2].0, placed[at ^ 3].1)?;
             for far in [at ^ 2, at ^ 3] {
-                assert_eq!(captures[far].count(|seen| said.iter().any(|frame| seen.starts_with(frame))), 0, "{at} at {far}");
+                assert_eq!(
+                    captures[far].count(|seen| said.iter().any(|frame| seen.starts_with(frame))),
+                    0,
+                    "{at} at {far}"
+                );
             }
             // Bridges that answer ARP themselves let no gratuitous one through, so of that there is nothing to hear.
             let to_group = captures[near].count(|seen| seen.starts_with(&said[2]));

@@ -209,7 +209,9 @@ mod tests {
         attempts.begin(Instant::ZERO);
         let mut tries = Vec::new();
         while let Some(now) = attempts.poll_timeout().filter(|now| *now <= at(until)) {
-            tries.extend(attempts.due(Duration::ZERO, &mut rng, now).map(|direction| (now.as_micros() / 1_000, direction)));
+            tries.extend(
+                attempts.due(Duration::ZERO, &mut rng, now).map(|direction| (now.as_micros() / 1_000, direction)),
+            );
         }
         tries
     }
