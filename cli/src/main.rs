@@ -44,7 +44,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Launch(options) => return launch::launch(*options, &control),
         Command::Attach(args) => Client::of(&control)?.show_patiently("POST", "/attach", &args.form()),
         Command::Detach(args) => Client::of(&control)?.show("POST", "/detach", &args.form()),
-        Command::Expose(args) => Client::of(&control)?.show("POST", "/expose", &args.form()),
+        Command::Expose(args) => Client::of(&control)?.show_patiently("POST", "/expose", &args.form()),
         Command::Hide { addresses } => {
             let form: Vec<_> = addresses.into_iter().map(|address| ("address", address)).collect();
             Client::of(&control)?.show("DELETE", "/expose", &form)

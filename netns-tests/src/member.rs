@@ -7,8 +7,8 @@
 //! ```
 //!
 //! ```no_run
-//! # use weave_netns_tests::{member::{Liar, set}, scene::{Scene, SETTLED}, weave::Launch};
-//! # use weave_mesh::wire::{Message, Offer};
+//! # use weave_netns_tests::{member::Liar, scene::{Scene, SETTLED}, weave::Launch};
+//! # use weave_mesh::wire::Message;
 //! # fn test() -> anyhow::Result<()> {
 //! let scene = Scene::new(2, &Launch::new())?;
 //! let host = scene.net.host()?;                       // without a daemon of its own

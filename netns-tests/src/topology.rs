@@ -292,7 +292,7 @@ mod tests {
         let ping = |bytes: u32| {
             let payload = bytes - 28;
             near.namespace().run("ip route flush cache")?;
-            near.namespace().run(&format!("ping -n -c1 -W0.5 -M do -s {payload} {}", far.address()))
+            near.namespace().run(&format!("ping -n -c1 -W2 -M do -s {payload} {}", far.address()))
         };
 
         ping(700)?;

@@ -155,3 +155,41 @@ fn the_address_of_a_container_that_does_not_run_is_given_to_whoever_asks_for_it(
     assert_eq!(weave.ask(&["detach", &target])?.code, 0);
     Ok(())
 }
+
+/// Two containers in one namespace: one port, each with its own name, kept until the last is gone.
+#[test]
+fn containers_that_share_a_network_have_one_address_and_a_name_each() -> Result<()> {
+    let net = Topology::new()?;
+    let host = net.host()?;
+    let docker = Docker::start_on(&host)?;
+    let mut weave = Weave::launch(&host, Launch::new().environment("DOCKER_HOST", &docker.socket()))?;
+    let share = |name: &str| {
+        let side = ["run", "--detach", "--network", "container:base", "--name", name];
+        docker.run(&[&side[..], &["busybox", "/bin/busybox", "sleep", "600"]].concat())
+    };
+    docker.run_container("base")?;
+    share("side")?;
+    let address = weave.run(&["attach", "base"])?;
+    assert_eq!(weave.run(&["attach", "side"])?, address);
+    let names = |weave: &Weave| -> Result<Vec<bool>> {
+        let found = |name| Ok(weave.run(&["dns-lookup", name])?.contains(address.trim()));
+        ["base", "side"].into_iter().map(found).collect()
+    };
+    eventually(SETTLED, "both names lead to it", || Ok(names(&weave)? == [true, true]))?;
+
+    docker.run(&["rm", "--force", "base"])?;
+    eventually(SETTLED, "the name of the one is gone, and not the other's", || Ok(names(&weave)? == [false, true]))?;
+    weave.kill()?;
+    weave.start()?;
+    let next = host.container()?;
+    assert_ne!(weave.run(&["attach", &next.target()])?, address, "the other one has it still");
+    weave.run(&["expose"])?;
+    assert_eq!(weave.run(&["attach", "side"])?, address);
+    assert_eq!(names(&weave)?, [false, true]);
+
+    docker.run(&["rm", "--force", "side"])?;
+    eventually(SETTLED, "the address is free with the last of them", || {
+        Ok(weave.run(&["status", "ipam"])?.contains("(2 active)"))
+    })?;
+    Ok(())
+}

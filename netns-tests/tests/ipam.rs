@@ -351,6 +351,30 @@ fn a_peer_that_leaves_for_good_hands_its_addresses_over() -> Result<()> {
     Ok(())
 }
 
+/// Two groups that were started apart are told of it, until one of them is reset and joins the other.
+#[test]
+fn a_complaint_goes_with_the_peer_that_caused_it() -> Result<()> {
+    let net = Topology::new()?;
+    let (one, two) = (net.host()?, net.host()?);
+    let first = Weave::launch(&one, Launch::new())?;
+    let mut second = Weave::launch(&two, Launch::new())?;
+    attach(&first, &one.container()?)?;
+    attach(&second, &two.container()?)?;
+    second.run(&["connect", &one.address().to_string()])?;
+    let complains = || Ok(first.run(&["status", "ipam"])?.contains("two groups were started apart"));
+    eventually(SETTLED, "the one complains of the other", complains)?;
+
+    second.run(&["reset"])?;
+    second.wait_end(SETTLED)?;
+    second.set_launch(Launch::new().peer(&one));
+    second.start()?;
+
+    eventually(SETTLED, "there is nothing to complain of", || Ok(!complains()?))?;
+    attach(&second, &two.container()?)?;
+    assert!(!complains()?);
+    Ok(())
+}
+
 #[test]
 fn a_container_that_vanished_while_the_daemon_was_down_has_no_address_any_more() -> Result<()> {
     let mut mesh = Mesh::new(1, |_| Launch::new())?;
