@@ -8,6 +8,8 @@
 //!
 //! Each lie is a function that gets the [`Stage`]; a new kind is one more line in the list of its file.
 
+#[path = "liar/death.rs"]
+mod death;
 #[path = "liar/hoarding.rs"]
 mod hoarding;
 #[path = "liar/identity.rs"]
@@ -98,6 +100,12 @@ fn attached(weave: &Weave) -> Result<String> {
 fn nobody_loses_its_identity_to_a_liar() -> Result<()> {
     let stage = Stage::new()?;
     stage.tell(identity::LIES)
+}
+
+#[test]
+fn nobody_dies_of_a_lie() -> Result<()> {
+    let stage = Stage::new()?;
+    stage.tell(death::LIES)
 }
 
 #[test]

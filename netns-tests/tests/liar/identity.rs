@@ -160,7 +160,7 @@ fn garbage(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn other_key(stage: &Stage) -> Result<PeerKey> {
+pub(crate) fn other_key(stage: &Stage) -> Result<PeerKey> {
     let mut key = PeerKey([0; 32]);
     for (octet, digits) in key.0.iter_mut().zip(stage.keys[1].as_bytes().chunks(2)) {
         *octet = u8::from_str_radix(std::str::from_utf8(digits)?, 16)?;

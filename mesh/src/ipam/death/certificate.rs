@@ -46,12 +46,13 @@ pub struct Certificate {
 pub(super) type Newest = Option<(u64, SignedCard)>;
 
 impl Certificate {
-    pub(in crate::ipam) fn sign(
+    /// `newest` is the accused's newest card that is known, with its incarnation.
+    pub fn sign(
         identity: &Identity,
         mesh: MeshId,
         dead: PeerKey,
         reason: Reason,
-        newest: Newest,
+        newest: Option<(u64, SignedCard)>,
     ) -> Self {
         let (known, card) = newest.map_or((0, None), |(incarnation, card)| (incarnation, Some(card)));
         let (incarnation, card) = match &reason {
