@@ -233,6 +233,9 @@ pub(crate) struct AttachArgs {
     /// Give it no name
     #[arg(long)]
     without_dns: bool,
+    /// Leave its IPv4 multicast to its other networks
+    #[arg(long)]
+    no_multicast_route: bool,
     /// Not done here: the container's /etc/hosts, as Weave Net's `attach` writes it
     #[arg(long, hide = true)]
     rewrite_hosts: bool,
@@ -246,6 +249,7 @@ impl AttachArgs {
         let mut form = self.target.form();
         form.extend(self.wait.wait.map(|seconds| ("wait", seconds.to_string())));
         form.extend(self.without_dns.then(|| ("without-dns", "true".to_owned())));
+        form.extend(self.no_multicast_route.then(|| ("no-multicast-route", "true".to_owned())));
         form
     }
 }

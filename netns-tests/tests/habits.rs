@@ -231,3 +231,21 @@ fn another_range_on_old_state_is_refused_once_and_the_advice_works() -> Result<(
     weave.start()?;
     Ok(())
 }
+
+#[test]
+fn multicast_leaves_by_the_overlay_unless_told_otherwise() -> Result<()> {
+    let net = Topology::new()?;
+    let host = net.host()?;
+    let weave = Weave::launch(&host, Launch::new())?;
+    let container = host.container()?;
+    let target = container.target();
+    let has_route = || Ok::<_, anyhow::Error>(container.namespace().run("ip route")?.contains("224.0.0.0/4 dev ethwe"));
+
+    weave.run(&["attach", "--no-multicast-route", "10.32.0.1/12", &target])?;
+    assert!(!has_route()?);
+    weave.run(&["attach", "10.32.0.1/12", &target])?;
+    assert!(has_route()?);
+    weave.run(&["attach", "--no-multicast-route", "10.32.0.1/12", &target])?;
+    assert!(!has_route()?);
+    Ok(())
+}

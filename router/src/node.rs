@@ -427,10 +427,10 @@ impl Control {
                 self.node.forget(&targets, now);
                 let _ = reply.send(());
             }
-            Request::Attach { ticket, container, wanted, named, reply } => {
+            Request::Attach { ticket, container, wanted, named, multicast_route, reply } => {
                 let container = if named { container } else { container.nameless() };
                 let name = self.own_name(&container);
-                self.attach(container, wanted, name, Client { ticket, reply });
+                self.attach(container, wanted, name, multicast_route, Client { ticket, reply });
             }
             Request::Detach { ticket, container, addresses, reply } => {
                 self.detach(container, addresses, Client { ticket, reply });

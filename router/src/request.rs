@@ -43,6 +43,8 @@ pub enum Request {
         wanted: Vec<Wanted>,
         /// Whether the container's name is to lead to its addresses.
         named: bool,
+        /// Whether its IPv4 multicast leaves by the overlay.
+        multicast_route: bool,
         reply: Reply<Result<Vec<Subnet>, AttachError>>,
     },
     /// Without addresses: all of them.

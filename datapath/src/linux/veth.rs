@@ -37,6 +37,8 @@ pub struct AttachSpec {
     pub addresses: Vec<Subnet>,
     /// Whether it gets a route to the resolver of its host.
     pub resolver: Resolver,
+    /// Whether all IPv4 multicast of the container leaves by its port.
+    pub multicast_route: bool,
 }
 
 /// What is in a namespace.

@@ -185,6 +185,7 @@ impl Host {
             mac: Some(mac(last)),
             addresses: addresses.iter().map(|text| subnet(text)).collect(),
             resolver: Resolver::Absent,
+            multicast_route: true,
         };
         let attached = veth::attach(&netns, &spec).expect("attach");
         let own: BTreeSet<Subnet> = spec.addresses.iter().copied().collect();

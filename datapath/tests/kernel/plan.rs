@@ -85,6 +85,7 @@ fn a_plan_applied_once_leaves_nothing_to_do() {
             mac: Some(mac(5)),
             addresses: vec![subnet("10.32.0.5/12"), subnet("fd00::5/64")],
             resolver: Resolver::Absent,
+            multicast_route: true,
         };
         let netns = fresh_namespace();
         let attached = veth::attach(&netns, &spec).expect("attach");

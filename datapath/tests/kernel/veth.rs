@@ -12,6 +12,7 @@ fn spec(addresses: &[&str]) -> AttachSpec {
         mac: Some(mac(5)),
         addresses: addresses.iter().map(|text| subnet(text)).collect(),
         resolver: Resolver::Absent,
+        multicast_route: true,
     }
 }
 

@@ -6,13 +6,13 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Form, FromRequest, Path, Query, Request as HttpRequest, State};
 use axum::http::{StatusCode, header};
+use axum::response::Response;
 use serde::Serialize;
 use weave_mesh::ipam::{Answer, Cidr};
 
-use super::{Context, Refusal};
+use super::{Context, Refusal, status};
 use crate::docker::{Docker, DockerError};
 use crate::request::{AddressError, Question, Request, Unknown};
 use crate::shown::Shown;
@@ -227,7 +227,7 @@ pub(super) async fn free(
 
 /// Everything that is held, under the original's field names; `null` when it is nothing.
 #[derive(Serialize)]
-pub(super) struct Owned {
+struct Owned {
     owned: Option<Vec<Owner>>,
 }
 
@@ -238,14 +238,14 @@ struct Owner {
 }
 
 /// `GET /ip`
-pub(super) async fn list(State(context): State<Context>) -> Result<Json<Owned>, Refusal> {
+pub(super) async fn list(State(context): State<Context>) -> Result<Response, Refusal> {
     let held = context.requester.ask(|reply| Request::Holdings { container: None, reply }).await?;
     let owner = |(containerid, addresses): (String, Vec<Cidr>)| Owner {
         containerid,
         addrs: addresses.iter().map(ToString::to_string).collect(),
     };
     let owned: Vec<_> = held.into_iter().map(owner).collect();
-    Ok(Json(Owned { owned: (!owned.is_empty()).then_some(owned) }))
+    status::json(&Owned { owned: (!owned.is_empty()).then_some(owned) })
 }
 
 /// `GET /ipinfo/defaultsubnet`

@@ -72,8 +72,11 @@ const EXPOSE: &[Step] = &[Step::Addresses, Step::Record, Step::Weave];
 /// What is asked for.
 #[derive(Debug)]
 enum Errand {
-    /// The container is called so from now on.
-    Attach(Option<String>),
+    Attach {
+        /// The container is called so from now on.
+        name: Option<String>,
+        multicast_route: bool,
+    },
     /// These addresses, or all.
     Detach(Vec<Subnet>),
     /// Which addresses were not exposed before.
@@ -180,8 +183,15 @@ impl Attaching {
 }
 
 impl Control {
-    pub(super) fn attach(&mut self, container: Container, wanted: Vec<Wanted>, name: Option<String>, client: Client) {
-        self.begin(ATTACH, Errand::Attach(name), Some(container), wanted, client);
+    pub(super) fn attach(
+        &mut self,
+        container: Container,
+        wanted: Vec<Wanted>,
+        name: Option<String>,
+        multicast_route: bool,
+        client: Client,
+    ) {
+        self.begin(ATTACH, Errand::Attach { name, multicast_route }, Some(container), wanted, client);
     }
 
     pub(super) fn detach(&mut self, container: Container, addresses: Vec<Subnet>, client: Client) {
@@ -268,7 +278,7 @@ impl Control {
     fn conclude(&mut self, operation: Operation) {
         let Operation { chain, errand, client, addresses, .. } = operation;
         let errand = match errand {
-            Errand::Attach(_) => "attach",
+            Errand::Attach { .. } => "attach",
             Errand::Detach(_) => "detach",
             Errand::Expose(..) => "expose",
         };
@@ -359,7 +369,7 @@ impl Control {
     /// A container has gone while the kernel was to open its port.
     pub(super) fn note_port_gone(&mut self, host_link: &str) {
         let is_its = |operation: &Operation| {
-            let is_attached = matches!(operation.errand, Errand::Attach(_)) && operation.plan.is_some();
+            let is_attached = matches!(operation.errand, Errand::Attach { .. }) && operation.plan.is_some();
             is_attached && operation.host_link().is_some_and(|own| own.as_str() == host_link)
         };
         for id in self.attaching.find(is_its) {

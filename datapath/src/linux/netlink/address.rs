@@ -69,23 +69,31 @@ impl Netlink {
 
     /// All IPv4 multicast leaves by `link`: containers find each other on the overlay.
     pub(in crate::linux) fn add_multicast_route(&mut self, link: u32) -> Result<(), NetlinkError> {
-        let mut message = RouteMessage::default();
-        message.header = RouteHeader {
-            address_family: AddressFamily::Inet,
-            destination_prefix_length: 4,
-            table: RouteHeader::RT_TABLE_MAIN,
-            protocol: RouteProtocol::Static,
-            scope: RouteScope::Link,
-            kind: RouteType::Unicast,
-            ..RouteHeader::default()
-        };
-        message.attributes = vec![
-            RouteAttribute::Destination(RouteAddress::Inet(Ipv4Addr::new(224, 0, 0, 0))),
-            RouteAttribute::Oif(link),
-        ];
-        let message = RouteNetlinkMessage::NewRoute(message);
+        let message = RouteNetlinkMessage::NewRoute(multicast_by(link));
         self.request("add the route to", "224.0.0.0/4", message, NLM_F_CREATE | NLM_F_REPLACE)
     }
+
+    /// That route is no error when it is not there.
+    pub(in crate::linux) fn remove_multicast_route(&mut self, link: u32) -> Result<(), NetlinkError> {
+        let message = RouteNetlinkMessage::DelRoute(multicast_by(link));
+        unless(Errno::SRCH, self.request("remove the route to", "224.0.0.0/4", message, 0))
+    }
+}
+
+fn multicast_by(link: u32) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader {
+        address_family: AddressFamily::Inet,
+        destination_prefix_length: 4,
+        table: RouteHeader::RT_TABLE_MAIN,
+        protocol: RouteProtocol::Static,
+        scope: RouteScope::Link,
+        kind: RouteType::Unicast,
+        ..RouteHeader::default()
+    };
+    message.attributes =
+        vec![RouteAttribute::Destination(RouteAddress::Inet(Ipv4Addr::new(224, 0, 0, 0))), RouteAttribute::Oif(link)];
+    message
 }
 
 /// The address with its length that a device has, unless it is valid on the link only.

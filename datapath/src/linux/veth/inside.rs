@@ -31,7 +31,11 @@ pub(super) fn furnish(netns: &Netns, spec: &AttachSpec) -> Result<(), AttachErro
         for subnet in spec.addresses.iter().filter(|subnet| !present.contains(subnet)) {
             netlink.add_address(index, *subnet)?;
         }
-        netlink.add_multicast_route(index)?;
+        if spec.multicast_route {
+            netlink.add_multicast_route(index)?;
+        } else {
+            netlink.remove_multicast_route(index)?;
+        }
         if spec.resolver == Resolver::Served {
             netlink.add_resolver_route(index)?;
         }
