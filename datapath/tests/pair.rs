@@ -181,9 +181,7 @@ fn a_slow_path_is_not_probed_more_often_than_a_quick_one() {
     let sent_in_a_minute = |latency| {
         let mut net = Net::new(2, 1);
         net.wire.latency = millis(latency);
-        net.publish_all(|_, tables| {
-            tables.peers.values_mut().for_each(|peer| peer.fast = FastPath::Forbidden(Why::SwitchedOff));
-        });
+        net.forbid_fast_paths();
         net.run_for(seconds(15));
         let before = net.capture.len();
         (0..12).for_each(|_| {

@@ -41,14 +41,14 @@ impl Docker {
 
     /// Starts it, and waits until it answers.
     pub fn start(&mut self) -> Result<()> {
-        let log = File::options().create(true).append(true).open(self.directory.path().join("log"))?;
+        let log = File::options().create(true).append(true).open(self.directory.join("log"))?;
         // Not `ip netns exec`: its own view of /sys would hide the control groups.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM", "nsenter"]);
         command.arg(format!("--net={}", self.netns.display())).arg("dockerd");
         command.args(["--bridge", "none", "--iptables=false", "--ip6tables=false", "--storage-driver", "vfs"]);
         for (flag, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
-            command.arg(flag).arg(self.directory.path().join(name));
+            command.arg(flag).arg(self.directory.join(name));
         }
         command.arg("--host").arg(self.socket());
         let mut child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
@@ -77,7 +77,7 @@ impl Docker {
 
     /// What `DOCKER_HOST` is to be.
     pub fn socket(&self) -> String {
-        format!("unix://{}", self.directory.path().join("sock").display())
+        format!("unix://{}", self.directory.join("sock").display())
     }
 
     /// Runs a command of the client.
@@ -100,17 +100,17 @@ impl Docker {
     }
 
     fn import_busybox(&self) -> Result<()> {
-        let root = self.directory.path().join("root");
+        let root = self.directory.join("root");
         std::fs::create_dir_all(root.join("bin"))?;
         std::fs::copy("/bin/busybox", root.join("bin/busybox")).context("busybox-static is not installed")?;
-        let archive = self.directory.path().join("busybox.tar").display().to_string();
+        let archive = self.directory.join("busybox.tar").display().to_string();
         run(Command::new("tar").args(["-C", &root.display().to_string(), "-cf", &archive, "."]))?;
         self.run(&["import", &archive, "busybox"])?;
         Ok(())
     }
 
     fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+        std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 }
 

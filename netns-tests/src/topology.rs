@@ -171,7 +171,7 @@ impl Topology {
     }
 
     fn finish_host(&self, number: u8, namespace: Namespace, nat: Option<Namespace>, address: Ipv4Addr) -> Result<Host> {
-        let directory = self.directory.path().join(format!("h{number}"));
+        let directory = self.directory.join(&format!("h{number}"));
         std::fs::create_dir_all(&directory)?;
         // Two identities of one machine are a dead one and its successor.
         namespace.set_machine_id(&format!("{:032x}\n", u128::from(number) + 1))?;

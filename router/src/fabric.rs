@@ -327,9 +327,11 @@ fn remote_macs<'a>(
     let stations = view.claims.macs.iter().filter_map(|(mac, owner)| Some((*mac, *threads.get(owner)?)));
     // A peer's bridge cannot be claimed by another one's endpoint: it comes last. And a host that lost its identity has
     // the bridge of its former self, which is held still.
-    let (held, here): (Vec<&Thread<'_>>, _) =
-        threads.values().copied().partition(|thread| thread.standing == Standing::Held);
-    stations.chain(held.into_iter().chain(here).map(|thread| (thread.card.bridge_mac, thread)))
+    let bridges = |is_held: bool| {
+        let threads = threads.values().filter(move |thread| (thread.standing == Standing::Held) == is_held);
+        threads.map(|thread| (thread.card.bridge_mac, *thread))
+    };
+    stations.chain(bridges(true)).chain(bridges(false))
 }
 
 fn ports(ledger: &Ledger) -> BTreeMap<LinkName, PortPlan> {

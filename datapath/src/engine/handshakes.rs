@@ -177,14 +177,14 @@ impl Engine {
         let peer = self.peers.get_mut(slot).ok_or(Drop::StaleHandshake)?;
         let message = peer.attempts.get_mut(receiver).ok_or(Drop::StaleHandshake)?;
         let finished = message.initiator.finish(&self.config.psks, noise);
-        if finished.is_err() {
-            peer.attempts.refused(receiver);
-            self.release_retired(slot);
+        match &finished {
+            Ok(_) => self.answer_times.note(message, now),
+            Err(_) => {
+                peer.attempts.refused(receiver);
+                self.release_retired(slot);
+            }
         }
         let agreement = finished.map_err(|error| self.refuse(slot, error, now))?;
-        if let Some(message) = self.peers.get_mut(slot).and_then(|peer| peer.attempts.get_mut(receiver)) {
-            self.answer_times.note(message, now);
-        }
         let noise_key = self.peers.get(slot).ok_or(Drop::StaleHandshake)?.entry.noise_key;
         let incarnation = self.check_card(slot, &agreement.card, &noise_key, now)?;
         self.peers.get_mut(slot).ok_or(Drop::StaleHandshake)?.memory.see_incarnation(incarnation);

@@ -7,6 +7,7 @@ pub(super) mod address;
 pub(super) mod link;
 mod neighbour;
 pub(super) mod resolver;
+mod route;
 
 use std::fmt;
 use std::io;

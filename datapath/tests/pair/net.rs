@@ -225,9 +225,7 @@ fn engine(identity: &Identity, tables: &Tables, psks: &[Psk], mtu: u16, floor: u
 /// Hosts with sessions, by way of sleeve only.
 pub(crate) fn by_sleeve(hosts: usize, seed: u64) -> Net {
     let mut net = Net::new(hosts, seed);
-    net.publish_all(|_, tables| {
-        tables.peers.values_mut().for_each(|peer| peer.fast = FastPath::Forbidden(Why::SwitchedOff));
-    });
+    net.forbid_fast_paths();
     net.run_for(millis(400));
     net
 }
@@ -282,6 +280,13 @@ impl Net {
 
     pub(crate) fn publish_all(&mut self, change: impl Fn(usize, &mut Tables)) {
         (0..self.hosts.len()).for_each(|host| self.publish(host, |tables| change(host, tables)));
+    }
+
+    /// Nobody may use the fast path to anybody.
+    pub(crate) fn forbid_fast_paths(&mut self) {
+        self.publish_all(|_, tables| {
+            tables.peers.values_mut().for_each(|peer| peer.fast = FastPath::Forbidden(Why::SwitchedOff));
+        });
     }
 
     /// Kills a daemon and starts it again: sessions are gone, what was reserved on disk is not.

@@ -28,8 +28,9 @@ impl Scratch {
         Ok(scratch)
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// A path within it.
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
 
     /// Removes the directories of test processes that are no more, by what `is_dead` says of a name.

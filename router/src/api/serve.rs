@@ -95,6 +95,10 @@ struct Requests {
 }
 
 impl Requests {
+    fn new(idled: Arc<Notify>) -> Self {
+        Self { count: Arc::new(()), idled }
+    }
+
     /// Of the clones one is the listener's, and one the connection's own.
     fn are_none(&self) -> bool {
         Arc::strong_count(&self.count) <= 2
@@ -103,7 +107,7 @@ impl Requests {
 
 impl Connections {
     fn spawn<F: Future<Output = ()> + Send + 'static>(&mut self, converse: impl FnOnce(Requests) -> F) {
-        let requests = Requests { count: Arc::new(()), idled: Arc::clone(&self.idled) };
+        let requests = Requests::new(Arc::clone(&self.idled));
         let task = self.tasks.spawn(converse(requests.clone()));
         self.open.push_back(Open { task, requests });
     }
@@ -343,8 +347,7 @@ mod tests {
         theirs.write_all(b"GET /quick HTTP/1.1\r\nhost: ").await.unwrap();
         let begin = tokio::time::Instant::now();
 
-        let requests = Requests { count: Arc::new(()), idled: Arc::default() };
-        converse(ours, router, limits, requests, stopped).await;
+        converse(ours, router, limits, Requests::new(Arc::default()), stopped).await;
 
         assert!(begin.elapsed() >= QUICK);
     }

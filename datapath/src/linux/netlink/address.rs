@@ -4,9 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
+use netlink_packet_route::route::{RouteHeader, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
 use weave_mesh::card::Subnet;
@@ -66,34 +64,6 @@ impl Netlink {
         let message = RouteNetlinkMessage::DelAddress(on_link(link, subnet));
         unless(Errno::ADDRNOTAVAIL, self.request("remove address", subnet.address, message, 0))
     }
-
-    /// All IPv4 multicast leaves by `link`: containers find each other on the overlay.
-    pub(in crate::linux) fn add_multicast_route(&mut self, link: u32) -> Result<(), NetlinkError> {
-        let message = RouteNetlinkMessage::NewRoute(multicast_by(link));
-        self.request("add the route to", "224.0.0.0/4", message, NLM_F_CREATE | NLM_F_REPLACE)
-    }
-
-    /// That route is no error when it is not there.
-    pub(in crate::linux) fn remove_multicast_route(&mut self, link: u32) -> Result<(), NetlinkError> {
-        let message = RouteNetlinkMessage::DelRoute(multicast_by(link));
-        unless(Errno::SRCH, self.request("remove the route to", "224.0.0.0/4", message, 0))
-    }
-}
-
-fn multicast_by(link: u32) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header = RouteHeader {
-        address_family: AddressFamily::Inet,
-        destination_prefix_length: 4,
-        table: RouteHeader::RT_TABLE_MAIN,
-        protocol: RouteProtocol::Static,
-        scope: RouteScope::Link,
-        kind: RouteType::Unicast,
-        ..RouteHeader::default()
-    };
-    message.attributes =
-        vec![RouteAttribute::Destination(RouteAddress::Inet(Ipv4Addr::new(224, 0, 0, 0))), RouteAttribute::Oif(link)];
-    message
 }
 
 /// The address with its length that a device has, unless it is valid on the link only.

@@ -3,9 +3,6 @@
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
 
@@ -22,23 +19,6 @@ impl Netlink {
     pub(in crate::linux) fn remove_resolver(&mut self, bridge: u32) -> Result<(), NetlinkError> {
         let message = RouteNetlinkMessage::DelAddress(on_bridge(bridge));
         unless(Errno::ADDRNOTAVAIL, self.request("remove the resolver's address", RESOLVER, message, 0))
-    }
-
-    /// The one route that a container needs to ask.
-    pub(in crate::linux) fn add_resolver_route(&mut self, link: u32) -> Result<(), NetlinkError> {
-        let mut message = RouteMessage::default();
-        message.header = RouteHeader {
-            address_family: AddressFamily::Inet,
-            destination_prefix_length: 32,
-            table: RouteHeader::RT_TABLE_MAIN,
-            protocol: RouteProtocol::Static,
-            scope: RouteScope::Link,
-            kind: RouteType::Unicast,
-            ..RouteHeader::default()
-        };
-        message.attributes = vec![RouteAttribute::Oif(link), RouteAttribute::Destination(RouteAddress::Inet(RESOLVER))];
-        let message = RouteNetlinkMessage::NewRoute(message);
-        self.request("add the route to", RESOLVER, message, NLM_F_CREATE | NLM_F_REPLACE)
     }
 }
 

@@ -266,9 +266,13 @@ impl Control {
             (Errand::Attach { multicast_route, .. }, Some(netns), Some(host_link)) => {
                 let loom = self.weaving.loom();
                 let mac = self.ledger.get(host_link.as_str()).map(|entry| entry.mac);
-                let addresses = operation.addresses.clone();
-                let (mtu, resolver, multicast_route) = (loom.mtu, loom.resolver, *multicast_route);
-                let spec = AttachSpec { mtu, mac, addresses, resolver, multicast_route };
+                let spec = AttachSpec {
+                    mtu: loom.mtu,
+                    mac,
+                    addresses: operation.addresses.clone(),
+                    resolver: loom.resolver,
+                    multicast_route: *multicast_route,
+                };
                 Some(Work::Make { netns: Arc::clone(netns), spec })
             }
             (Errand::Detach(addresses), netns, host_link) if self.takes_port(seat, addresses) => match netns {
