@@ -164,12 +164,13 @@ fn a_fast_path_that_shrinks_gives_way_to_sleeve() -> Result<()> {
     eventually(SETTLED, "the stream runs", || Ok(stream.received() > 1_000_000))?;
 
     link.set_mtu(700)?;
-    scene.weaves[0].wait_path(&scene.weaves[1], "sleeve", LOWERED)?;
-    wait_mtu(&scene, SMALL, LOWERED)?;
+    let demoted = scene.weaves[0].wait_path(&scene.weaves[1], "sleeve", LOWERED)?;
+    let lowered = wait_mtu(&scene, SMALL, LOWERED)?;
     let before = stream.received();
-    eventually(STANDSTILL, "it goes on by sleeve", || Ok(stream.received() > before + 500_000))?;
+    let resumed = eventually(STANDSTILL, "it goes on by sleeve", || Ok(stream.received() > before + 500_000))?;
     link.set_mtu(1_500)?;
-    scene.weaves[0].wait_path(&scene.weaves[1], "fastdp", RAISED)?;
+    let promoted = scene.weaves[0].wait_path(&scene.weaves[1], "fastdp", RAISED)?;
+    eprintln!("demoted {demoted:?}, lowered {lowered:?}, resumed {resumed:?}, promoted {promoted:?}");
 
     stream.finish()?;
     Ok(())

@@ -121,6 +121,15 @@ pub struct Parts {
     pub allocation: Option<ipam::Config>,
 }
 
+/// How far this life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readiness {
+    Starting,
+    /// The kernel carries frames; names may not be served at the bridge yet.
+    Woven,
+    Ready,
+}
+
 /// The control task; see the module.
 #[derive(Debug)]
 pub struct Control {
@@ -155,7 +164,7 @@ pub struct Control {
     dns: Option<Dns>,
     connection: connection::Config,
     watchdog: Watchdog,
-    ready: bool,
+    readiness: Readiness,
     outcome: Option<Outcome>,
 }
 
@@ -176,7 +185,7 @@ impl Control {
             waiting: Vec::new(),
             showings: Vec::new(),
             watchdog: Watchdog::from_environment(),
-            ready: false,
+            readiness: Readiness::Starting,
             outcome: None,
             clock: parts.clock,
             node: parts.node,
@@ -237,6 +246,7 @@ impl Control {
             Some(event) = self.kernel_events.recv() => self.handle_kernel(event),
             Some(event) = self.packet_events.recv() => self.handle_packets(event),
             finished = self.attaching.next() => self.handle_job(finished),
+            () = settled(self.dns.as_ref()), if self.readiness == Readiness::Woven => self.become_ready(),
             () = ended(&mut self.flushing) => {}
             () = self.watchdog.tick() => {}
             () = timer, if deadline.is_some() => {}
@@ -497,6 +507,13 @@ impl Control {
             self.members.flush()()?;
         }
         Ok(Remains { kernel: self.kernel, packets: self.packets, store: self.store })
+    }
+}
+
+/// Names are served where they can be, if they are to be.
+async fn settled(dns: Option<&Dns>) {
+    if let Some(dns) = dns {
+        dns.settled().await;
     }
 }
 

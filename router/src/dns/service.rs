@@ -69,8 +69,6 @@ pub(super) struct Shared {
     published: watch::Receiver<Arc<Published>>,
     askers: watch::Receiver<Arc<Askers>>,
     strangers: Notify,
-    /// The devices of this host are others than before.
-    moved: Notify,
 }
 
 impl Shared {
@@ -108,13 +106,17 @@ pub(super) fn rng() -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(OsRng.next_u64())
 }
 
+/// A look at where to listen, counted by how often one was asked for before it began.
+type Look = u64;
+
 /// Handle to the service. It ends with [`Self::stop`] or when dropped.
 #[derive(Debug)]
 pub struct Dns {
     publisher: watch::Sender<Arc<Published>>,
     servers: watch::Receiver<Arc<[SocketAddr]>>,
     listening: watch::Receiver<Arc<BTreeSet<SocketAddr>>>,
-    shared: Arc<Shared>,
+    asked: watch::Sender<Look>,
+    looked: watch::Receiver<Look>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
@@ -130,6 +132,8 @@ impl Dns {
         let (servers_sender, servers) = watch::channel(Arc::from([]));
         let (askers_sender, askers) = watch::channel(Arc::default());
         let (listening_sender, listening) = watch::channel(Arc::default());
+        let (asked, asked_receiver) = watch::channel(0);
+        let (looked_sender, looked) = watch::channel(0);
         let shared = Arc::new(Shared {
             responder: Responder::new(config.domain.folded(), config.ttl),
             upstream: Upstream::new(servers.clone(), config.fallback_timeout),
@@ -138,7 +142,6 @@ impl Dns {
             published,
             askers,
             strangers: Notify::new(),
-            moved: Notify::new(),
         });
         // Whatever has a share has room.
         let (forwards, waiting) = mpsc::channel(shared.questions.total());
@@ -155,10 +158,11 @@ impl Dns {
             servers: servers_sender,
             askers: askers_sender,
             listening: listening_sender,
+            asked: asked_receiver,
+            looked: looked_sender,
             listeners,
         };
         let (stop, stopped) = oneshot::channel();
-        let handle = Arc::clone(&shared);
         let serve = move || {
             runtime.block_on(async {
                 tokio::select! {
@@ -169,7 +173,8 @@ impl Dns {
             });
         };
         let thread = std::thread::Builder::new().name("dns".to_owned()).stack_size(STACK_BYTES).spawn(serve);
-        Ok(Self { publisher, servers, listening, shared: handle, stop, thread: thread.map_err(DnsError::Start)? })
+        let thread = thread.map_err(DnsError::Start)?;
+        Ok(Self { publisher, servers, listening, asked, looked, stop, thread })
     }
 
     /// Answers from `published` from now on.
@@ -184,7 +189,14 @@ impl Dns {
 
     /// Looks at once where to listen: the kernel has another bridge than before.
     pub fn note_moved(&self) {
-        self.shared.moved.notify_one();
+        self.asked.send_modify(|look| *look += 1);
+    }
+
+    /// Ends when it is listened wherever [`Self::note_moved`] last had it looked, and can be.
+    pub async fn settled(&self) {
+        let wanted = *self.asked.borrow();
+        // A thread that is gone is found out elsewhere.
+        let _ = self.looked.clone().wait_for(|look| *look >= wanted).await;
     }
 
     /// The upstream servers in use.
@@ -225,12 +237,15 @@ struct Housekeeping {
     servers: watch::Sender<Arc<[SocketAddr]>>,
     askers: watch::Sender<Arc<Askers>>,
     listening: watch::Sender<Arc<BTreeSet<SocketAddr>>>,
+    asked: watch::Receiver<Look>,
+    looked: watch::Sender<Look>,
     listeners: Listeners,
 }
 
 impl Housekeeping {
     async fn run(mut self) {
         loop {
+            let look = *self.asked.borrow_and_update();
             let path = self.config.resolv_conf.clone();
             // The kernel's lock may be held for long; questions go on.
             let looked = tokio::task::spawn_blocking(move || (interfaces(), read(&path))).await;
@@ -244,8 +259,9 @@ impl Housekeeping {
                 }
                 self.follow(&text);
             }
+            replace(&self.looked, look);
             tokio::select! {
-                () = self.shared.moved.notified() => {}
+                Ok(()) = self.asked.changed() => {}
                 () = self.shared.strangers_or_late() => {}
             }
         }

@@ -8,7 +8,7 @@ use weave_datapath::linux::kernel::Generation;
 use weave_mesh::node::View;
 use weave_mesh::time::Instant;
 
-use super::Control;
+use super::{Control, Readiness};
 use crate::expose;
 use crate::request::Reply;
 use crate::status::Material;
@@ -45,7 +45,8 @@ impl Control {
     /// The packet thread is asked by a task of its own, so that control waits for nobody.
     fn answer(&self, view: View, reply: Reply<Material>) {
         let packets = Arc::clone(&self.packets);
-        let (about, ready, warnings) = (self.about.clone(), self.ready, self.warnings());
+        let (about, warnings) = (self.about.clone(), self.warnings());
+        let ready = self.readiness == Readiness::Ready;
         let (ipam, tallies) = (self.node.ipam_view(), self.tallies);
         let dns = self.dns_material();
         let (now, wall) = (self.clock.now(), self.clock.wall());

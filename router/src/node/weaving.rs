@@ -22,7 +22,7 @@ use weave_mesh::node::View;
 use weave_mesh::store::{CONTAINER_MAX_BYTES, Endpoint, EndpointId};
 use weave_mesh::time::Instant;
 
-use super::{Control, Host, Outcome};
+use super::{Control, Host, Outcome, Readiness};
 use crate::attach::{Ledger, Tenant};
 use crate::expose::{Exposure, HOST_LABEL};
 use crate::fabric::{self, Loom, Strands};
@@ -283,21 +283,26 @@ impl Control {
     }
 
     fn handle_applied(&mut self, generation: Generation, failures: Vec<String>, closed: BTreeSet<LinkName>) {
-        if !self.ready && self.host == Host::Fresh && !failures.is_empty() {
+        if self.readiness == Readiness::Starting && self.host == Host::Fresh && !failures.is_empty() {
             self.outcome = Some(Outcome::Unable(failures));
             return;
         }
         self.weaving.note_applied(generation, failures, closed);
-        if !self.ready {
-            self.ready = true;
-            info!("ready");
-            self.watchdog.ready();
+        if self.readiness == Readiness::Starting {
+            self.readiness = Readiness::Woven;
             self.note_bridge();
         }
         self.answer_waiting();
         self.answer_operations();
         // The tables may say now what the kernel does.
         self.weaving.due = Some(self.clock.now());
+    }
+
+    /// Whoever looks from here on finds containers carried and their names answered.
+    pub(super) fn become_ready(&mut self) {
+        self.readiness = Readiness::Ready;
+        info!("ready");
+        self.watchdog.ready();
     }
 
     /// Whom we trust, whom we tell and what the fast path speaks hangs on this host's addresses.
