@@ -5,7 +5,8 @@
 //!                                allocation  addresses out of what we own
 //!                                holdings    containers of this host and their addresses
 //!                                space       what we own and nobody holds
-//!   news                     ──► spread      ring.rs: who owns what; signed, merged address by address
+//!   news                     ──► spread      who tells it to whom
+//!                                following   ring.rs: who owns what; signed, merged address by address
 //!   letters                  ──► formation   the first ring, by a quorum
 //!                                donation    space from those who have it
 //!                                leaving     all of it to another peer, before we go
@@ -27,6 +28,7 @@ mod cidr;
 mod config;
 mod death;
 mod donation;
+mod following;
 mod formation;
 mod holdings;
 mod leaving;
@@ -57,18 +59,19 @@ use crate::time::Instant;
 pub(crate) use self::action::Action;
 pub use self::cidr::{Cidr, InvalidCidr, Range, SUBNET_PREFIX_MAX};
 pub use self::config::{Config, ConfigError, Init};
-pub use self::death::{Certificate, Reason};
+pub use self::death::{Approval, Certificate, Estate, Reason, Succession};
 pub use self::holdings::Change;
 pub use self::note::Note;
 pub use self::operation::{Answer, ClaimMode, Error, OPERATIONS_MAX, Ticket, Wait};
 pub use self::problem::Problem;
-pub use self::ring::{FirstRing, Origin, Owner, PIECES_MAX, Right, SHARES_MAX, Transfer};
+pub use self::ring::{FirstRing, Origin, Owner, PIECES_MAX, Right, SHARES_MAX, Transfer, Version};
 pub use self::spread::{RingNews, RingState};
 pub use self::state::{Restored, StateError};
 pub use self::view::{IpamView, PendingView};
 
-use self::death::{Deaths, Promise};
+use self::death::{Approvals, Deaths, Promise};
 use self::donation::Donations;
+use self::following::{Ahead, Guide};
 use self::formation::Formation;
 use self::holdings::Holdings;
 use self::lodgers::Lodgers;
@@ -110,6 +113,9 @@ pub(crate) struct Ipam {
     refuted: Option<Instant>,
     /// By the dead peer.
     promises: BTreeMap<PeerKey, Promise>,
+    successions: BTreeMap<Estate, Approvals>,
+    ahead: Ahead,
+    guide: Option<Guide>,
     deaths: Deaths,
     strays: Strays,
     are_strays_stale: bool,
@@ -150,6 +156,9 @@ impl Ipam {
             started: near.now,
             refuted: None,
             promises: BTreeMap::new(),
+            successions: BTreeMap::new(),
+            ahead: Ahead::default(),
+            guide: None,
             deaths: Deaths::default(),
             strays: Strays::default(),
             are_strays_stale: true,
@@ -208,6 +217,7 @@ impl Ipam {
             self.donation_timeout(),
             self.death_timeout(),
             self.stray_timeout(),
+            self.ahead.retry_at,
             self.persist_at,
         ];
         timers.into_iter().flatten().min().map_or(self.review_at, |at| at.min(self.review_at))
@@ -219,6 +229,9 @@ impl Ipam {
         if self.death_timeout().is_some_and(|at| at <= near.now) {
             self.pursue_inheritances(near);
         }
+        if self.ahead.retry_at.is_some_and(|at| at <= near.now) {
+            self.follow_ahead(near);
+        }
         if self.persist_at.is_some_and(|at| at <= near.now) {
             self.persist();
         }
@@ -227,6 +240,8 @@ impl Ipam {
             self.review_members(near);
             self.void_promises(near);
             self.remind_heirs(near);
+            self.pursue_successions(near);
+            self.retry_ahead(near);
             self.verify_holds(near);
         }
     }
@@ -238,6 +253,8 @@ impl Ipam {
         self.hurry_askings(near);
         self.strays.hurry(near.now);
         self.review_members(near);
+        self.pursue_successions(near);
+        self.retry_ahead(near);
         self.is_changed |= !self.pending.is_empty();
     }
 
@@ -249,7 +266,7 @@ impl Ipam {
             Note::Refuse { promised } => self.handle_refuse(promised, near),
             Note::Exists { first } => {
                 if self.is_usable(from, &first, near) {
-                    self.adopt(first, near);
+                    self.join(first, near);
                 }
             }
             Note::Accept { ballot, first } => self.handle_accept(from, ballot, first, near),
@@ -263,6 +280,8 @@ impl Ipam {
             Note::Ask { certificate, id, ring, members } => {
                 self.handle_ask(from, &certificate, id, (ring, members), near);
             }
+            Note::Approve { estate, certificate } => self.handle_approve(from, estate, certificate.as_ref(), near),
+            Note::Approved { estate, approval } => self.handle_approved(from, estate, approval, near),
             Note::Consent(consent) => self.handle_consent(from, &consent, near),
             Note::Occupied { dead, heir, id } => self.handle_occupied(from, dead, (heir, id), near),
             Note::Withdraw { dead, id } => self.handle_withdraw(from, dead, id, near),

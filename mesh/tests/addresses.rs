@@ -209,6 +209,31 @@ fn thirty_peers_that_boot_at_once_have_addresses_in_two_seconds() {
 }
 
 #[test]
+fn a_liar_takes_nobodys_addresses_and_the_dead_are_inherited_all_the_same() {
+    for seed in seeds(6) {
+        let mut world = populated(6, seed);
+        let (liar, dead, at) = (HostId(2), HostId(4), HostId(1));
+        let owned = |world: &World, host| world.node(host).and_then(|node| node.ipam_view()).map(|view| view.owned);
+        world.run_for(MINUTE);
+        let before = owned(&world, at);
+        for second in 0..400 {
+            world.schedule(Duration::from_secs(second), Fault::Lie(liar));
+        }
+        world.run_for(2 * HOLD);
+        for host in world.live().filter(|host| *host != liar) {
+            assert_eq!(owned(&world, host), before, "seed {seed}, host {}", host.0);
+        }
+
+        world.apply(Fault::Destroy(dead));
+        world.run_for(Duration::from_secs(20));
+        world.apply(Fault::RemovePeer { at, dead });
+        let at = world.run_until(5 * MINUTE, World::is_all_space_usable);
+        assert!(at.is_some(), "seed {seed}: {}", explain(&world));
+        assert_good(&world);
+    }
+}
+
+#[test]
 fn random_histories_never_give_an_address_to_two() {
     for seed in seeds(150) {
         let peers = 3 + seed as usize % 6;

@@ -7,7 +7,7 @@
 //!   heir                                  every member not certified dead
 //!   Ask      ───────────────────────────► promised: nothing more from the dead one, no other heir       ┐ durable
 //!            ◄─────────────────────────── Consent: its ring, addresses that its containers hold, peers  ┘ before
-//!   all consented: TakeOver, durable, told to all ──► promises end
+//!   all consented: TakeOver, durable, told to all with what justifies it ──► believed by each, promises end
 //!
 //!   two heirs     whoever was promised elsewhere says Occupied; of two askers the one with the higher key withdraws
 //!   nothing left  an heir that hears that the dead one gave everything away withdraws: promises end, grants are believed
@@ -21,9 +21,11 @@
 
 mod accusation;
 mod certificate;
+mod estate;
 mod inheritance;
 mod promise;
 mod review;
+mod succession;
 
 use std::collections::BTreeSet;
 
@@ -34,6 +36,8 @@ use crate::identity::{Hash, PeerKey, digest};
 use crate::members::Reach;
 
 pub use self::certificate::{Certificate, Reason};
+pub(super) use self::estate::Approvals;
+pub use self::estate::{Approval, Estate, Succession};
 pub(super) use self::inheritance::Deaths;
 pub(super) use self::promise::Promise;
 
@@ -65,6 +69,7 @@ impl Ipam {
         self.promises.retain(|_, promise| promise.heir != dead);
         self.problems.remove(&dead);
         self.bequeath_holds(&dead, near);
+        self.retry_ahead(near);
         self.persist_later(near);
         self.is_changed = true;
     }

@@ -20,8 +20,9 @@ use rand_core::RngCore;
 
 use super::leaving::HandingOver;
 use super::note::{Note, TRANSFERS_MAX};
+use super::ring::Ring;
 use super::rules::Rule;
-use super::{Ipam, Owner, PIECES_MAX, Range, Right, Surroundings, Transfer, Wait};
+use super::{Ipam, Owner, Range, Surroundings, Transfer, Wait};
 use crate::identity::PeerKey;
 use crate::time::Instant;
 
@@ -162,10 +163,11 @@ impl Ipam {
             self.write(from, &note);
             return;
         }
-        let has_room = self.ring.as_ref().is_some_and(|ring| ring.pieces().count() + 2 <= PIECES_MAX);
+        let has_room = self.ring.as_ref().is_some_and(Ring::has_room);
         match self.space.donation(window).filter(|_| has_room) {
             Some(block) => {
-                let transfers = self.grant(&[block], from, near);
+                self.grant(&[block], from, near);
+                let transfers = self.latest(block);
                 if self.donations.granted.len() >= GRANTED_MAX {
                     self.donations.granted.clear();
                 }
@@ -174,22 +176,22 @@ impl Ipam {
             }
             None => {
                 let is_held = window.size() == 1 && self.holds(window.first);
-                let transfers = self.ring.as_ref().map(|ring| ring.transfers_within(window)).unwrap_or_default();
-                let transfers = transfers.into_iter().take(TRANSFERS_MAX).collect();
+                let transfers = self.latest(window);
                 self.write(from, &Note::Denied { id, is_held, transfers });
             }
         }
     }
 
+    /// What led to how the ring is inside `window`, as much of it as a note carries: an asker may not know all of it.
+    fn latest(&self, window: Range) -> Vec<Arc<Transfer>> {
+        let history = self.ring.as_ref().map(|ring| ring.history(window)).unwrap_or_default();
+        history[history.len().saturating_sub(TRANSFERS_MAX)..].to_vec()
+    }
+
     /// Gives `blocks`, which are free, to `to`; durable and told to all neighbours.
     pub(super) fn grant(&mut self, blocks: &[Range], to: PeerKey, near: &Surroundings<'_>) -> Vec<Arc<Transfer>> {
         let Some(ring) = &mut self.ring else { return Vec::new() };
-        let mut transfers = Vec::new();
-        for block in blocks {
-            let transfer = ring.make(*block, Right::Grant { from: near.card.key }, to, near.identity);
-            ring.merge(&transfer, near.verifier);
-            transfers.push(transfer);
-        }
+        let transfers: Vec<_> = blocks.iter().flat_map(|block| ring.give(*block, to, near.identity)).collect();
         self.measure(near);
         if self.rules.keeps(Rule::PersistGrant) {
             self.persist();

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use super::note::Note;
 use super::ring::Ring;
-use super::{FirstRing, Init, Ipam, Origin, Owner, Problem, Right, Surroundings, Wait};
+use super::{FirstRing, Init, Ipam, Origin, Problem, Surroundings, Wait};
 use crate::identity::PeerKey;
 use crate::time::Instant;
 
@@ -244,12 +244,7 @@ impl Ipam {
         }
         self.formation = Formation { voter: std::mem::take(&mut self.formation.voter), ..Formation::default() };
         let mut ring = Ring::new(first, near.mesh());
-        let name = near.card.name;
-        let reserved: Vec<_> = ring.owned_by(Owner::Named(name)).collect();
-        for range in reserved {
-            let bound = ring.make(range, Right::Bind { name }, near.card.key, near.identity);
-            ring.merge(&bound, near.verifier);
-        }
+        ring.bind(near.card.name, near.identity);
         self.ring = Some(ring);
         self.measure(near);
         self.persist();

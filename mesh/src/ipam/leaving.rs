@@ -75,7 +75,10 @@ impl Ipam {
         }
         let fresh = self.learn(from, transfers, near);
         self.spread(&fresh, &[], None);
-        self.write(from, &Note::HandOverHeard { id });
+        // What we cannot follow yet is handed over again.
+        if self.ring.as_ref().is_some_and(|ring| transfers.iter().all(|transfer| ring.knows(transfer))) {
+            self.write(from, &Note::HandOverHeard { id });
+        }
     }
 
     pub(super) fn handle_hand_over_heard(&mut self, id: u64) {

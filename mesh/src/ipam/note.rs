@@ -5,6 +5,7 @@
 //!               AskRole ──► Observes
 //!   space       Request ──► Granted | Denied
 //!   a death     Ask ──► Consent… | Occupied | Newer         Withdraw             Accused (to the accused)
+//!               Approve ──► Approved
 //!   strays      Holds ──► HoldsHeard             TellHolds ──► Holds
 //!   leaving     HandOver ──► HandOverHeard
 //! ```
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::death::Certificate;
+use super::death::{Approval, Certificate, Estate};
 use super::formation::{Ballot, NEED_KNOWN_MAX, Need};
 use super::{FirstRing, Range, Transfer};
 use crate::card::{CARD_MAX_BYTES, SignedCard};
@@ -95,6 +96,15 @@ pub enum Note {
         dead: PeerKey,
         id: u64,
     },
+    /// "Do you approve that the estate goes there?"
+    Approve {
+        estate: Estate,
+        certificate: Option<Certificate>,
+    },
+    Approved {
+        estate: Estate,
+        approval: Approval,
+    },
     /// Every address that containers of mine hold and I do not own.
     Holds(Holds),
     HoldsHeard {
@@ -144,6 +154,8 @@ pub struct Consent {
     /// Who is to be asked, too, unless the asker knows as many.
     pub known: Vec<PeerKey>,
     pub holds: Holds,
+    /// For others, who judge the take-over; none while the dead one owns nothing in the sender's ring.
+    pub approval: Option<Approval>,
 }
 
 impl Note {
@@ -184,10 +196,11 @@ impl Note {
             }
             Self::Holds(holds) => holds.addresses.len() <= ADDRESSES_MAX,
             Self::Ask { certificate, .. } | Self::Accused { certificate } => certificate.is_within_limits(),
+            Self::Approve { certificate, .. } => certificate.as_ref().is_none_or(Certificate::is_within_limits),
             Self::Newer { card } => card.encoded_bytes() <= CARD_MAX_BYTES,
             Self::Refuse { .. } | Self::Accepted { .. } | Self::Wanted | Self::Occupied { .. } => true,
             Self::Withdraw { .. } | Self::HoldsHeard { .. } | Self::TellHolds | Self::HandOverHeard { .. } => true,
-            Self::AskRole | Self::Observes => true,
+            Self::AskRole | Self::Observes | Self::Approved { .. } => true,
         }
     }
 }

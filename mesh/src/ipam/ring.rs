@@ -7,37 +7,38 @@
 //!   pieces       │ A, 0  │ C, 1 ││A,1│B, 0  │            what holds: at each address the highest version
 //! ```
 //!
-//! Only the owner of an address signs its next version (or, when it is certified dead, its heir), so at each address
-//! versions are a chain, and rings merge address by address: the higher version holds, in whatever order they are heard.
+//! Only the owner of an address signs its next version (or, when it is dead, its heir with everybody's consent), so at
+//! each address versions are a chain, which every host follows by itself. Links that hold nowhere any more are kept for
+//! those who were away, the latest of them.
 //!
 //! Invariants:
 //! - the pieces cover the range, without a gap or an overlap;
 //! - the version at an address never falls;
-//! - two transfers of one version at one address mean that a signer broke the rule; both are named, and everybody keeps
-//!   the same one;
+//! - two transfers of one version at one address mean that a signer broke the rule; both are named, and the one that was
+//!   heard first stays;
 //! - there are at most [`PIECES_MAX`] pieces.
 
 mod first;
 mod merge;
 mod transfer;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Range;
+use super::{Estate, Range};
 use crate::identity::{Hash, Identity, PeerKey, digest};
 use crate::name::{MeshId, PeerName};
 
 pub use self::first::{FirstRing, Origin, SHARES_MAX};
-pub(super) use self::merge::Merged;
-pub use self::transfer::{Right, Transfer};
+pub(super) use self::merge::{Faith, Merged};
+pub use self::transfer::{Right, Transfer, Version};
 
 /// How many pieces a ring has at most: a /12 cut into as many is one of blocks of 64 addresses.
 pub const PIECES_MAX: usize = 16_384;
-/// How far a take-over raises the version: above every transfer that the dead owner may have made unheard.
-const TAKE_OVER_RISE: u32 = 1_000;
+/// How many transfers are kept that hold nowhere any more: who was away for longer than so many cannot follow.
+const LINKS_MAX: usize = 512;
 
 /// Who owns a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -66,7 +67,7 @@ fn range_bytes(range: Range) -> [u8; 8] {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Piece {
     last: u32,
-    version: u32,
+    version: Version,
     owner: Owner,
     /// What made it so; nothing for a share of the first ring.
     by: Option<Arc<Transfer>>,
@@ -77,14 +78,17 @@ pub(super) struct Ring {
     first: Arc<FirstRing>,
     id: Hash,
     pieces: BTreeMap<u32, Piece>,
+    /// Transfers that hold nowhere any more, in the order in which they were superseded.
+    links: VecDeque<Arc<Transfer>>,
 }
 
 impl Ring {
     pub(super) fn new(first: Arc<FirstRing>, mesh: MeshId) -> Self {
-        let piece =
-            |(range, owner): (Range, Owner)| (range.first, Piece { last: range.last, version: 0, owner, by: None });
+        let piece = |(range, owner): (Range, Owner)| {
+            (range.first, Piece { last: range.last, version: Version::default(), owner, by: None })
+        };
         let pieces = first.shares().into_iter().map(piece).collect();
-        Self { id: first.id(mesh), first, pieces }
+        Self { id: first.id(mesh), first, pieces, links: VecDeque::new() }
     }
 
     pub(super) const fn first(&self) -> &Arc<FirstRing> {
@@ -116,19 +120,32 @@ impl Ring {
         transfers.filter(|transfer| seen.insert(transfer.key())).cloned().collect()
     }
 
-    /// Those of them that matter inside `range`.
-    pub(super) fn transfers_within(&self, range: Range) -> Vec<Arc<Transfer>> {
+    /// Those that hold nowhere any more, in the order in which they were superseded.
+    pub(super) fn links(&self) -> impl Iterator<Item = &Arc<Transfer>> {
+        self.links.iter()
+    }
+
+    /// What leads to how it is inside `range`, as far as it is kept, in an order in which it can be followed.
+    pub(super) fn history(&self, range: Range) -> Vec<Arc<Transfer>> {
         let mut seen = BTreeSet::new();
-        let transfers = self.overlapping(range).filter_map(|(_, piece)| piece.by.as_ref());
+        let links = self.links.iter().filter(|link| link.range.intersection(range).is_some());
+        let transfers = links.chain(self.overlapping(range).filter_map(|(_, piece)| piece.by.as_ref()));
         transfers.filter(|transfer| seen.insert(transfer.key())).cloned().collect()
+    }
+
+    /// Whose estates were taken over, as far as it is kept.
+    pub(super) fn estates(&self) -> BTreeSet<Estate> {
+        let holding = self.pieces.values().filter_map(|piece| piece.by.as_ref());
+        holding.chain(&self.links).filter_map(|transfer| transfer.estate()).collect()
     }
 
     /// Equal for equal rings.
     pub(super) fn state(&self) -> Hash {
-        let mut bytes = Vec::with_capacity(self.pieces.len() * 41);
+        let mut bytes = Vec::with_capacity(self.pieces.len() * 45);
         for (first, piece) in &self.pieces {
             bytes.extend_from_slice(&first.to_le_bytes());
-            bytes.extend_from_slice(&piece.version.to_le_bytes());
+            bytes.extend_from_slice(&piece.version.epoch.to_le_bytes());
+            bytes.extend_from_slice(&piece.version.count.to_le_bytes());
             match piece.owner {
                 Owner::Peer(key) => bytes.extend_from_slice(&key.0),
                 Owner::Named(name) => bytes.extend_from_slice(&name.0),
@@ -137,13 +154,57 @@ impl Ring {
         digest("weave-rs ring", &[&self.id, &bytes])
     }
 
-    /// A transfer of `range` that supersedes everything there.
-    pub(super) fn make(&self, range: Range, right: Right, to: PeerKey, identity: &Identity) -> Arc<Transfer> {
-        let versions = self.overlapping(range).map(|(_, piece)| piece.version);
-        let rise = if matches!(right, Right::TakeOver { .. }) { TAKE_OVER_RISE } else { 1 };
-        let version = versions.max().unwrap_or(0).saturating_add(rise);
-        let signature = identity.sign(&Transfer::bytes(&self.id, range, version, &right, &to));
-        Arc::new(Transfer { range, version, right, to, signature })
+    /// Gives `range`, which is ours, to `to`: one transfer for each epoch in it.
+    pub(super) fn give(&mut self, range: Range, to: PeerKey, identity: &Identity) -> Vec<Arc<Transfer>> {
+        let mut parts: Vec<(Range, Version)> = Vec::new();
+        for (at, piece) in self.overlapping(range) {
+            let (Some(at), Some(version)) = (at.intersection(range), piece.version.given()) else { continue };
+            match parts.last_mut() {
+                Some((before, most)) if before.last + 1 == at.first && most.epoch == version.epoch => {
+                    (before.last, *most) = (at.last, version.max(*most));
+                }
+                Some(_) | None => parts.push((at, version)),
+            }
+        }
+        self.make(parts, Right::Grant { from: identity.key() }, to, identity)
+    }
+
+    /// Takes over an estate of which we are the heir.
+    pub(super) fn inherit(&mut self, estate: &Estate, identity: &Identity) -> Vec<Arc<Transfer>> {
+        let right = Right::TakeOver { from: estate.dead, id: estate.id };
+        self.claim(Owner::Peer(estate.dead), right, Version::taken_over, identity)
+    }
+
+    /// Takes what is reserved for our name.
+    pub(super) fn bind(&mut self, name: PeerName, identity: &Identity) -> Vec<Arc<Transfer>> {
+        self.claim(Owner::Named(name), Right::Bind { name }, Version::given, identity)
+    }
+
+    fn claim(
+        &mut self,
+        owner: Owner,
+        right: Right,
+        next: impl Fn(Version) -> Option<Version>,
+        identity: &Identity,
+    ) -> Vec<Arc<Transfer>> {
+        let pieces = self.pieces.iter().filter(|(_, piece)| piece.owner == owner);
+        let part =
+            |(first, piece): (&u32, &Piece)| Some((Range { first: *first, last: piece.last }, next(piece.version)?));
+        let parts = pieces.filter_map(part).collect();
+        self.make(parts, right, identity.key(), identity)
+    }
+
+    fn make(
+        &mut self,
+        parts: Vec<(Range, Version)>,
+        right: Right,
+        to: PeerKey,
+        identity: &Identity,
+    ) -> Vec<Arc<Transfer>> {
+        let sign = |(range, version)| Arc::new(Transfer::sign(&self.id, range, version, right, to, identity));
+        let mut transfers: Vec<_> = parts.into_iter().map(sign).collect();
+        transfers.retain(|transfer| self.apply(transfer, Faith::All) == Merged::New);
+        transfers
     }
 
     fn overlapping(&self, range: Range) -> impl Iterator<Item = (Range, &Piece)> {

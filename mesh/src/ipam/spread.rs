@@ -14,16 +14,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::death::Certificate;
-use super::ring::{Merged, Ring};
-use super::{Action, FirstRing, Ipam, Owner, Problem, Range, Surroundings, Transfer};
+use super::death::{Certificate, Succession};
+use super::ring::Ring;
+use super::{Action, FirstRing, Ipam, Problem, Surroundings, Transfer};
 use crate::connector::ConnectionId;
 use crate::identity::{Hash, PeerKey, digest};
 
-/// How many transfers, or certificates, one message carries.
-const NEWS_TRANSFERS_MAX: usize = 200;
+/// How many transfers, or certificates, one message carries, besides a first ring and a part of a succession.
+const NEWS_TRANSFERS_MAX: usize = 128;
 const NEWS_CERTIFICATES_MAX: usize = 32;
-
 /// Which ring a peer has, and in what state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RingState {
@@ -34,7 +33,7 @@ pub struct RingState {
 }
 
 /// Transfers and certificates.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RingNews {
     /// To which ring the transfers belong.
     pub ring: Option<Hash>,
@@ -42,6 +41,8 @@ pub struct RingNews {
     pub first: Option<Arc<FirstRing>>,
     pub transfers: Vec<Arc<Transfer>>,
     pub certificates: Vec<Certificate>,
+    /// A part of what justifies a take-over.
+    pub succession: Option<Box<Succession>>,
     /// The state that the sender has: the receiver, if it then has another, tells everything in turn.
     pub compare: Option<Hash>,
 }
@@ -50,6 +51,7 @@ impl RingNews {
     pub(crate) fn is_within_limits(&self) -> bool {
         self.transfers.len() <= NEWS_TRANSFERS_MAX
             && self.certificates.len() <= NEWS_CERTIFICATES_MAX
+            && self.succession.as_ref().is_none_or(|part| part.is_within_limits())
             && self.certificates.iter().all(Certificate::is_within_limits)
             && self.first.as_ref().is_none_or(|first| first.is_within_limits())
     }
@@ -75,17 +77,18 @@ impl Ipam {
 
     /// All that is gossiped, in parts; the last asks for a comparison with `compare`.
     fn everything(&self, compare: Option<Hash>, near: &Surroundings<'_>) -> Vec<RingNews> {
-        let transfers = self.ring.as_ref().map(Ring::transfers).unwrap_or_default();
-        let certificates = self.told_certificates(near);
-        let parts =
-            transfers.len().div_ceil(NEWS_TRANSFERS_MAX).max(certificates.len().div_ceil(NEWS_CERTIFICATES_MAX));
-        let (mut transfers, mut certificates) =
-            (transfers.chunks(NEWS_TRANSFERS_MAX), certificates.chunks(NEWS_CERTIFICATES_MAX));
+        let transfers = self.ring.as_ref().map(|ring| ring.history(self.config.range.range())).unwrap_or_default();
+        let (certificates, successions) = (self.told_certificates(near), self.told_successions());
+        let mut transfers = transfers.chunks(NEWS_TRANSFERS_MAX);
+        let mut certificates = certificates.chunks(NEWS_CERTIFICATES_MAX);
+        let mut successions = successions.into_iter();
+        let parts = transfers.len().max(certificates.len()).max(successions.len());
         let part = |_| RingNews {
             ring: self.ring.as_ref().map(|ring| *ring.id()),
             first: self.ring.as_ref().map(|ring| Arc::clone(ring.first())),
             transfers: transfers.next().unwrap_or_default().to_vec(),
             certificates: certificates.next().unwrap_or_default().to_vec(),
+            succession: successions.next().map(Box::new),
             compare: None,
         };
         let mut all: Vec<RingNews> = (0..parts.max(1)).map(part).collect();
@@ -109,17 +112,18 @@ impl Ipam {
         certificates: &[Certificate],
         except: Option<ConnectionId>,
     ) {
-        let ring = self.ring.as_ref().map(|ring| *ring.id());
         for part in transfers.chunks(NEWS_TRANSFERS_MAX) {
-            let news =
-                RingNews { ring, first: None, transfers: part.to_vec(), certificates: Vec::new(), compare: None };
-            self.actions.push_back(Action::Spread { news, except });
+            self.spread_news(RingNews { transfers: part.to_vec(), ..RingNews::default() }, except);
         }
         for part in certificates.chunks(NEWS_CERTIFICATES_MAX) {
-            let news =
-                RingNews { ring, first: None, transfers: Vec::new(), certificates: part.to_vec(), compare: None };
-            self.actions.push_back(Action::Spread { news, except });
+            self.spread_news(RingNews { certificates: part.to_vec(), ..RingNews::default() }, except);
         }
+    }
+
+    /// Tells neighbours something about our ring.
+    fn spread_news(&mut self, news: RingNews, except: Option<ConnectionId>) {
+        let ring = self.ring.as_ref().map(|ring| *ring.id());
+        self.actions.push_back(Action::Spread { news: RingNews { ring, ..news }, except });
     }
 
     /// News from `peer` over `from`.
@@ -128,8 +132,17 @@ impl Ipam {
             news.certificates.iter().filter(|certificate| self.hear(peer, certificate, near)).cloned().collect();
         self.spread(&[], &certified, Some(from));
         if self.belongs(from, peer, news, near) {
+            let heard = news.succession.as_ref().and_then(|part| self.hear_succession(peer, part, near));
+            if let Some(part) = heard {
+                self.spread_news(RingNews { succession: Some(Box::new(part)), ..RingNews::default() }, Some(from));
+            }
+            self.follow_guide(peer);
             let fresh = self.learn(peer, &news.transfers, near);
             self.spread(&fresh, &[], Some(from));
+            // The last part of all that there is comes with a comparison.
+            if news.compare.is_some() {
+                self.leave_guide(peer);
+            }
         }
         if news.compare.is_some_and(|theirs| theirs != self.state().state) {
             for news in self.everything(None, near) {
@@ -154,7 +167,7 @@ impl Ipam {
             (None, Some(first)) => {
                 let is_good = self.is_usable(peer, first, near) && first.id(near.mesh()) == theirs;
                 if is_good {
-                    self.adopt(Arc::clone(first), near);
+                    self.join(Arc::clone(first), near);
                 }
                 is_good
             }
@@ -164,44 +177,5 @@ impl Ipam {
                 false
             }
         }
-    }
-
-    /// Takes transfers into account; returns those that were news.
-    pub(super) fn learn(
-        &mut self,
-        peer: PeerKey,
-        transfers: &[Arc<Transfer>],
-        near: &Surroundings<'_>,
-    ) -> Vec<Arc<Transfer>> {
-        let Some(mut ring) = self.ring.take() else { return Vec::new() };
-        let own = Owner::Peer(near.card.key);
-        let before: Vec<Range> = ring.owned_by(own).collect();
-        let mut fresh = Vec::new();
-        let believed: Vec<_> = transfers.iter().filter(|transfer| !self.is_forbidden(transfer, near)).collect();
-        for transfer in believed {
-            match ring.merge(transfer, near.verifier) {
-                Merged::Old => {}
-                Merged::New => fresh.push(Arc::clone(transfer)),
-                Merged::Conflict { address, signers } => {
-                    fresh.push(Arc::clone(transfer));
-                    self.note_problem(peer, Problem::Conflict { address, signers });
-                }
-                Merged::Unsound(problem) => self.actions.push_back(Action::Breach(peer, problem)),
-            }
-        }
-        let is_ours_changed = !ring.owned_by(own).eq(before);
-        self.ring = Some(ring);
-        if is_ours_changed {
-            self.measure(near);
-            self.persist();
-        } else if !fresh.is_empty() {
-            self.persist_later(near);
-        }
-        if !fresh.is_empty() {
-            self.are_strays_stale |= fresh.iter().any(|transfer| self.strays.is_any_within(transfer.range));
-            self.end_promises(near);
-            self.is_changed = true;
-        }
-        fresh
     }
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::death::{Certificate, Promise};
+use super::death::{Approvals, Certificate, Estate, Promise};
 use super::formation::Voter;
 use super::lodgers::Lodgers;
 use super::note::Holds;
-use super::ring::{Merged, Ring};
+use super::ring::{Faith, Merged, Ring};
 use super::{Change, Cidr, FirstRing, Ipam, Range, Surroundings, Transfer};
 use crate::card::SignedCard;
 use crate::identity::PeerKey;
@@ -47,6 +47,8 @@ pub enum StateError {
 struct Image {
     first: Option<Arc<FirstRing>>,
     transfers: Vec<Arc<Transfer>>,
+    links: Vec<Arc<Transfer>>,
+    successions: BTreeMap<Estate, Approvals>,
     voter: Voter,
     certificates: Vec<Certificate>,
     promises: BTreeMap<PeerKey, Promise>,
@@ -68,6 +70,8 @@ impl Ipam {
         let image = Image {
             first: self.ring.as_ref().map(|ring| Arc::clone(ring.first())),
             transfers: self.ring.as_ref().map(Ring::transfers).unwrap_or_default(),
+            links: self.ring.iter().flat_map(Ring::links).cloned().collect(),
+            successions: self.successions.clone(),
             voter: self.formation.voter.clone(),
             certificates: self.certificates.values().cloned().collect(),
             promises: self.promises.clone(),
@@ -100,7 +104,9 @@ impl Ipam {
         self.lodgers = Lodgers::restore(image.lodgers);
         self.restore_strays(image.told);
         self.formation.voter = image.voter;
-        self.ring = image.first.map(|first| self.restore_ring(first, &image.transfers, near)).transpose()?;
+        self.successions = image.successions;
+        let (transfers, links) = (&image.transfers, image.links);
+        self.ring = image.first.map(|first| self.restore_ring(first, transfers, links, near)).transpose()?;
         Ok(())
     }
 
@@ -108,6 +114,7 @@ impl Ipam {
         &self,
         first: Arc<FirstRing>,
         transfers: &[Arc<Transfer>],
+        links: Vec<Arc<Transfer>>,
         near: &Surroundings<'_>,
     ) -> Result<Ring, StateError> {
         let configured = self.config.range;
@@ -119,10 +126,12 @@ impl Ipam {
         }
         let mut ring = Ring::new(first, near.mesh());
         for transfer in transfers {
-            if let Merged::Unsound(_) = ring.merge(transfer, near.verifier) {
+            if let Merged::Unsound(_) = ring.merge(transfer, near.verifier, Faith::All) {
                 return Err(StateError::Unsound);
             }
         }
+        // Whoever is told them verifies them.
+        links.into_iter().for_each(|link| ring.restore_link(link));
         Ok(ring)
     }
 }

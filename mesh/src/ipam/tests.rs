@@ -3,6 +3,7 @@
 mod death;
 mod review;
 mod strays;
+mod theft;
 
 use super::*;
 use crate::connector::{self, ConnectionId, Connector};

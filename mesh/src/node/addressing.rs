@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::{Event, Node, Output, Persist, Warning};
 use crate::connector::ConnectionId;
-use crate::identity::PeerKey;
+use crate::identity::{Hash, PeerKey};
 use crate::ipam::{
     Action, Answer, Cidr, ClaimMode, Config, ConfigError, Error, Ipam, IpamView, Restored, RingNews, RingState,
     Surroundings, Ticket,
@@ -109,6 +109,11 @@ impl Node {
     /// Every container with its addresses.
     pub fn all_addresses(&self) -> BTreeMap<String, Vec<Cidr>> {
         self.ipam.as_ref().map(|ipam| ipam.held()).unwrap_or_default()
+    }
+
+    /// Which ring it is, once there is one.
+    pub(crate) fn ring(&self) -> Option<Hash> {
+        self.ipam.as_ref()?.state().ring
     }
 
     /// Absent when no addresses are managed.

@@ -30,13 +30,7 @@ fn messages() -> Vec<Message> {
         Message::Refusal(Refusal::Referral { contacts: vec![contact] }),
         Message::Goodbye(Goodbye::sign(&owner.identity, owner.card.mesh, 1)),
         Message::RingState(RingState { ring: Some([4; 32]), state: [5; 32] }),
-        Message::RingNews(RingNews {
-            ring: Some([4; 32]),
-            first: None,
-            transfers: Vec::new(),
-            certificates: Vec::new(),
-            compare: Some([5; 32]),
-        }),
+        Message::RingNews(RingNews { ring: Some([4; 32]), compare: Some([5; 32]), ..RingNews::default() }),
         Message::Letter(Letter::sign(&owner.identity, owner.card.mesh, owner.key(), vec![6; 9])),
     ]
 }

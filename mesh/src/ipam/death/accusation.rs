@@ -121,9 +121,14 @@ impl Ipam {
         }
     }
 
-    /// Whether the identity matters here: it is a member, owns addresses, or is asked for its consent.
-    fn is_known(&self, peer: &PeerKey, near: &Surroundings<'_>) -> bool {
-        near.members.get(peer).is_some() || self.owned_by(*peer) > 0 || self.deaths.names(peer)
+    /// Whether the identity matters here: it is a member, owns addresses, is believed dead, was promised something, or is
+    /// asked for its consent.
+    pub(super) fn is_known(&self, peer: &PeerKey, near: &Surroundings<'_>) -> bool {
+        near.members.get(peer).is_some()
+            || self.certificates.contains_key(peer)
+            || self.promises.values().any(|promise| promise.heir == *peer)
+            || self.owned_by(*peer) > 0
+            || self.deaths.names(peer)
     }
 
     /// The newest card of `peer` that we have.

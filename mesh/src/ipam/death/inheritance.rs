@@ -15,8 +15,9 @@ use rand_core::RngCore;
 use super::super::note::{Consent, Note};
 use super::super::ring::Ring;
 use super::super::rules::Rule;
-use super::super::{Ipam, Owner, Range, Right, Surroundings};
+use super::super::{Action, Ipam, Surroundings};
 use super::accusation::told;
+use super::estate::{Approval, Estate, Succession};
 use super::members_hash;
 use super::promise::Promise;
 use crate::identity::PeerKey;
@@ -33,11 +34,12 @@ const WITHDRAWN_DELAY: Duration = Duration::from_secs(3);
 struct Assembly {
     parts: u16,
     arrived: BTreeSet<u16>,
+    approval: Option<Approval>,
 }
 
 impl Assembly {
     fn is_complete(&self) -> bool {
-        self.parts > 0 && self.arrived.len() == usize::from(self.parts)
+        self.parts > 0 && self.arrived.len() == usize::from(self.parts) && self.approval.is_some()
     }
 }
 
@@ -133,6 +135,13 @@ impl Ipam {
         if !self.deaths.askings.get(&consent.dead).is_some_and(is_current) {
             return;
         }
+        let estate = Estate { dead: consent.dead, heir: near.card.key, id: consent.id };
+        let Some(ring) = self.ring.as_ref().map(|ring| *ring.id()) else { return };
+        let is_forged = |approval| !estate.is_approved(&ring, &from, approval, near.verifier);
+        if consent.approval.as_ref().is_some_and(is_forged) {
+            self.actions.push_back(Action::Breach(from, "an approval is not signed"));
+            return;
+        }
         self.learn(from, &consent.transfers, near);
         if consent.part == 0 {
             self.note_holds(from, &consent.holds, near);
@@ -141,29 +150,26 @@ impl Ipam {
         asking.known.extend(&consent.known);
         let assembly = asking.consents.entry(from).or_default();
         if assembly.parts != consent.parts {
-            *assembly = Assembly { parts: consent.parts, arrived: BTreeSet::new() };
+            *assembly = Assembly { parts: consent.parts, ..Assembly::default() };
         }
         assembly.arrived.insert(consent.part);
+        assembly.approval = consent.approval;
         self.is_changed = true;
     }
 
     /// All have consented.
     fn inherit(&mut self, dead: PeerKey, near: &Surroundings<'_>) {
-        self.deaths.askings.remove(&dead);
+        let Some(asking) = self.deaths.askings.remove(&dead) else { return };
         self.promises.remove(&dead);
         let Some(ring) = &mut self.ring else { return };
-        let mut transfers = Vec::new();
-        let ranges: Vec<Range> = ring.owned_by(Owner::Peer(dead)).collect();
-        for range in ranges {
-            let transfer = ring.make(range, Right::TakeOver { from: dead }, near.card.key, near.identity);
-            ring.merge(&transfer, near.verifier);
-            transfers.push(transfer);
-        }
+        let estate = Estate { dead, heir: near.card.key, id: asking.id };
+        ring.inherit(&estate, near.identity);
+        let approvals = asking.consents.into_iter().filter_map(|(by, consent)| Some((by, consent.approval?))).collect();
+        self.keep(&Succession { estate, approvals }, near);
         self.measure(near);
         self.persist();
-        // What the consents told of the ring is told with it.
+        // What justifies it, and what the consents told of the ring, is told with it.
         self.spread_all(near);
-        self.spread(&transfers, &[], None);
         self.is_changed = true;
     }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::super::note::{CONSENT_PARTS_MAX, Consent, Holds, KNOWN_MAX, Note, TRANSFERS_MAX};
 use super::super::{Ipam, Owner, Right, Surroundings, Transfer};
 use super::certificate::Certificate;
+use super::estate::Estate;
 use super::members_hash;
 use crate::identity::{Hash, PeerKey};
 use crate::members::Reach;
@@ -26,6 +27,13 @@ pub(in crate::ipam) const RETURN_TIME: Duration = Duration::from_secs(60);
 pub(in crate::ipam) struct Promise {
     pub(in crate::ipam) heir: PeerKey,
     pub(super) id: u64,
+}
+
+impl Promise {
+    /// Whether it is of that asking.
+    pub(super) fn is_for(&self, estate: &Estate) -> bool {
+        (self.heir, self.id) == (estate.heir, estate.id)
+    }
 }
 
 impl Ipam {
@@ -86,16 +94,26 @@ impl Ipam {
         let known: Vec<PeerKey> =
             if members_hash(&alive) == members { Vec::new() } else { alive.into_iter().collect() };
         let transfers = match &self.ring {
-            Some(ours) if ours.state() != ring => ours.transfers(),
+            Some(ours) if ours.state() != ring => ours.history(self.config.range.range()),
             Some(_) | None => Vec::new(),
         };
         let more = transfers.len().div_ceil(TRANSFERS_MAX).max(known.len().div_ceil(KNOWN_MAX));
         let parts = u16::try_from(more + 1).unwrap_or(CONSENT_PARTS_MAX).min(CONSENT_PARTS_MAX);
         let (mut transfers, mut known) = (transfers.chunks(TRANSFERS_MAX), known.chunks(KNOWN_MAX));
         let holds = self.own_holds(near);
+        // What another inherited already is nobody's to inherit again.
+        let approval = self.approval(&Estate { dead, heir, id }, near).filter(|_| self.owned_by(dead) > 0);
         for part in 0..parts {
-            let mut consent =
-                Consent { dead, id, part, parts, transfers: Vec::new(), known: Vec::new(), holds: holds.clone() };
+            let mut consent = Consent {
+                dead,
+                id,
+                part,
+                parts,
+                transfers: Vec::new(),
+                known: Vec::new(),
+                holds: holds.clone(),
+                approval,
+            };
             if part > 0 {
                 consent.transfers = transfers.next().unwrap_or_default().to_vec();
                 consent.known = known.next().unwrap_or_default().to_vec();
@@ -118,11 +136,11 @@ impl Ipam {
     /// Promises end when the heir has published.
     pub(in crate::ipam) fn end_promises(&mut self, near: &Surroundings<'_>) {
         let Some(ring) = &self.ring else { return };
-        let own = near.card.key;
+        let (own, estates) = (near.card.key, ring.estates());
         let is_over = |dead: &PeerKey, promise: &Promise| {
             promise.heir != own
                 && ring.owned_by(Owner::Peer(*dead)).next().is_none()
-                && ring.transfers().iter().any(|transfer| transfer.right == Right::TakeOver { from: *dead })
+                && estates.iter().any(|estate| estate.dead == *dead)
         };
         self.promises.retain(|dead, promise| !is_over(dead, promise));
     }

@@ -1,10 +1,22 @@
 //! Transfers that are heard, in whatever order, and what holds then.
 //!
-//! Invariant: whoever has heard the same transfers has the same pieces.
+//! ```text
+//!   of each piece that it touches  │ what is heard
+//!   ───────────────────────────────┼────────────────────────────────────────────────────────────────────────
+//!   as new as it, or newer         │ old; another transfer of that version: a conflict, and nothing changes
+//!   its owner's own grant          │ new
+//!   the next epoch, or a name      │ new, if this host has reason to believe that
+//!   anything else                  │ ahead: of what comes between, or of that reason
+//! ```
+//!
+//! Invariants:
+//! - what a peer owns goes to another by its own signature, or by a succession that this host believes;
+//! - what holds is never taken back: of two transfers of one version the one that was heard first stays;
+//! - whoever has heard the same transfers of owners that keep the rule has the same pieces.
 
 use std::sync::Arc;
 
-use super::{Owner, PIECES_MAX, Piece, Ring, Transfer};
+use super::{LINKS_MAX, Owner, PIECES_MAX, Piece, Right, Ring, Transfer, Version};
 use crate::identity::PeerKey;
 use crate::ipam::Range;
 use crate::verifier::Verifier;
@@ -15,6 +27,8 @@ pub(in crate::ipam) enum Merged {
     /// It was known, or has been superseded.
     Old,
     New,
+    /// What it follows, or rests on, is not known.
+    Ahead,
     /// It is no transfer of this ring.
     Unsound(&'static str),
     /// Another transfer of the same version is for the same address.
@@ -24,44 +38,108 @@ pub(in crate::ipam) enum Merged {
     },
 }
 
+/// What a host believes that a transfer does not prove by itself.
+#[derive(Clone, Copy)]
+pub(in crate::ipam) enum Faith<'a> {
+    /// Everything: it made it itself, read it from its own disk, or has just come to this ring.
+    All,
+    /// That a take-over, or who binds a name, is as it says.
+    In(&'a dyn Fn(&Transfer) -> bool),
+}
+
+/// What a transfer is to one piece that it touches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Behind,
+    Next,
+    Ahead,
+}
+
 impl Ring {
     /// Takes a transfer into account.
-    pub(in crate::ipam) fn merge(&mut self, transfer: &Arc<Transfer>, verifier: &Verifier) -> Merged {
+    pub(in crate::ipam) fn merge(&mut self, transfer: &Arc<Transfer>, verifier: &Verifier, faith: Faith<'_>) -> Merged {
         let Range { first, last } = transfer.range;
-        if first > last || !self.first.range.covers(transfer.range) || transfer.version == 0 {
+        if first > last || !self.first.range.covers(transfer.range) || transfer.version == Version::default() {
             return Merged::Unsound("a transfer is outside the range");
         }
-        let standing: Vec<_> = self.overlapping(transfer.range).map(|(at, piece)| (at, piece.clone())).collect();
-        let is_known = standing.iter().all(|(_, piece)| {
-            piece.version > transfer.version
-                || (piece.version == transfer.version && piece.by.as_ref() == Some(transfer))
-        });
-        if is_known {
+        // Who comes to a ring may hear what led to it last, and is asked for it by others.
+        let is_history = matches!(faith, Faith::All) && !self.keeps(transfer);
+        if self.knows(transfer) && !is_history {
             return Merged::Old;
-        }
-        if self.pieces.len() + 2 > PIECES_MAX {
-            return Merged::Unsound("the ring is cut into too many pieces");
         }
         if !transfer.is_signed(&self.id, verifier) {
             return Merged::Unsound("a transfer is not signed by who makes it");
         }
-        let mut conflict = None;
-        for (at, piece) in standing {
-            if piece.version == transfer.version
-                && let Some(by) = piece.by.as_ref().filter(|by| *by != transfer)
-            {
-                let address = at.first.max(first);
-                conflict = Some(Merged::Conflict { address, signers: [by.signer(), transfer.signer()] });
-            }
-            let is_superseded = piece.version < transfer.version
-                || (piece.version == transfer.version
-                    && piece.by.as_ref().is_some_and(|by| by.signature.0 < transfer.signature.0));
-            if let Some(part) = at.intersection(transfer.range).filter(|_| is_superseded) {
-                self.replace(at, &piece, part, transfer);
+        let merged = self.apply(transfer, faith);
+        if merged == Merged::Old && is_history {
+            self.remember(Arc::clone(transfer));
+        }
+        merged
+    }
+
+    /// Whether it is one of those that hold, or did.
+    fn keeps(&self, transfer: &Arc<Transfer>) -> bool {
+        self.links.contains(transfer)
+            || self.overlapping(transfer.range).any(|(_, piece)| piece.by.as_ref() == Some(transfer))
+    }
+
+    /// Whether it holds, or newer ones do, wherever it says something.
+    pub(in crate::ipam) fn knows(&self, transfer: &Arc<Transfer>) -> bool {
+        self.overlapping(transfer.range).all(|(_, piece)| {
+            piece.version > transfer.version
+                || (piece.version == transfer.version && piece.by.as_ref() == Some(transfer))
+        })
+    }
+
+    /// Takes into account what is signed by who makes it.
+    pub(in crate::ipam) fn apply(&mut self, transfer: &Arc<Transfer>, faith: Faith<'_>) -> Merged {
+        let standing: Vec<_> = self.overlapping(transfer.range).map(|(at, piece)| (at, piece.clone())).collect();
+        let steps: Vec<Step> = standing.iter().map(|(_, piece)| step(transfer, piece, faith)).collect();
+        if !steps.contains(&Step::Next) {
+            return match compare(transfer, &standing, faith) {
+                Some(conflict) => conflict,
+                None if steps.contains(&Step::Ahead) => Merged::Ahead,
+                None => Merged::Old,
+            };
+        }
+        if !self.has_room_for(transfer.range, &standing) {
+            return Merged::Unsound("the ring is cut into too many pieces");
+        }
+        for ((at, piece), _) in standing.iter().zip(steps).filter(|(_, step)| *step == Step::Next) {
+            if let Some(part) = at.intersection(transfer.range) {
+                self.replace(*at, piece, part, transfer);
             }
         }
         self.join(transfer);
-        conflict.unwrap_or(Merged::New)
+        standing.into_iter().filter_map(|(_, piece)| piece.by).for_each(|by| self.remember(by));
+        Merged::New
+    }
+
+    /// Whether it may be cut once more.
+    pub(in crate::ipam) fn has_room(&self) -> bool {
+        self.pieces.len() + 2 <= PIECES_MAX
+    }
+
+    /// Whether it may be cut at the ends of `range`, if they are not borders already.
+    fn has_room_for(&self, range: Range, standing: &[(Range, Piece)]) -> bool {
+        let is_border = |end: fn(&Range) -> u32| standing.iter().any(|(at, _)| end(at) == end(&range));
+        (is_border(|range| range.first) && is_border(|range| range.last)) || self.has_room()
+    }
+
+    /// Keeps a transfer that holds nowhere any more, for those who have yet to hear what followed it.
+    fn remember(&mut self, superseded: Arc<Transfer>) {
+        let holds = self.overlapping(superseded.range).any(|(_, piece)| piece.by.as_ref() == Some(&superseded));
+        if !holds {
+            self.restore_link(superseded);
+        }
+    }
+
+    /// Keeps a transfer as one that holds nowhere any more.
+    pub(in crate::ipam) fn restore_link(&mut self, link: Arc<Transfer>) {
+        if self.links.len() >= LINKS_MAX {
+            self.links.pop_front();
+        }
+        self.links.push_back(link);
     }
 
     /// Joins pieces of one transfer that touch, so that equal rings have equal pieces whatever was heard first.
@@ -92,4 +170,41 @@ impl Ring {
         let (version, owner, by) = (transfer.version, Owner::Peer(transfer.to), Some(Arc::clone(transfer)));
         self.pieces.insert(part.first, Piece { last: part.last, version, owner, by });
     }
+}
+
+fn step(transfer: &Transfer, piece: &Piece, faith: Faith<'_>) -> Step {
+    if piece.version >= transfer.version {
+        return Step::Behind;
+    }
+    let is_by_owner = match transfer.right {
+        Right::Grant { from } => piece.owner == Owner::Peer(from) && transfer.version.epoch == piece.version.epoch,
+        Right::TakeOver { from, .. } => {
+            piece.owner == Owner::Peer(from) && piece.version.taken_over() == Some(transfer.version)
+        }
+        Right::Bind { name } => piece.owner == Owner::Named(name) && piece.version.given() == Some(transfer.version),
+    };
+    let is_next = match (faith, transfer.right) {
+        (Faith::All, _) => true,
+        (Faith::In(_), Right::Grant { .. }) => is_by_owner,
+        (Faith::In(believes), Right::TakeOver { .. } | Right::Bind { .. }) => is_by_owner && believes(transfer),
+    };
+    if is_next { Step::Next } else { Step::Ahead }
+}
+
+/// Whether a transfer that changes nothing is at odds with one that holds: its signer gave the same away twice, or two heirs
+/// of one estate are believed. Anything else of that version is nobody's fault but its signer's, and says nothing.
+fn compare(transfer: &Arc<Transfer>, standing: &[(Range, Piece)], faith: Faith<'_>) -> Option<Merged> {
+    let is_believed = match faith {
+        Faith::All => true,
+        Faith::In(believes) => believes(transfer),
+    };
+    let dead = |transfer: &Transfer| transfer.estate().map(|estate| estate.dead);
+    let is_rival = |by: &Transfer| {
+        by.signer() == transfer.signer() || (is_believed && dead(by).is_some() && dead(by) == dead(transfer))
+    };
+    standing.iter().find_map(|(at, piece)| {
+        let by = piece.by.as_ref().filter(|by| piece.version == transfer.version && *by != transfer && is_rival(by))?;
+        let address = at.first.max(transfer.range.first);
+        Some(Merged::Conflict { address, signers: [by.signer(), transfer.signer()] })
+    })
 }

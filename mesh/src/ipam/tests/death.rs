@@ -41,7 +41,7 @@ impl Asked {
     }
 
     fn news(&mut self, certificates: Vec<Certificate>) {
-        let news = RingNews { ring: None, first: None, transfers: Vec::new(), certificates, compare: None };
+        let news = RingNews { certificates, ..RingNews::default() };
         let from = self.heir.key();
         self.alone.run(|ipam, _, near| ipam.handle_news(ConnectionId(1), from, &news, near));
     }
@@ -150,6 +150,20 @@ fn who_is_certified_dead_is_promised_nothing() {
     asked.ask(1);
 
     assert!(asked.believed().contains(&heir));
+    assert_eq!(asked.promised(), []);
+}
+
+#[test]
+fn a_promise_to_one_who_was_never_met_ends_with_its_death() {
+    let mut asked = Asked::new();
+    let stranger = Fixture::new(4);
+    let certificate = Asked::accuse(&asked.heir, &asked.dead);
+    asked.hear(stranger.key(), Note::Ask { certificate, id: 1, ring: [0; 32], members: [0; 32] });
+    assert_eq!(asked.promised(), [stranger.key()]);
+
+    let certificate = Asked::accuse(&asked.heir, &stranger);
+    asked.news(vec![certificate]);
+
     assert_eq!(asked.promised(), []);
 }
 

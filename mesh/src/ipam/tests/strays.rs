@@ -32,9 +32,8 @@ fn a_new_owner_is_told_which_of_its_addresses_are_held() {
     let mut holder = Holder::new();
     let next = Fixture::new(3);
     let ring = holder.alone.ipam.ring.as_ref().unwrap();
-    let right = Right::Grant { from: holder.owner.key() };
-    let transfer = ring.make(cidr("10.40.0.0/24").range(), right, next.key(), &holder.owner.identity);
-    let granted = Note::Granted { id: 1, transfers: vec![transfer] };
+    let transfers = ring.clone().give(cidr("10.40.0.0/24").range(), next.key(), &holder.owner.identity);
+    let granted = Note::Granted { id: 1, transfers };
     let from = holder.owner.key();
     holder.alone.run(|ipam, _, near| ipam.handle_note(from, granted, near));
 
