@@ -19,6 +19,8 @@ use weave_netns_tests::weave::{Launch, Weave};
 const NOTICED: Duration = Duration::from_secs(20);
 /// For so long nobody believes that a peer is dead which it reached.
 const HOLD: Duration = Duration::from_secs(120);
+/// Who has been reachable for so long is there.
+const LONG_THERE: Duration = Duration::from_secs(30);
 /// The connector's back-off has grown in the meantime.
 const HEALED: Duration = Duration::from_secs(30);
 /// An endpoint change is published after at most 50 ms; the rest is the test's own commands on a busy machine.
@@ -154,6 +156,39 @@ fn both_sides_of_a_partition_give_addresses_and_none_twice() -> Result<()> {
     ping_eventually(&containers[4].0, containers[3].1, HEALED)?;
     ping_eventually(&containers[7].0, containers[6].1, HEALED)?;
     assert_distinct(&[mesh.container(0)?.1, mesh.container(1)?.1, mesh.container(2)?.1]);
+    Ok(())
+}
+
+/// Whoever shows the machine id of another lives on another machine all the same.
+#[test]
+fn hosts_of_one_image_are_never_taken_for_each_others_successors() -> Result<()> {
+    let mut mesh = Mesh::with(3, |number, hosts| {
+        hosts[number].namespace().set_machine_id("0123456789abcdef0123456789abcdef\n").expect("a file in /etc/netns");
+        hosts[..number].iter().fold(Launch::new(), |launch, other| launch.peer(other))
+    })?;
+    let mut containers = (0..3).map(|host| mesh.container(host)).collect::<Result<Vec<_>>>()?;
+    eventually(LONG_THERE + SETTLED, "clones are told of", || {
+        Ok(mesh.weaves[0].run(&["status", "ipam"])?.contains("made of one image"))
+    })?;
+
+    mesh.isolate(1)?;
+    mesh.weaves[1].kill()?;
+    mesh.weaves[1].start()?;
+    mesh.wait_unreachable(0, 1)?;
+    throughout(LONG_THERE + Duration::from_secs(10), "each side believes that the other lives", || {
+        let tables = [0, 1].map(|host| mesh.weaves[host].run(&["status", "ipam"]));
+        Ok(tables.into_iter().all(|table| table.is_ok_and(|table| table.matches(" IPs ").count() == 3)))
+    })?;
+    for host in [0, 1] {
+        containers.push(mesh.container(host)?);
+    }
+    mesh.net.set_faults(&[])?;
+
+    ping_eventually(&containers[4].0, containers[3].1, HEALED)?;
+    for host in [0, 1, 2] {
+        containers.push(mesh.container(host)?);
+    }
+    assert_distinct(&containers.iter().map(|(_, address)| *address).collect::<Vec<_>>());
     Ok(())
 }
 

@@ -14,6 +14,8 @@ mod death;
 mod hoarding;
 #[path = "liar/identity.rs"]
 mod identity;
+#[path = "liar/theft.rs"]
+mod theft;
 
 use std::time::{Duration, Instant};
 
@@ -106,6 +108,12 @@ fn nobody_loses_its_identity_to_a_liar() -> Result<()> {
 fn nobody_dies_of_a_lie() -> Result<()> {
     let stage = Stage::new()?;
     stage.tell(death::LIES)
+}
+
+#[test]
+fn nobody_owns_less_by_a_lie() -> Result<()> {
+    let stage = Stage::new()?;
+    stage.tell(theft::LIES)
 }
 
 #[test]

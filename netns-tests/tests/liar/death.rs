@@ -25,11 +25,11 @@ fn certificates(member: &Member, by: &Liar, other: PeerKey) -> Vec<Certificate> 
 }
 
 fn tell(member: &Member, certificates: Vec<Certificate>) -> Result<()> {
-    let news = RingNews { ring: None, first: None, transfers: Vec::new(), certificates, compare: None };
+    let news = RingNews { certificates, ..RingNews::default() };
     member.say(&Message::RingNews(news))
 }
 
-fn assert_gives(stage: &Stage) -> Result<()> {
+pub(crate) fn assert_gives(stage: &Stage) -> Result<()> {
     for (weave, host) in stage.scene.weaves.iter().zip(&stage.scene.hosts) {
         let container = host.container()?;
         weave.run(&["attach", "--wait", "10", &container.target()])?;
