@@ -67,10 +67,12 @@ impl Ipam {
             Some(heir) if heir != from => return self.tell_occupied(from, dead, near),
             Some(_) | None => {}
         }
-        self.promises.insert(dead, Promise { heir: from, id });
+        let promise = Promise { heir: from, id };
         // It learns of our strays now, and of each change from here on.
-        self.strays.told.insert(from);
-        self.persist();
+        let is_told = !self.strays.told.insert(from);
+        if self.promises.insert(dead, promise) != Some(promise) || !is_told {
+            self.persist();
+        }
         self.consent(from, dead, id, theirs, near);
     }
 

@@ -25,8 +25,9 @@ use super::estate::{Approval, Approvals, Estate, Succession, parts};
 use crate::identity::PeerKey;
 use crate::members::{HOLD, Reach};
 
-/// How many successions are kept.
+/// How many successions are kept, and how many approvals of all of them: of 64 in a mesh of a thousand.
 const SUCCESSIONS_MAX: usize = 64;
+const APPROVALS_KEPT_MAX: usize = 65_536;
 
 impl Ipam {
     /// All that something in the ring rests on, in parts.
@@ -120,14 +121,20 @@ impl Ipam {
         estate.heir != estate.dead && if is_ours { was_away } else { self.is_known(&estate.dead, near) }
     }
 
-    /// Keeps approvals. Of too many estates the one goes that the fewest approve whom we know.
+    /// Keeps approvals. Of too many estates the one goes that the fewest approve whom we know; of too many approvals those
+    /// of the estate that has the most, since nobody but invented members makes so many.
     pub(super) fn keep(&mut self, news: &Succession, near: &Surroundings<'_>) {
         self.successions.entry(news.estate).or_default().extend(&news.approvals);
-        if self.successions.len() > SUCCESSIONS_MAX {
-            let poorest = self.successions.iter().min_by_key(|(_, approvals)| approvals.len());
-            let poorest = poorest.map(|(estate, _)| *estate);
-            poorest.iter().for_each(|estate| drop(self.successions.remove(estate)));
-        }
+        let by_approvals = |(_, approvals): &(&Estate, &Approvals)| approvals.len();
+        let excess = if self.successions.len() > SUCCESSIONS_MAX {
+            self.successions.iter().min_by_key(by_approvals)
+        } else if self.successions.values().map(BTreeMap::len).sum::<usize>() > APPROVALS_KEPT_MAX {
+            self.successions.iter().max_by_key(by_approvals)
+        } else {
+            None
+        };
+        let excess = excess.map(|(estate, _)| *estate);
+        excess.iter().for_each(|estate| drop(self.successions.remove(estate)));
         self.retry_ahead(near);
         self.persist_later(near);
     }
