@@ -351,6 +351,21 @@ fn a_caller_who_leaves_takes_back_what_only_waits_and_nothing_else() -> Result<(
     assert_books(&weave, &stranger, "")
 }
 
+/// The kernel may tell of the port's end before whoever took it away does.
+#[test]
+fn whoever_detaches_is_told_what_went() -> Result<()> {
+    let net = Topology::new()?;
+    let host = net.host()?;
+    let weave = Weave::launch(&host, Launch::new())?;
+    let container = host.container()?;
+    for round in 0..10 {
+        let given = weave.run(&["attach", "10.32.0.9/12", &container.target()])?;
+        let taken = weave.run(&["detach", &container.target()])?;
+        ensure!(given == "10.32.0.9\n" && taken == given, "{round}: {given:?} was given and {taken:?} taken");
+    }
+    Ok(())
+}
+
 #[test]
 fn containers_of_one_namespace_share_its_port_until_the_last_has_left() -> Result<()> {
     let net = Topology::new()?;

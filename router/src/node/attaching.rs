@@ -162,6 +162,16 @@ impl Attaching {
         first.is_none_or(|first| *first <= plan)
     }
 
+    /// Whether somebody takes the port away who has yet to write that down.
+    pub(super) fn takes_away(&self, host_link: &str) -> bool {
+        let is_its = |operation: &Operation| {
+            let has_turn = operation.seat.as_ref().is_some_and(|seat| seat.has_turn);
+            let is_detached = matches!(operation.errand, Errand::Detach(_));
+            is_detached && has_turn && operation.host_link().is_some_and(|own| own.as_str() == host_link)
+        };
+        self.operations.values().any(is_its)
+    }
+
     pub(super) fn due(&self) -> Option<Instant> {
         let plans = self.operations.values().filter_map(|operation| operation.plan);
         plans.map(|(_, until)| until).chain(self.jobs.due()).min()

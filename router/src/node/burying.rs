@@ -87,7 +87,8 @@ impl Control {
 
     /// A port's device is gone, and the namespace with everybody in it.
     pub(super) fn handle_port_gone(&mut self, host_link: &str, plan: Generation) {
-        if !self.attaching.is_of(host_link, plan) {
+        // Who detaches a container takes its port away, and says what went with it.
+        if !self.attaching.is_of(host_link, plan) || self.attaching.takes_away(host_link) {
             return;
         }
         let Some(Attachment { holder, tenants, .. }) = self.ledger.remove(host_link) else { return };
