@@ -17,6 +17,7 @@ use crate::verifier::Verifier;
 
 /// How many approvals one part carries.
 const APPROVALS_MAX: usize = 64;
+
 /// Which dead peer's estate goes to whom, in which asking of the heir's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Estate {

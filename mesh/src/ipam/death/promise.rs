@@ -137,7 +137,7 @@ impl Ipam {
 
     /// Promises end when the heir has published.
     pub(in crate::ipam) fn end_promises(&mut self, near: &Surroundings<'_>) {
-        let Some(ring) = &self.ring else { return };
+        let Some(ring) = self.ring.as_ref().filter(|_| !self.promises.is_empty()) else { return };
         let (own, estates) = (near.card.key, ring.estates());
         let is_over = |dead: &PeerKey, promise: &Promise| {
             promise.heir != own

@@ -142,6 +142,9 @@ impl Ipam {
     /// Asks those who are there for the approvals that we miss, for the heir of each estate whom most approve: its owner
     /// alone, if that is there.
     pub(in crate::ipam) fn pursue_successions(&mut self, near: &Surroundings<'_>) {
+        if self.successions.is_empty() {
+            return;
+        }
         let done = self.ring.as_ref().map(Ring::estates).unwrap_or_default();
         let open = self.successions.iter().filter(|(estate, _)| !done.contains(estate));
         let mut best: BTreeMap<PeerKey, (&Estate, &Approvals)> = BTreeMap::new();
