@@ -13,7 +13,7 @@
 //!   node/naming.rs      two keys with one name, two daemons with one key
 //!   node/letters.rs     letters: for us, or passed on
 //!   node/attach_clock.rs  who attached later
-//!   node/strangers.rs   how much is kept of peers that nobody is connected to
+//!   node/room.rs        which sets of others are kept: sponsors.rs, strangers.rs
 //!   node/upkeep.rs      everything that time does
 //! ```
 //!
@@ -35,6 +35,8 @@ mod naming;
 mod output;
 mod own;
 mod persist;
+mod room;
+mod sponsors;
 mod strangers;
 mod upkeep;
 mod view;
@@ -75,6 +77,7 @@ use self::attach_clock::AttachClock;
 use self::links::Links;
 use self::naming::Jumps;
 use self::own::{Own, OwnError};
+use self::sponsors::Sponsors;
 use self::strangers::Strangers;
 use self::upkeep::Timers;
 
@@ -171,6 +174,7 @@ pub struct Node {
     members: Members,
     store: Store,
     exchange: Exchange,
+    sponsors: Sponsors,
     strangers: Strangers,
     topology: Topology,
     direct_sessions: BTreeSet<PeerKey>,
@@ -225,6 +229,7 @@ impl Node {
             discovery: config.discovery,
             presence: Presence::Here,
             topology: Topology::new(Arc::clone(own.set())),
+            sponsors: Sponsors::new(own.set().owner()),
             own,
             verifier,
             links: Links::default(),

@@ -117,14 +117,22 @@ impl Store {
         (entry.listing == Listing::Listed).then_some(&entry.set)
     }
 
+    /// Whether [`Self::insert`] would keep `set`.
+    pub fn lacks(&self, set: &Set) -> bool {
+        match self.entries.get(&Tag::from(&set.owner())) {
+            Some(entry) => entry.set.owner() == set.owner() && entry.set.version() < set.version(),
+            None => self.entries.len() < OWNERS_MAX,
+        }
+    }
+
     /// Keeps `set`, unless one as new is here or there are too many owners; `delta` led to it, if one did. Returns
     /// whether it was kept.
     pub fn insert(&mut self, set: Arc<Set>, delta: Option<Arc<Delta>>) -> bool {
-        let (owner, version) = (set.owner(), set.version());
-        let is_full = self.entries.len() >= OWNERS_MAX;
-        let tag = Tag::from(&owner);
+        if !self.lacks(&set) {
+            return false;
+        }
+        let (tag, version) = (Tag::from(&set.owner()), set.version());
         match self.entries.get_mut(&tag) {
-            Some(entry) if entry.set.owner() != owner || entry.set.version() >= version => return false,
             Some(entry) => {
                 let earlier = entry.replace(set, delta);
                 if entry.listing == Listing::Listed {
@@ -132,7 +140,6 @@ impl Store {
                     self.hashes.toggle(tag, version);
                 }
             }
-            None if is_full => return false,
             None => {
                 let (earlier, deltas) = (VecDeque::new(), Vec::new());
                 let entry = Entry { set, listing: Listing::Unlisted, earlier, deltas };

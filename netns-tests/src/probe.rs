@@ -5,6 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use weave_datapath::linux::tap::Tap;
+use weave_datapath::plan::LinkName;
 
 use crate::topology::Container;
 
@@ -30,6 +32,17 @@ pub fn eventually(deadline: Duration, what: &str, mut condition: impl FnMut() ->
         }
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Opens a TAP device that this process may have closed just now: a program that another test starts holds all our
+/// descriptors for a moment, between its fork and its exec.
+pub fn reopen_tap(deadline: Duration, name: &LinkName) -> Result<Tap> {
+    let mut opened = None;
+    eventually(deadline, "nobody has the TAP device", || {
+        opened = Some(Tap::open(name)?);
+        Ok(true)
+    })?;
+    opened.context("it was opened")
 }
 
 /// Lets time pass in which nothing is to happen, and fails at the first sign that `condition` no longer holds.

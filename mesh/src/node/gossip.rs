@@ -120,31 +120,27 @@ impl Node {
 
     fn receive(&mut self, from: ConnectionId, received: Option<Received>, now: Instant) {
         let Some(Received { set, delta }) = received else { return };
-        if set.owner() != self.key() && !self.has_room_for(&set, from) {
-            self.exchange.refuse(from, &set, now);
-            return;
+        let version = set.version();
+        if set.owner() == self.key() {
+            self.handle_own_version(version, now);
+        } else if self.store.lacks(&set) && !self.members.has_departed(&set.owner(), version.incarnation) {
+            if !self.has_room_for(&set, from) {
+                self.exchange.refuse(from, &set, now);
+                return;
+            }
+            self.keep(from, Received { set: Arc::clone(&set), delta }, now);
         }
-        self.keep(from, Received { set: Arc::clone(&set), delta }, now);
         self.exchange.settle(&set, &self.store, &self.members, now);
     }
 
     fn keep(&mut self, from: ConnectionId, received: Received, now: Instant) {
         let Received { set, delta } = received;
         let owner = set.owner();
-        if owner == self.key() {
-            self.handle_own_version(set.version(), now);
-            return;
-        }
-        if self.members.has_departed(&owner, set.version().incarnation) {
-            return;
-        }
         let peers = delta.as_ref().map(|delta| delta.peers());
         let touches_endpoints = delta.as_ref().is_none_or(|delta| delta.touches_endpoints());
         let touches_names = delta.as_ref().is_none_or(|delta| delta.touches(is_naming));
         let was_known = self.store.get(&owner).is_some();
-        if !self.store.insert(Arc::clone(&set), delta) {
-            return;
-        }
+        self.store.insert(Arc::clone(&set), delta);
         if let Some(card) = set.get(&RecordKey::Card) {
             let collision = self.members.note_card(set.card(), card, now);
             self.resolve_names(&owner, collision, now);
@@ -196,15 +192,17 @@ impl Node {
         let mut is_changed = false;
         while let Some(change) = self.topology.poll_change() {
             match change {
+                Change::Up(peer) if !self.has_room_behind_others(&peer) => self.drop_set(&peer, now),
                 Change::Up(peer) => {
                     self.store.list(&peer);
-                    self.strangers.remove(&peer);
                     let collision = self.members.set_reachable(&peer, now);
                     self.resolve_names(&peer, collision, now);
                     self.start_answering(&peer);
                     self.exchange.announce(&peer, None, &self.store, now);
                     self.event(Event::PeerUp(peer));
                 }
+                // It came up, and there was no room for it.
+                Change::Down(peer) if !self.is_up(&peer) => {}
                 Change::Down(peer) => {
                     self.store.unlist(&peer);
                     self.members.set_unreachable(&peer, now);
@@ -226,6 +224,11 @@ impl Node {
         if is_changed {
             self.inform_ipam(now, |ipam, near| ipam.handle_topology(near));
         }
+    }
+
+    /// Whether it was said that it is reachable.
+    fn is_up(&self, peer: &PeerKey) -> bool {
+        self.members.get(peer).is_some_and(|member| member.reach.is_reachable())
     }
 
     fn has_endpoints(&self, peer: &PeerKey) -> bool {
@@ -319,6 +322,7 @@ impl Node {
         }
         self.stop_answering(owner);
         self.strangers.remove(owner);
+        self.sponsors.remove(owner);
         self.topology.remove(owner);
         self.store.remove(owner);
     }

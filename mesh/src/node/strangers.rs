@@ -9,11 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Node;
-use crate::connector::ConnectionId;
 use crate::identity::PeerKey;
-use crate::members::Reach;
-use crate::store::Set;
 
 /// How many sets of strangers are kept, and how many of them came from one neighbour.
 const STRANGERS_MAX: usize = 1_024;
@@ -36,7 +32,7 @@ pub(super) struct Strangers {
 
 impl Strangers {
     /// Keeps a set of `owner`, in place of an earlier one, if there is room.
-    fn admit(&mut self, owner: PeerKey, from: PeerKey, memory: usize) -> bool {
+    pub(super) fn admit(&mut self, owner: PeerKey, from: PeerKey, memory: usize) -> bool {
         let others = || self.strangers.iter().filter(|(other, _)| **other != owner).map(|(_, stranger)| stranger);
         let of_neighbour = || others().filter(|stranger| stranger.from == from);
         let occupied = |memory: usize, stranger: &Stranger| memory + stranger.memory;
@@ -53,26 +49,6 @@ impl Strangers {
     /// It is no stranger any more, or forgotten.
     pub(super) fn remove(&mut self, owner: &PeerKey) {
         self.strangers.remove(owner);
-    }
-}
-
-impl Node {
-    /// Whether a set that came over `from` is to be kept.
-    pub(super) fn has_room_for(&mut self, set: &Set, from: ConnectionId) -> bool {
-        let owner = set.owner();
-        let Some(neighbour) = self.links.get(from).map(|link| link.peer) else { return false };
-        self.is_expected(set) || self.strangers.admit(owner, neighbour, set.memory())
-    }
-
-    /// Whether there is more than the set itself to say that its owner is one of us.
-    fn is_expected(&self, set: &Set) -> bool {
-        let owner = set.owner();
-        let is_known = self.members.get(&owner).is_some_and(|member| !matches!(member.reach, Reach::Heard { .. }));
-        let is_named = |peer: &PeerKey| {
-            let names = self.store.get(peer).and_then(|set| set.edge(&owner)).is_some();
-            names && self.topology.is_reachable(peer)
-        };
-        is_known || self.links.live_to(&owner).is_some() || set.edges().any(|edge| is_named(&edge.peer))
     }
 }
 

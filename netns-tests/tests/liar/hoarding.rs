@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use weave_mesh::card::Subnet;
+use weave_mesh::identity::PeerKey;
 use weave_mesh::letter::Letter;
 use weave_mesh::name::MacAddr;
 use weave_mesh::store::{Content, Endpoint, EndpointId, Part, Record, Set, Tag, Version};
@@ -48,12 +49,23 @@ fn wait_idle(member: &Member) -> Result<()> {
 
 fn invented_owners(stage: &Stage) -> Result<()> {
     let member = stage.member(66)?;
-    let mut edges = Vec::new();
+    let mut owners = Vec::new();
     for number in 100..160 {
         let set = Liar::new(number).set(1, records(1_200, 0).chain([edge_to(member.liar.key())]))?;
-        edges.push(set.owner());
+        owners.push(set.owner());
         member.offer(&[set])?;
     }
+    wait_idle(&member)?;
+    // Now they are its neighbours, as it says itself. Who was refused is asked for again.
+    member.publish(1, owners.iter().copied().map(edge_to))?;
+    let asks_for = |owner: Tag, heard: &Message| match heard {
+        Message::Asks(asks) => asks.iter().any(|ask| ask.owner == owner),
+        _ => false,
+    };
+    eventually(2 * SETTLED, "the daemon has looked at each of them again", || {
+        let is_twice = |owner: &PeerKey| member.count(|heard| asks_for(Tag::from(owner), heard)) >= 2;
+        Ok(member.is_over() || owners.iter().filter(|owner| is_twice(owner)).count() >= 50)
+    })?;
     wait_idle(&member)
 }
 

@@ -1,0 +1,48 @@
+//! Which sets of others are kept.
+//!
+//! ```text
+//!   its owner is connected to us ───────────────► kept
+//!   named by somebody reachable, or known ──────► kept, if there is room behind its sponsor      sponsors.rs
+//!   neither ────────────────────────────────────► kept, if there is room for a stranger          strangers.rs
+//! ```
+
+use super::Node;
+use crate::connector::ConnectionId;
+use crate::identity::PeerKey;
+use crate::members::Reach;
+use crate::store::Set;
+
+impl Node {
+    /// Whether a set that came over `from` is to be kept.
+    pub(super) fn has_room_for(&mut self, set: &Set, from: ConnectionId) -> bool {
+        let (owner, memory) = (set.owner(), set.memory());
+        let Some(neighbour) = self.links.get(from).map(|link| link.peer) else { return false };
+        self.sponsors.meet(neighbour);
+        let naming = self.naming(set);
+        let is_known = self.members.get(&owner).is_some_and(|member| !matches!(member.reach, Reach::Heard { .. }));
+        match (naming.is_empty(), is_known) {
+            (false, _) => self.sponsors.admit(owner, memory, naming),
+            (true, true) => self.sponsors.admit(owner, memory, [neighbour]),
+            (true, false) => self.strangers.admit(owner, neighbour, memory),
+        }
+    }
+
+    /// The same for one that became reachable, and was a stranger or was kept from before a restart.
+    pub(super) fn has_room_behind_others(&mut self, owner: &PeerKey) -> bool {
+        self.strangers.remove(owner);
+        let Some(set) = self.store.get(owner).filter(|_| !self.sponsors.contains(owner)) else { return true };
+        let naming = self.naming(set);
+        self.sponsors.admit(*owner, set.memory(), naming)
+    }
+
+    /// Who of those that its owner says are its neighbours says so too; ourselves alone, if we are connected to it.
+    fn naming(&self, set: &Set) -> Vec<PeerKey> {
+        let owner = set.owner();
+        if self.links.live_to(&owner).is_some() {
+            return vec![self.key()];
+        }
+        let names = |peer: &PeerKey| self.store.get(peer).and_then(|other| other.edge(&owner)).is_some();
+        let neighbours = set.edges().map(|edge| edge.peer);
+        neighbours.filter(|peer| names(peer) && self.topology.is_reachable(peer)).collect()
+    }
+}
