@@ -20,7 +20,6 @@ use rand_core::RngCore;
 
 use super::leaving::HandingOver;
 use super::note::{Note, TRANSFERS_MAX};
-use super::ring::Ring;
 use super::rules::Rule;
 use super::{Ipam, Owner, Range, Surroundings, Transfer, Wait};
 use crate::identity::PeerKey;
@@ -163,8 +162,8 @@ impl Ipam {
             self.write(from, &note);
             return;
         }
-        let has_room = self.ring.as_ref().is_some_and(Ring::has_room);
-        match self.space.donation(window).filter(|_| has_room) {
+        let has_room = |block: &Range| self.ring.as_ref().is_some_and(|ring| ring.has_room_for(*block));
+        match self.space.donation(window).filter(has_room) {
             Some(block) => {
                 self.grant(&[block], from, near);
                 let transfers = self.latest(block);

@@ -34,7 +34,8 @@ impl Ipam {
             Some(handing) => return Err(Wait::Peer(handing.to)),
             None => {}
         }
-        let mut free: Vec<Range> = self.space.within(self.config.range.range()).collect();
+        let has_room = |block: &Range| self.ring.as_ref().is_some_and(|ring| ring.has_room_for(*block));
+        let mut free: Vec<Range> = self.space.within(self.config.range.range()).filter(has_room).collect();
         let Some(to) = self.successor(near).filter(|_| !free.is_empty()) else {
             return Ok(Ok(Answer::HandedOver { to: None }));
         };

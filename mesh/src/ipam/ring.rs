@@ -35,8 +35,12 @@ pub use self::first::{FirstRing, Origin, SHARES_MAX};
 pub(super) use self::merge::{Faith, Merged};
 pub use self::transfer::{Right, Transfer, Version};
 
-/// How many pieces a ring has at most: a /12 cut into as many is one of blocks of 64 addresses.
-pub const PIECES_MAX: usize = 16_384;
+/// How many pieces a ring has at most.
+pub const PIECES_MAX: usize = FINE_PIECES_MAX + BLOCKS_MAX as usize;
+/// So many are of any size.
+const FINE_PIECES_MAX: usize = 8_192;
+/// Beyond these it is cut only at the borders of as many equal blocks, in a /12 of 128 addresses.
+const BLOCKS_MAX: u64 = 8_192;
 /// How many transfers are kept that hold nowhere any more: who was away for longer than so many cannot follow.
 const LINKS_MAX: usize = 512;
 

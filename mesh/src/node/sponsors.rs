@@ -79,7 +79,12 @@ impl Sponsors {
 
     /// Counts a set of `owner`, in place of an earlier one, to the nearest of `candidates` and its present sponsor that has
     /// room. Returns whether there was one.
-    pub(super) fn admit(&mut self, owner: PeerKey, memory: usize, candidates: impl IntoIterator<Item = PeerKey>) -> bool {
+    pub(super) fn admit(
+        &mut self,
+        owner: PeerKey,
+        memory: usize,
+        candidates: impl IntoIterator<Item = PeerKey>,
+    ) -> bool {
         let own = Load { sets: 1, memory };
         let earlier = self.take_out(&owner);
         let behind = earlier.as_ref().map_or_else(Load::default, |earlier| earlier.behind);

@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use super::{LINKS_MAX, Owner, PIECES_MAX, Piece, Right, Ring, Transfer, Version};
+use super::{BLOCKS_MAX, FINE_PIECES_MAX, LINKS_MAX, Owner, Piece, Right, Ring, Transfer, Version};
 use crate::identity::PeerKey;
 use crate::ipam::Range;
 use crate::verifier::Verifier;
@@ -102,7 +102,7 @@ impl Ring {
                 None => Merged::Old,
             };
         }
-        if !self.has_room_for(transfer.range, &standing) {
+        if !self.has_room_for(transfer.range) {
             return Merged::Unsound("the ring is cut into too many pieces");
         }
         for ((at, piece), _) in standing.iter().zip(steps).filter(|(_, step)| *step == Step::Next) {
@@ -115,15 +115,15 @@ impl Ring {
         Merged::New
     }
 
-    /// Whether it may be cut once more.
-    pub(in crate::ipam) fn has_room(&self) -> bool {
-        self.pieces.len() + 2 <= PIECES_MAX
-    }
-
-    /// Whether it may be cut at the ends of `range`, if they are not borders already.
-    fn has_room_for(&self, range: Range, standing: &[(Range, Piece)]) -> bool {
-        let is_border = |end: fn(&Range) -> u32| standing.iter().any(|(at, _)| end(at) == end(&range));
-        (is_border(|range| range.first) && is_border(|range| range.last)) || self.has_room()
+    /// Whether it may be cut at the ends of `range`, if they are not borders already: anywhere while half of all pieces are
+    /// left, then where a cut into equal blocks would be. So nobody's small pieces are in the way of what others own.
+    pub(in crate::ipam) fn has_room_for(&self, range: Range) -> bool {
+        let whole = self.first.range;
+        let block = whole.size().div_ceil(BLOCKS_MAX);
+        let is_border = |at: u32| at > whole.last || self.pieces.contains_key(&at);
+        let may_be = |at: u32| is_border(at) || u64::from(at - whole.first) % block == 0;
+        let is_coarse = may_be(range.first) && may_be(range.last.saturating_add(1));
+        is_coarse || self.pieces.len() + 2 <= FINE_PIECES_MAX
     }
 
     /// Keeps a transfer that holds nowhere any more, for those who have yet to hear what followed it.

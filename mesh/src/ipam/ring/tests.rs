@@ -91,6 +91,34 @@ fn a_grant_moves_its_range_and_nothing_else() {
     assert_eq!(ring.pieces().map(|(range, _)| range.size()).sum::<u64>(), RANGE.size());
 }
 
+/// One owner cuts its half of a /12 into single addresses, as long as it may.
+#[test]
+fn small_pieces_leave_room_for_the_cuts_of_others() {
+    let range = Range { first: 0, last: (1 << 20) - 1 };
+    let keys = [1, 2].map(|owner| identity(owner).key()).into();
+    let mut ring = Ring::new(Arc::new(FirstRing::propose(range, keys, mesh(), &identity(1))), mesh());
+    let [lower, upper] = if ring.owner(0) == Some(owner(1)) { [1, 2] } else { [2, 1] };
+    let stranger = identity(9).key();
+    let mut hear = |by: u8, first: u32, last: u32| {
+        let right = Right::Grant { from: identity(by).key() };
+        let version = Version { epoch: 0, count: 1 };
+        let transfer = Transfer::sign(ring.id(), Range { first, last }, version, right, stranger, &identity(by));
+        (hear(&mut ring, &Arc::new(transfer)), ring.pieces().count())
+    };
+
+    let heard: Vec<_> = (0..10_000).map(|number| hear(lower, 1 + 3 * number, 1 + 3 * number)).collect();
+    assert_eq!(heard.last(), Some(&(Merged::Unsound("the ring is cut into too many pieces"), FINE_PIECES_MAX)));
+
+    // What the other gives away are aligned blocks.
+    let mut last = None;
+    for first in (range.last / 2 + 1..=range.last).step_by(256) {
+        last = Some(hear(upper, first, first + 127));
+        assert_eq!(last.as_ref().map(|last| &last.0), Some(&Merged::New));
+    }
+    assert_eq!(last.map(|(_, pieces)| pieces), Some(FINE_PIECES_MAX + 4_096 - 1));
+    assert!(matches!(hear(upper, range.last - 2, range.last - 2).0, Merged::Unsound(_)));
+}
+
 #[test]
 fn a_transfer_that_its_granter_did_not_sign_is_unsound() {
     let mut ring = ring(2);
