@@ -5,8 +5,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use weave_datapath::linux::tap::Tap;
-use weave_datapath::plan::LinkName;
 
 use crate::topology::Container;
 
@@ -34,15 +32,15 @@ pub fn eventually(deadline: Duration, what: &str, mut condition: impl FnMut() ->
     }
 }
 
-/// Opens a TAP device that this process may have closed just now: a program that another test starts holds all our
-/// descriptors for a moment, between its fork and its exec.
-pub fn reopen_tap(deadline: Duration, name: &LinkName) -> Result<Tap> {
-    let mut opened = None;
-    eventually(deadline, "nobody has the TAP device", || {
-        opened = Some(Tap::open(name)?);
+/// Tries until something can be had. Also what was closed just now may be in use: a program that another test starts holds
+/// all descriptors of this process for a moment, between its fork and its exec.
+pub fn obtain<T>(deadline: Duration, what: &str, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut had = None;
+    eventually(deadline, what, || {
+        had = Some(attempt()?);
         Ok(true)
     })?;
-    opened.context("it was opened")
+    had.context("it was had")
 }
 
 /// Lets time pass in which nothing is to happen, and fails at the first sign that `condition` no longer holds.

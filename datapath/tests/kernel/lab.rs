@@ -133,7 +133,7 @@ pub(crate) struct Host {
 impl Host {
     /// A host with its bridge and both overlay ports.
     pub(crate) fn start(plan: Plan) -> Self {
-        let tap = probe::reopen_tap(PATIENCE, &plan.names.tap).expect("tap");
+        let tap = probe::obtain(PATIENCE, "the TAP device is free", || Ok(Tap::open(&plan.names.tap)?)).expect("tap");
         let (kernel, events) = Kernel::spawn().expect("keeper");
         let mut host = Self { kernel, events, plan, heard: Vec::new(), tap };
         host.apply();

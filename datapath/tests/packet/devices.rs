@@ -53,7 +53,9 @@ fn a_tap_stays_a_bridge_port_and_is_attached_to_again_at_once() -> Result<()> {
     drop(tap);
     // Nobody reads: the station's own traffic goes on.
     station.send(&ethernet(BROADCAST, STATION, EXPERIMENTAL, b"lost"))?;
-    let tap = host.namespace().enter(|| probe::reopen_tap(DEADLINE, &device("weave-tap")))?;
+    let tap = host
+        .namespace()
+        .enter(|| probe::obtain(DEADLINE, "the TAP device is free", || Ok(Tap::open(&device("weave-tap"))?)))?;
     let frame = ethernet(BROADCAST, STATION, EXPERIMENTAL, b"after");
     wait_forwarding(&host)?;
     station.send(&frame)?;
