@@ -1,6 +1,7 @@
 //! Names and addresses at one moment.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -11,6 +12,10 @@ use crate::store::{Content, Record, RecordKey};
 
 /// How many pairs of name and address are held. Further ones are left out until their owner publishes them again.
 const HOLDERS_MAX: usize = 1 << 20;
+/// How many of them are one peer's: 10,000 containers with three names and two addresses each.
+const HOLDERS_EACH_MAX: usize = 1 << 16;
+/// How many a peer may have of one name, or of one address: with more of them nobody reaches any of its containers better.
+const SHARED_MAX: usize = 256;
 
 /// All names of the mesh at one moment; a copy is cheap.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +24,8 @@ pub struct Names {
     pointers: Sharded<IpAddr, Vec<Holder>>,
     serial: u32,
     holders: usize,
+    /// How many of them are whose.
+    shares: Arc<BTreeMap<PeerKey, usize>>,
 }
 
 /// One name.
@@ -81,10 +88,26 @@ impl Names {
         for (name, text) in texts(record).iter().enumerate() {
             let Ok(folded) = folded(text) else { continue };
             for address in addresses(record) {
-                if self.holders < HOLDERS_MAX {
+                if self.has_room(owner, &folded, address) {
                     self.add_holder(&folded, Holder { owner, address, record: record.clone(), name });
                 }
             }
+        }
+    }
+
+    fn has_room(&self, owner: PeerKey, folded: &str, address: IpAddr) -> bool {
+        let is_its = |holder: &&Holder| holder.owner == owner;
+        let of_name = self.entries.get(folded).map_or(0, |entry| entry.holders.iter().filter(is_its).count());
+        let of_address = self.pointers.get(&address).map_or(0, |pointers| pointers.iter().filter(is_its).count());
+        let share = self.shares.get(&owner).copied().unwrap_or_default();
+        self.holders < HOLDERS_MAX && share < HOLDERS_EACH_MAX && of_name.max(of_address) < SHARED_MAX
+    }
+
+    fn change_share(&mut self, owner: PeerKey, change: impl Fn(usize) -> usize) {
+        let shares = Arc::make_mut(&mut self.shares);
+        let share = change(shares.remove(&owner).unwrap_or_default());
+        if share > 0 {
+            shares.insert(owner, share);
         }
     }
 
@@ -104,6 +127,7 @@ impl Names {
             Fate::Keep
         });
         self.holders += 1;
+        self.change_share(holder.owner, |share| share + 1);
         self.serial = self.serial.wrapping_add(1);
     }
 
@@ -124,6 +148,7 @@ impl Names {
                 self.count_descendant(&folded, |count| count.saturating_sub(1));
             }
             self.holders -= removed;
+            self.change_share(owner, |share| share.saturating_sub(removed));
             self.serial = self.serial.wrapping_add(u32::from(removed > 0));
         }
         for address in addresses(record) {

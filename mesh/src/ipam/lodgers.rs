@@ -8,6 +8,10 @@ use super::Range;
 use super::note::{Holds, HoldsNumber};
 use crate::identity::PeerKey;
 
+/// How many addresses others hold of ours, and how many of them one: as many containers as a host can have.
+const LODGERS_MAX: usize = 65_536;
+const LODGERS_EACH_MAX: usize = 4_096;
+
 /// The number of a list that a successor has from who was there before it; every list of its own is newer.
 const ASSUMED: HoldsNumber = (0, 0);
 
@@ -24,6 +28,12 @@ impl Lodgers {
         let mut lodgers = Self::default();
         holds.into_iter().for_each(|(holder, holds)| drop(lodgers.replace(holder, holds)));
         lodgers
+    }
+
+    /// Whether `holder` may hold so many.
+    pub(super) fn has_room_for(&self, holder: &PeerKey, addresses: usize) -> bool {
+        let before = self.holds.get(holder).map_or(0, |holds| holds.addresses.len());
+        addresses <= LODGERS_EACH_MAX && self.count.len() - before.min(self.count.len()) + addresses <= LODGERS_MAX
     }
 
     pub(super) fn has(&self, address: u32) -> bool {

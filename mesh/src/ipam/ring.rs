@@ -16,7 +16,7 @@
 //! - the version at an address never falls;
 //! - two transfers of one version at one address mean that a signer broke the rule; both are named, and the one that was
 //!   heard first stays;
-//! - there are at most [`PIECES_MAX`] pieces.
+//! - there are at most [`PIECES_MAX`] pieces, and those that cuts between blocks make.
 
 mod first;
 mod merge;
@@ -35,11 +35,11 @@ pub use self::first::{FirstRing, Origin, SHARES_MAX};
 pub(super) use self::merge::{Faith, Merged};
 pub use self::transfer::{Right, Transfer, Version};
 
-/// How many pieces a ring has at most.
-pub const PIECES_MAX: usize = FINE_PIECES_MAX + BLOCKS_MAX as usize;
-/// So many are of any size.
-const FINE_PIECES_MAX: usize = 8_192;
-/// Beyond these it is cut only at the borders of as many equal blocks, in a /12 of 128 addresses.
+/// Into how many pieces of any size the transfers of others cut a ring.
+pub const PIECES_MAX: usize = 16_384;
+/// In one of so many pieces, grants of ours cut blocks alone.
+const GRANTED_PIECES_MAX: usize = PIECES_MAX / 2;
+/// Cuts between so many equal blocks are always possible, in a /12 every 128 addresses.
 const BLOCKS_MAX: u64 = 8_192;
 /// How many transfers are kept that hold nowhere any more: who was away for longer than so many cannot follow.
 const LINKS_MAX: usize = 512;

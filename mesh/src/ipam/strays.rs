@@ -125,7 +125,11 @@ impl Ipam {
         }
     }
 
+    /// Whoever nobody was ever connected to has no containers, and never dies.
     pub(super) fn handle_holds(&mut self, from: PeerKey, holds: &Holds, near: &Surroundings<'_>) {
+        if !near.is_member(&from) {
+            return;
+        }
         self.note_holds(from, holds, near);
         self.write(from, &Note::HoldsHeard { number: holds.number });
     }
@@ -133,7 +137,7 @@ impl Ipam {
     /// `holder` holds these addresses and no others of ours, unless a newer list of its is known.
     pub(super) fn note_holds(&mut self, holder: PeerKey, holds: &Holds, near: &Surroundings<'_>) {
         let known = self.lodgers.holds.get(&holder).map(|known| known.number);
-        let has_room = known.is_some() || self.lodgers.holds.len() < OWNERS_MAX;
+        let has_room = self.lodgers.has_room_for(&holder, holds.addresses.len());
         let is_dead = self.certificates.contains_key(&holder);
         let is_empty = known.is_none() && holds.addresses.is_empty();
         if known >= Some(holds.number) || !has_room || is_dead || is_empty {

@@ -6,7 +6,7 @@ use super::formation;
 use crate::card::Card;
 use crate::connector::Connector;
 use crate::identity::{Identity, PeerKey};
-use crate::members::Members;
+use crate::members::{Members, Reach};
 use crate::name::MeshId;
 use crate::node::Claims;
 use crate::node::links::Links;
@@ -64,6 +64,11 @@ impl Surroundings<'_> {
 
     pub(super) fn is_reachable(&self, peer: &PeerKey) -> bool {
         self.topology.is_reachable(peer) || self.links.live_to(peer).is_some()
+    }
+
+    /// Whether it is, or was, connected to anybody.
+    pub(super) fn is_member(&self, peer: &PeerKey) -> bool {
+        self.members.get(peer).is_some_and(|member| !matches!(member.reach, Reach::Heard { .. }))
     }
 
     pub(super) fn given(&self) -> Given {

@@ -222,6 +222,7 @@ impl Node {
             self.view_changed();
         }
         if is_changed {
+            self.trim_unreachable(now);
             self.inform_ipam(now, |ipam, near| ipam.handle_topology(near));
         }
     }

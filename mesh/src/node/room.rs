@@ -4,6 +4,7 @@
 //!   its owner is connected to us ───────────────► kept
 //!   named by somebody reachable, or known ──────► kept, if there is room behind its sponsor      sponsors.rs
 //!   neither ────────────────────────────────────► kept, if there is room for a stranger          strangers.rs
+//!   out of reach ───────────────────────────────► kept for an hour, if it is not long and they are many
 //! ```
 
 use super::Node;
@@ -11,6 +12,10 @@ use crate::connector::ConnectionId;
 use crate::identity::PeerKey;
 use crate::members::Reach;
 use crate::store::Set;
+use crate::time::Instant;
+
+/// What the sets of those occupy who were reachable and are not, octets.
+const UNREACHABLE_MEMORY_MAX: usize = 32 << 20;
 
 impl Node {
     /// Whether a set that came over `from` is to be kept.
@@ -33,6 +38,21 @@ impl Node {
         let Some(set) = self.store.get(owner).filter(|_| !self.sponsors.contains(owner)) else { return true };
         let naming = self.naming(set);
         self.sponsors.admit(*owner, set.memory(), naming)
+    }
+
+    /// Keeps the sets of those who are out of reach within bounds: the longest go first.
+    pub(super) fn trim_unreachable(&mut self, now: Instant) {
+        let out_of_reach = self.members.iter().filter(|(_, member)| !member.reach.is_reachable());
+        let mut held: Vec<(usize, PeerKey)> =
+            out_of_reach.filter_map(|(key, _)| Some((self.store.get(key)?.memory(), *key))).collect();
+        held.sort_unstable();
+        let mut total = 0;
+        for (memory, key) in held {
+            total += memory;
+            if total > UNREACHABLE_MEMORY_MAX {
+                self.drop_set(&key, now);
+            }
+        }
     }
 
     /// Who of those that its owner says are its neighbours says so too; ourselves alone, if we are connected to it.

@@ -15,22 +15,21 @@
 //! Invariants:
 //! - sponsors lead to ourselves, never in a circle;
 //! - `behind` is the sum of what is counted to an owner, however far away;
-//! - an owner stays counted where it is until its set is dropped or it finds a nearer sponsor: neither losing connections nor leaving
-//!   makes room.
+//! - an owner stays counted where it is until its set is dropped or it finds a nearer sponsor: losing connections makes no room.
 
 use std::collections::BTreeMap;
 use std::iter::successors;
 
 use crate::identity::PeerKey;
-use crate::store::SET_MEMORY_MAX;
 
 /// What may hang on a neighbour of ours.
 const NEIGHBOUR: Load = Load { sets: 8_192, memory: 32 << 20 };
-/// What anybody further away may occupy together with what hangs on it: whatever one of them takes, the neighbour before it
-/// has as much for others.
-const FURTHER: Load = Load { sets: 4_096, memory: SET_MEMORY_MAX };
+/// What may hang on anybody further away.
+const FURTHER: Load = Load { sets: 4_096, memory: 16 << 20 };
 /// Of so many that name an owner one is chosen.
 const CANDIDATES_MAX: usize = 64;
+/// How far away an owner may be. Honest graphs of 16,384 peers are a few wide.
+const DEPTH_MAX: usize = 64;
 
 /// Sets, and the octets that they occupy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +44,7 @@ impl Load {
     }
 
     const fn minus(self, other: Self) -> Self {
-        Self { sets: self.sets - other.sets, memory: self.memory - other.memory }
+        Self { sets: self.sets.saturating_sub(other.sets), memory: self.memory.saturating_sub(other.memory) }
     }
 
     const fn fits(self, limit: Self) -> bool {
@@ -97,22 +96,27 @@ impl Sponsors {
         if let Some(counted) = counted {
             self.put_in(owner, counted);
         }
+        present.into_iter().for_each(|left| self.prune(left));
         is_admitted
     }
 
     /// It is connected to us: it hangs on nobody.
     pub(super) fn meet(&mut self, neighbour: PeerKey) {
         let earlier = self.take_out(&neighbour);
-        let (own, behind) = earlier.map(|earlier| (earlier.own, earlier.behind)).unwrap_or_default();
+        let (own, behind) = earlier.as_ref().map(|earlier| (earlier.own, earlier.behind)).unwrap_or_default();
         self.put_in(neighbour, Sponsored { sponsor: self.root, own, behind });
+        earlier.into_iter().for_each(|earlier| self.prune(earlier.sponsor));
     }
 
     /// The set of `owner` was dropped.
     pub(super) fn remove(&mut self, owner: &PeerKey) {
         let Some(left) = self.take_out(owner) else { return };
         self.put_in(*owner, Sponsored { own: Load::default(), ..left });
-        let mut last = *owner;
-        // Whoever is gone was kept for the sake of those behind it.
+        self.prune(*owner);
+    }
+
+    /// Whoever is gone was kept for the sake of those behind it.
+    fn prune(&mut self, mut last: PeerKey) {
         while let Some(gone) = self.sponsored.get(&last).filter(|gone| gone.own.sets + gone.behind.sets == 0) {
             let sponsor = gone.sponsor;
             self.sponsored.remove(&last);
@@ -125,15 +129,13 @@ impl Sponsors {
         if *sponsor == self.root {
             return true;
         }
-        let has_room = |sponsored: &Sponsored| {
-            let behind = sponsored.behind.plus(load);
-            match sponsored.sponsor == self.root {
-                true => behind.fits(NEIGHBOUR),
-                false => behind.plus(sponsored.own).fits(FURTHER),
-            }
+        let has_room = |next: &Sponsored| {
+            let limit = if next.sponsor == self.root { NEIGHBOUR } else { FURTHER };
+            next.behind.plus(load).fits(limit)
         };
         let is_circle = *sponsor == *owner || self.chain(sponsor).any(|next| next.sponsor == *owner);
-        self.contains(sponsor) && !is_circle && load.fits(FURTHER) && self.chain(sponsor).all(has_room)
+        let is_near = self.contains(sponsor) && self.chain(sponsor).nth(DEPTH_MAX).is_none();
+        is_near && !is_circle && self.chain(sponsor).all(has_room)
     }
 
     /// `from`, its sponsor, the sponsor of that and so on.

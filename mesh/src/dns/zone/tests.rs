@@ -182,3 +182,34 @@ proptest! {
         }
     }
 }
+
+/// As many names and addresses as one set has room for: of its own each, or the same for all.
+fn greedy(shared: bool) -> Arc<Set> {
+    let subnet = |address| Subnet { address: Ipv4Addr::from(address).into(), prefix_len: 12 };
+    let records = (0..4_096_u32).map(|id| {
+        let base = if shared { 0 } else { 16 * id };
+        let addresses = (0..16).map(|number| subnet(0x0a20_0000 + base + number)).collect();
+        let names = (0..16).map(|number| format!("{:x}.weave.local", base + number)).collect();
+        let (mac, container) = (MacAddr([2, 0, 0, 0, 0, 0]), String::new());
+        let endpoint = Endpoint { mac, addresses, container, names, attached: 1 };
+        Record::new(Content::Endpoint(EndpointId(id.into()), endpoint))
+    });
+    Owner::new(66).set(1, records)
+}
+
+#[test]
+fn whoever_has_many_names_leaves_room_for_others() {
+    for shared in [false, true] {
+        let mut zone = Zone::default();
+        let greedy = greedy(shared);
+        zone.put(&greedy);
+        assert!(zone.snapshot().len() <= 1 << 16);
+
+        zone.put(&Owner::new(1).set(1, [container(1, &["web.weave.local", "1.weave.local"], &[v4(1)])]));
+        assert_eq!(found(&zone.snapshot(), "web.weave.local"), Some(vec![v4(1)]));
+        assert!(found(&zone.snapshot(), "1.weave.local").is_some_and(|found| found.contains(&v4(1))));
+
+        zone.remove(&greedy.owner());
+        assert_eq!(zone.snapshot().len(), 2);
+    }
+}

@@ -14,9 +14,10 @@
 //! - what holds is never taken back: of two transfers of one version the one that was heard first stays;
 //! - whoever has heard the same transfers of owners that keep the rule has the same pieces.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{BLOCKS_MAX, FINE_PIECES_MAX, LINKS_MAX, Owner, Piece, Right, Ring, Transfer, Version};
+use super::{BLOCKS_MAX, GRANTED_PIECES_MAX, LINKS_MAX, Owner, PIECES_MAX, Piece, Right, Ring, Transfer, Version};
 use crate::identity::PeerKey;
 use crate::ipam::Range;
 use crate::verifier::Verifier;
@@ -102,7 +103,8 @@ impl Ring {
                 None => Merged::Old,
             };
         }
-        if !self.has_room_for(transfer.range) {
+        // What was written down, or is told by a guide, was believed before, in another order.
+        if matches!(faith, Faith::In(_)) && !self.has_room_for_told(transfer.range) {
             return Merged::Unsound("the ring is cut into too many pieces");
         }
         for ((at, piece), _) in standing.iter().zip(steps).filter(|(_, step)| *step == Step::Next) {
@@ -115,15 +117,24 @@ impl Ring {
         Merged::New
     }
 
-    /// Whether it may be cut at the ends of `range`, if they are not borders already: anywhere while half of all pieces are
-    /// left, then where a cut into equal blocks would be. So nobody's small pieces are in the way of what others own.
+    /// Whether a grant of ours may cut it at the ends of `range`: anywhere, as long as others have cut it into few pieces.
     pub(in crate::ipam) fn has_room_for(&self, range: Range) -> bool {
+        self.cuts_blocks(range) || self.pieces.len() + 2 <= GRANTED_PIECES_MAX
+    }
+
+    /// Whether one that we are told may. It has to be believed by all or by none, and others know other transfers: so what anybody
+    /// honest grants is far below this limit, or cuts blocks.
+    fn has_room_for_told(&self, range: Range) -> bool {
+        self.cuts_blocks(range) || self.pieces.len() + 2 <= PIECES_MAX
+    }
+
+    /// Whether both ends are borders already, or lie where a cut into equal blocks would.
+    fn cuts_blocks(&self, range: Range) -> bool {
         let whole = self.first.range;
         let block = whole.size().div_ceil(BLOCKS_MAX);
         let is_border = |at: u32| at > whole.last || self.pieces.contains_key(&at);
-        let may_be = |at: u32| is_border(at) || u64::from(at - whole.first) % block == 0;
-        let is_coarse = may_be(range.first) && may_be(range.last.saturating_add(1));
-        is_coarse || self.pieces.len() + 2 <= FINE_PIECES_MAX
+        let is_between_blocks = |at: u32| u64::from(at.saturating_sub(whole.first)) % block == 0;
+        [range.first, range.last.saturating_add(1)].into_iter().all(|at| is_border(at) || is_between_blocks(at))
     }
 
     /// Keeps a transfer that holds nowhere any more, for those who have yet to hear what followed it.
@@ -134,12 +145,16 @@ impl Ring {
         }
     }
 
-    /// Keeps a transfer as one that holds nowhere any more.
+    /// Keeps a transfer as one that holds nowhere any more. The oldest gives way of whoever signed most of them.
     pub(in crate::ipam) fn restore_link(&mut self, link: Arc<Transfer>) {
-        if self.links.len() >= LINKS_MAX {
-            self.links.pop_front();
-        }
         self.links.push_back(link);
+        if self.links.len() > LINKS_MAX {
+            let mut counts: BTreeMap<PeerKey, usize> = BTreeMap::new();
+            self.links.iter().for_each(|link| *counts.entry(link.signer()).or_default() += 1);
+            let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(signer, _)| signer);
+            let oldest = self.links.iter().position(|link| Some(link.signer()) == most);
+            oldest.map(|oldest| self.links.remove(oldest));
+        }
     }
 
     /// Joins pieces of one transfer that touch, so that equal rings have equal pieces whatever was heard first.

@@ -91,32 +91,95 @@ fn a_grant_moves_its_range_and_nothing_else() {
     assert_eq!(ring.pieces().map(|(range, _)| range.size()).sum::<u64>(), RANGE.size());
 }
 
-/// One owner cuts its half of a /12 into single addresses, as long as it may.
-#[test]
-fn small_pieces_leave_room_for_the_cuts_of_others() {
-    let range = Range { first: 0, last: (1 << 20) - 1 };
+const WIDE: Range = Range { first: 0, last: (1 << 20) - 1 };
+
+/// A ring of two, and who has the lower half and who the upper.
+fn wide_ring() -> (Ring, [u8; 2]) {
     let keys = [1, 2].map(|owner| identity(owner).key()).into();
-    let mut ring = Ring::new(Arc::new(FirstRing::propose(range, keys, mesh(), &identity(1))), mesh());
-    let [lower, upper] = if ring.owner(0) == Some(owner(1)) { [1, 2] } else { [2, 1] };
-    let stranger = identity(9).key();
-    let mut hear = |by: u8, first: u32, last: u32| {
-        let right = Right::Grant { from: identity(by).key() };
-        let version = Version { epoch: 0, count: 1 };
-        let transfer = Transfer::sign(ring.id(), Range { first, last }, version, right, stranger, &identity(by));
-        (hear(&mut ring, &Arc::new(transfer)), ring.pieces().count())
-    };
+    let ring = Ring::new(Arc::new(FirstRing::propose(WIDE, keys, mesh(), &identity(1))), mesh());
+    let halves = if ring.owner(0) == Some(owner(1)) { [1, 2] } else { [2, 1] };
+    (ring, halves)
+}
 
-    let heard: Vec<_> = (0..10_000).map(|number| hear(lower, 1 + 3 * number, 1 + 3 * number)).collect();
-    assert_eq!(heard.last(), Some(&(Merged::Unsound("the ring is cut into too many pieces"), FINE_PIECES_MAX)));
+/// A grant to 9 of what was never granted.
+fn cut(ring: &Ring, by: u8, first: u32, last: u32) -> Arc<Transfer> {
+    let right = Right::Grant { from: identity(by).key() };
+    let version = Version { epoch: 0, count: 1 };
+    Arc::new(Transfer::sign(ring.id(), Range { first, last }, version, right, identity(9).key(), &identity(by)))
+}
 
-    // What the other gives away are aligned blocks.
-    let mut last = None;
-    for first in (range.last / 2 + 1..=range.last).step_by(256) {
-        last = Some(hear(upper, first, first + 127));
-        assert_eq!(last.as_ref().map(|last| &last.0), Some(&Merged::New));
+/// Every third address of the upper half, by its owner, until the ring is full.
+fn fill(ring: &mut Ring, by: u8) {
+    for first in (WIDE.last / 2 + 2..).step_by(3) {
+        let small = cut(ring, by, first, first);
+        if hear(ring, &small) != Merged::New {
+            return;
+        }
     }
-    assert_eq!(last.map(|(_, pieces)| pieces), Some(FINE_PIECES_MAX + 4_096 - 1));
-    assert!(matches!(hear(upper, range.last - 2, range.last - 2).0, Merged::Unsound(_)));
+}
+
+#[test]
+fn small_pieces_of_one_leave_room_for_blocks_of_others() {
+    let (mut ring, [lower, upper]) = wide_ring();
+    fill(&mut ring, upper);
+    assert!(ring.pieces().count() > PIECES_MAX - 2);
+
+    assert!(!ring.has_room_for(Range { first: 5, last: 5 }));
+    for first in (0..=WIDE.last / 2).step_by(256) {
+        let block = Range { first, last: first + 127 };
+        let given = cut(&ring, lower, block.first, block.last);
+        assert!(ring.has_room_for(block));
+        assert_eq!(hear(&mut ring, &given), Merged::New);
+    }
+    assert!(ring.pieces().count() <= PIECES_MAX + BLOCKS_MAX as usize);
+}
+
+/// What one hears before small pieces of a liar, another hears after them, as long as honest ones grant what they may.
+#[test]
+fn what_is_honestly_granted_is_believed_before_and_after_small_pieces() {
+    let (mut ring, [lower, upper]) = wide_ring();
+    let small = cut(&ring, lower, 64, 127);
+    assert!(ring.has_room_for(small.range));
+    while ring.has_room_for(small.range) {
+        let first = WIDE.last / 2 + 2 + 3 * ring.pieces().count() as u32;
+        let next = cut(&ring, upper, first, first);
+        assert_eq!(hear(&mut ring, &next), Merged::New);
+    }
+
+    assert_eq!(hear(&mut ring, &small), Merged::New);
+}
+
+#[test]
+fn a_full_ring_is_what_it_was_after_a_restart() {
+    let (mut ring, [lower, upper]) = wide_ring();
+    fill(&mut ring, upper);
+    let given = cut(&ring, lower, 1_024, 2_047);
+    assert_eq!(hear(&mut ring, &given), Merged::New);
+
+    let mut again = Ring::new(Arc::clone(ring.first()), mesh());
+    for transfer in ring.transfers() {
+        assert_eq!(again.merge(&transfer, &verifier(), Faith::All), Merged::New);
+    }
+    assert_eq!(again.state(), ring.state());
+}
+
+#[test]
+fn whoever_signs_much_pushes_out_nobody_elses_links() {
+    let (mut ring, [lower, upper]) = wide_ring();
+    let earlier = cut(&ring, lower, 0, 1_023);
+    let right = Right::Grant { from: identity(9).key() };
+    let next = |count: u32, first: u32| {
+        let range = Range { first, last: first + 1_023 };
+        Arc::new(Transfer::sign(ring.id(), range, Version { epoch: 0, count }, right, identity(9).key(), &identity(9)))
+    };
+    let (other, busy) = (next(2, 0), WIDE.last / 2 + 1);
+    let again: Vec<_> = (2..2 + 2 * LINKS_MAX as u32).map(|count| next(count, busy)).collect();
+    let first = cut(&ring, upper, busy, busy + 1_023);
+    for transfer in [&earlier, &other, &first].into_iter().chain(&again) {
+        assert_eq!(hear(&mut ring, transfer), Merged::New);
+    }
+
+    assert!(ring.history(WIDE).contains(&earlier));
 }
 
 #[test]

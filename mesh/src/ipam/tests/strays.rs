@@ -1,6 +1,7 @@
 //! One peer whose containers hold what others own.
 
 use super::*;
+use crate::ipam::note::Holds;
 
 /// An address in the half that the peer gives away.
 const STRAY: &str = "10.40.0.9/12";
@@ -60,9 +61,37 @@ fn a_successor_holds_what_was_held_before_it_until_it_says_otherwise() {
     let newest = Some((before.card.incarnation, before.signed_card()));
     let certificate = Certificate::sign(&after.identity, after.card.mesh, before.key(), reason, newest);
     let ask = Note::Ask { certificate, id: 1, ring: [0; 32], members: [0; 32] };
-    let holds = |number, addresses: &[u32]| Note::Holds(note::Holds { number, addresses: addresses.to_vec() });
+    let holds = |number, addresses: &[u32]| Note::Holds(Holds { number, addresses: addresses.to_vec() });
 
     assert_eq!(hear(&before, holds((9, 1), &[address])), Some(before.key()));
     assert_eq!(hear(&after, ask), Some(after.key()));
     assert_eq!(hear(&after, holds((1, 0), &[])), None);
+}
+
+#[test]
+fn whoever_nobody_is_connected_to_holds_nothing_and_others_hold_only_so_much() {
+    let mut owner = Alone::new("10.32.0.0/12");
+    owner.run(|ipam, ticket, near| ipam.wait_for_ring(ticket, near));
+    let first = cidr("10.32.0.0/12").range().first;
+    let mut free = |from: u8, addresses: u32| {
+        let addresses = (first..first + addresses).collect();
+        let note = Note::Holds(Holds { number: (u64::MAX, u64::MAX), addresses });
+        owner.run(|ipam, _, near| ipam.handle_note(Fixture::new(from).key(), note, near));
+        owner.ipam.space.size()
+    };
+    let all = free(2, 0);
+    assert_eq!(free(2, 100), all);
+
+    let member = Fixture::new(3);
+    let card = std::sync::Arc::new(member.card.clone());
+    owner.place.members.note_card(&card, &member.card_record(), Instant::ZERO);
+    owner.place.members.set_reachable(&member.key(), Instant::ZERO);
+    let mut free = |addresses: u32| {
+        let addresses = (first..first + addresses).collect();
+        let note = Note::Holds(Holds { number: (1, 1), addresses });
+        owner.run(|ipam, _, near| ipam.handle_note(member.key(), note, near));
+        owner.ipam.space.size()
+    };
+    assert_eq!(free(8_000), all);
+    assert_eq!(free(100), all - 100);
 }

@@ -38,7 +38,7 @@ fn all_that_hang_on_one_have_the_room_of_one() {
     assert_eq!(admitted(&mut sponsors, 100..200, 4 * MIB, |_| key(1)), 8);
     // In a line, each naming the next.
     let line = |owner| if owner == 200 { key(3) } else { key(owner - 1) };
-    assert_eq!(admitted(&mut sponsors, 200..300, 4 * MIB, line), 3, "and what 3 needs itself");
+    assert_eq!(admitted(&mut sponsors, 200..300, 4 * MIB, line), 4);
 
     assert!(sponsors.admit(key(400), 4 * MIB, [key(2)]), "a neighbour has as much for others");
     assert!(sponsors.admit(key(401), 4 * MIB, [ROOT]));
@@ -49,7 +49,26 @@ fn many_small_ones_leave_room_for_others() {
     let mut sponsors = neighbours();
 
     assert_eq!(admitted(&mut sponsors, 100..20_000, 1, |_| key(1)), NEIGHBOUR.sets);
-    assert_eq!(admitted(&mut sponsors, 20_000..40_000, 1, |_| key(3)), FURTHER.sets - 1);
+    assert_eq!(admitted(&mut sponsors, 20_000..40_000, 1, |_| key(3)), FURTHER.sets);
+}
+
+#[test]
+fn whoever_is_connected_to_a_greedy_one_grows_all_the_same() {
+    let mut sponsors = neighbours();
+    assert_eq!(admitted(&mut sponsors, 100..200, 4 * MIB, |_| key(3)), 4);
+
+    assert!(sponsors.admit(key(3), 2_000, [key(2)]));
+}
+
+#[test]
+fn nobody_is_kept_for_the_sake_of_those_who_have_moved_away() {
+    let mut sponsors = neighbours();
+    assert!(sponsors.admit(key(4), 1, [key(3)]));
+    assert!(sponsors.admit(key(5), 1, [key(4)]));
+    sponsors.remove(&key(4));
+    sponsors.meet(key(5));
+
+    assert!(!sponsors.contains(&key(4)));
 }
 
 #[test]
@@ -76,6 +95,7 @@ fn whoever_is_named_by_several_hangs_on_one_that_has_room() {
 fn a_connection_moves_a_peer_with_all_behind_it() {
     let mut sponsors = Sponsors::new(ROOT);
     sponsors.meet(key(1));
+    assert!(sponsors.admit(key(1), 1_000, [ROOT]));
     assert!(sponsors.admit(key(2), 1_000, [key(1)]));
     assert!(sponsors.admit(key(3), 15 * MIB, [key(2)]));
     assert!(!sponsors.admit(key(4), 15 * MIB, [key(2)]));

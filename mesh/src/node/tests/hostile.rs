@@ -369,3 +369,24 @@ proptest! {
         }
     }
 }
+
+/// Keys that come one after the other, each with as much as a set may have.
+#[test]
+fn those_who_have_gone_share_one_room() {
+    let mut stage = Stage::new(1);
+    let victim = stage.node.key();
+    for number in 110..120 {
+        let owner = Owner::new(number);
+        let line = ConnectionId(number.into());
+        stage.connect(line, &owner);
+        let records = (0..1_100).map(|id| endpoint(id, 16)).chain([edge(&victim, Session::Direct)]);
+        stage.publish(line, &owner.set(1, records));
+        stage.pass(std::time::Duration::from_secs(1));
+        stage.node.handle_closed(line, CloseReason::Transport("gone".into()), stage.now);
+    }
+    stage.pass(std::time::Duration::from_secs(60));
+
+    let held = |number: u8| stage.node.store.get(&Owner::new(number).key()).map(|set| set.memory());
+    let held: Vec<usize> = (110..120).filter_map(held).collect();
+    assert!(held.iter().sum::<usize>() <= 32 << 20 && !held.is_empty(), "{held:?}");
+}
