@@ -1,6 +1,7 @@
 //! `WEAVE_…` variables of the environment: honoured, or told of.
 //!
-//! A flag goes before its variable. An empty variable is as none, but for `WEAVE_STATUS_ADDR`, which says "nowhere" then.
+//! A flag goes before its variable. An empty variable is as none, but for `WEAVE_STATUS_ADDR`, which says "nowhere" then, and `WEAVE_PASSWORD`,
+//! which is refused.
 
 use std::str::FromStr;
 

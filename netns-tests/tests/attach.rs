@@ -205,8 +205,21 @@ fn a_full_disk_refuses_what_it_cannot_keep_and_everything_goes_on() -> Result<()
     weave.attach(&containers[0], "10.32.0.2/12")?;
     peer.wait_connection(&["established"], SETTLED)?;
     let before = books(&weave, &containers[0])?;
+    weave.run(&["dns-add", "10.32.0.9", "-h", "kept.weave.local"])?;
     disk.fill()?;
     let fillers = fill_the_journal(&weave)?;
+
+    // What is answered is what is written down, and what cannot be is told.
+    for words in [&["dns-add", "10.32.0.9", "-h", "new.weave.local"][..], &["dns-remove", "-h", "kept.weave.local"]] {
+        let answer = weave.ask(words)?;
+        assert!(answer.code == 1 && answer.stderr.contains("No space left"), "{words:?}: {answer:?}");
+    }
+    assert_eq!(weave.run(&["dns-lookup", "new"])?, "");
+    assert_eq!(weave.run(&["dns-lookup", "kept"])?, "10.32.0.9\n");
+    for command in ["connect", "forget"] {
+        let answer = weave.ask(&[command, "192.0.2.77"])?;
+        assert!(answer.code == 1 && answer.stderr.contains("No space left"), "{command}: {answer:?}");
+    }
 
     let [first, second] = [containers[0].target(), containers[1].target()];
     for words in [&["10.32.64.9/12", first.as_str()][..], &[&first], &["10.32.64.9/12", &second], &[&second]] {

@@ -165,6 +165,8 @@ pub struct Control {
     connection: connection::Config,
     watchdog: Watchdog,
     readiness: Readiness,
+    /// Why the peers to connect to were not written down, the last time.
+    unkept_wishes: Option<String>,
     outcome: Option<Outcome>,
 }
 
@@ -186,6 +188,7 @@ impl Control {
             showings: Vec::new(),
             watchdog: Watchdog::from_environment(),
             readiness: Readiness::Starting,
+            unkept_wishes: None,
             outcome: None,
             clock: parts.clock,
             node: parts.node,
@@ -333,14 +336,22 @@ impl Control {
 
     fn persist(&mut self, persist: Persist) -> Result<(), FileError> {
         match persist {
-            Persist::Incarnation(incarnation) => self.store.write_incarnation(incarnation),
+            Persist::Incarnation(incarnation) => match self.store.write_incarnation(incarnation) {
+                // One that others make us choose. After a restart they show us that we had a higher one.
+                Err(error) if self.readiness == Readiness::Ready => {
+                    error!(%error, "cannot write down the incarnation");
+                    Ok(())
+                }
+                written => written,
+            },
             Persist::Name(name) => self.store.write_name(name),
             Persist::Member(member) => {
                 self.members.put(member);
                 Ok(())
             }
             Persist::Wishes(wishes) => {
-                if let Err(error) = self.store.write_wishes(&wishes) {
+                self.unkept_wishes = self.store.write_wishes(&wishes).err().map(|error| error.to_string());
+                if let Some(error) = &self.unkept_wishes {
                     error!(%error, "cannot remember the peers to connect to");
                 }
                 Ok(())
@@ -354,6 +365,13 @@ impl Control {
                 Ok(())
             }
         }
+    }
+
+    /// Whether what was wished just now outlasts this daemon.
+    fn keep_wishes(&mut self) -> Result<(), String> {
+        self.carry_out().map_err(|error| error.to_string())?;
+        let lost = |error| format!("it is so until the daemon ends: it cannot be written down: {error}");
+        self.unkept_wishes.clone().map(lost).map_or(Ok(()), Err)
     }
 
     /// Writes changed members on a thread that may block; the next changes wait for it.
@@ -431,11 +449,12 @@ impl Control {
         match request {
             Request::Snapshot(reply) => self.show(reply),
             Request::Connect { targets, earlier, reply } => {
-                let _ = reply.send(self.node.connect(&targets, earlier, now));
+                let connected = self.node.connect(&targets, earlier, now);
+                let _ = reply.send(connected.map_err(|error| error.to_string()).and_then(|()| self.keep_wishes()));
             }
             Request::Forget { targets, reply } => {
                 self.node.forget(&targets, now);
-                let _ = reply.send(());
+                let _ = reply.send(self.keep_wishes());
             }
             Request::Attach { ticket, container, wanted, named, multicast_route, reply } => {
                 let container = if named { container } else { container.nameless() };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use weave_mesh::card::Subnet;
-use weave_mesh::connector::{Earlier, Target, TooManyTargets};
+use weave_mesh::connector::{Earlier, Target};
 use weave_mesh::ipam::{self, Answer, Cidr, Ticket};
 
 use crate::attach::{AttachError, Container, Wanted};
@@ -30,11 +30,11 @@ pub enum Request {
     Connect {
         targets: Vec<Target>,
         earlier: Earlier,
-        reply: Reply<Result<(), TooManyTargets>>,
+        reply: Reply<Result<(), String>>,
     },
     Forget {
         targets: Vec<Target>,
-        reply: Reply<()>,
+        reply: Reply<Result<(), String>>,
     },
     Attach {
         ticket: Ticket,

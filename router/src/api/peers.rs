@@ -32,13 +32,13 @@ pub(super) async fn connect(State(context): State<Context>, Form(form): Fields) 
     let replaces = values(&form, "replace").any(|value| value == "true");
     let earlier = if replaces { Earlier::Replace } else { Earlier::Keep };
     let connected = context.requester.ask(|reply| Request::Connect { targets, earlier, reply }).await?;
-    errors.extend(connected.err().map(|error| error.to_string()));
+    errors.extend(connected.err());
     settled(&errors)
 }
 
 pub(super) async fn forget(State(context): State<Context>, Form(form): Fields) -> Result<(), Refusal> {
-    let (targets, errors) = targets(&form);
-    context.requester.ask(|reply| Request::Forget { targets, reply }).await?;
+    let (targets, mut errors) = targets(&form);
+    errors.extend(context.requester.ask(|reply| Request::Forget { targets, reply }).await?.err());
     settled(&errors)
 }
 

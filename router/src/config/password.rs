@@ -41,7 +41,7 @@ pub enum PasswordError {
     Line { origin: String, line: usize, fault: LineFault },
     #[error("{0} holds more than {PASSWORDS_MAX} passwords; keep the new and the old one during a rotation")]
     TooMany(String),
-    #[error("no password in {0}; put one on each line, or leave the option out for a mesh without encryption")]
+    #[error("no password in {0}; put one on each line, or leave it out for a mesh without encryption")]
     Empty(String),
     #[error("cannot read password file {}: {source}; check --password-file", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },

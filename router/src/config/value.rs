@@ -19,7 +19,7 @@ pub enum InvalidValue {
     EtherType(String),
     #[error("`{0}` is no usable MTU: give a number from {MTU_MIN_BYTES} to {MTU_MAX_BYTES}")]
     Mtu(String),
-    #[error("`{0}` is no subnet: give ADDRESS/LENGTH, such as 10.0.0.0/8")]
+    #[error("`{0}` is no address with a length: give ADDRESS/LENGTH, such as 10.32.0.1/12, or 10.0.0.0/8 for a subnet")]
     Subnet(String),
     #[error("`{0}` has bits set beyond its prefix length; did you mean {1}?")]
     HostBits(String, Network),

@@ -11,7 +11,7 @@ use weave_mesh::store::HostName;
 use super::Control;
 use crate::attach::Container;
 use crate::dns::Published;
-use crate::naming::{NameError, Pattern};
+use crate::naming::{HostNames, NameError, Pattern};
 use crate::status::DnsMaterial;
 
 impl Control {
@@ -85,8 +85,9 @@ impl Control {
         }
         let label = &container.label;
         let host_name = |address| HostName { name: name.clone(), address, container: label.clone() };
+        let before = self.host_names.clone();
         if self.host_names.add(addresses.into_iter().map(host_name))? {
-            self.keep_host_names()?;
+            self.keep_host_names(before)?;
         }
         Ok(None)
     }
@@ -96,8 +97,9 @@ impl Control {
         if self.about.dns.is_none() {
             return Err(NameError::NoDns);
         }
+        let before = self.host_names.clone();
         if self.host_names.remove(pattern) {
-            self.keep_host_names()?;
+            self.keep_host_names(before)?;
         }
         if self.ledger.remove_names(pattern) {
             self.keep_ledger();
@@ -109,17 +111,23 @@ impl Control {
     /// A container is gone, and the names that were given to it by hand with it.
     pub(super) fn forget_names_of(&mut self, container: &str) {
         let pattern = Pattern { container: Some(container.to_owned()), ..Pattern::default() };
-        if self.host_names.remove(&pattern)
-            && let Err(error) = self.keep_host_names()
-        {
+        if !self.host_names.remove(&pattern) {
+            return;
+        }
+        self.publish_host_names();
+        if let Err(error) = self.store.write_host_names(&self.host_names) {
             error!(%error, "cannot write down that the names of a container are gone");
         }
     }
 
-    /// Publishes the names given by hand and writes them down.
-    fn keep_host_names(&mut self) -> Result<(), NameError> {
+    /// Writes down the names given by hand, and publishes them; when they cannot be, they are what they were `before`.
+    fn keep_host_names(&mut self, before: HostNames) -> Result<(), NameError> {
+        if let Err(error) = self.store.write_host_names(&self.host_names) {
+            self.host_names = before;
+            return Err(error.into());
+        }
         self.publish_host_names();
-        Ok(self.store.write_host_names(&self.host_names)?)
+        Ok(())
     }
 
     /// Whoever asks this host from here on is answered so.
