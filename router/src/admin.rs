@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tracing::error;
+use weave_docker::{Docker, events};
 
 use crate::api::{Context, Listeners};
-use crate::docker::{Docker, events};
+use crate::following::Following;
 use crate::request::Requester;
 
 /// Rendering a report needs little.
@@ -30,7 +31,7 @@ impl Admin {
     pub fn spawn(listeners: Listeners, requester: Requester) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let docker = Docker::of_this_host(std::env::var("DOCKER_HOST").ok().as_deref());
-        let watching = events::watch(docker.clone(), requester.clone());
+        let watching = events::watch(docker.clone(), Following(requester.clone()));
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("admin".to_owned()).stack_size(STACK_BYTES).spawn(move || {
             runtime.block_on(async {

@@ -46,9 +46,9 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
+use weave_docker::Docker;
 
 use crate::attach::AttachError;
-use crate::docker::Docker;
 use crate::request::{Requester, Stopping};
 use crate::shown;
 

@@ -49,7 +49,6 @@ use crate::attach::Ledger;
 use crate::config::{Allocation, AllocationError, Config, ConfigError, FastPath, PasswordError, Targets};
 use crate::descriptors::{self, Descriptors, TooFewDescriptors};
 use crate::dns::{Dns, DnsError};
-use crate::docker;
 use crate::fabric::{FastSetting, Loom};
 use crate::node::{Control, Host, NodeError, Outcome, Parts, Reach, Remains, Weaving};
 use crate::peers::{self, Peers};
@@ -464,7 +463,7 @@ impl Found {
         let unknown = adoption::unknown_ports(&self.observed, books.ledger);
         if !unknown.is_empty() {
             let found = namespaces::behind(&unknown);
-            found.into_iter().for_each(|found| books.adopt(found, &self.observed, docker::container_of));
+            found.into_iter().for_each(|found| books.adopt(found, &self.observed, weave_docker::container_of));
             store.write_ledger(books.ledger)?;
         }
         if self.observed.addresses != books.exposure.addresses() {

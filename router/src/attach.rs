@@ -7,12 +7,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use weave_datapath::linux::veth;
+use weave_docker::{Docker, DockerError, Inspected};
 use weave_mesh::card::Subnet;
 use weave_mesh::ipam::Cidr;
 use weave_mesh::store::{ENDPOINT_ADDRESSES_MAX, ENDPOINT_NAME_MAX_BYTES};
 
 use crate::config::value::parse_subnet;
-use crate::docker::{Docker, DockerError, Inspected};
 use crate::naming::Called;
 use crate::request::AddressError;
 
@@ -156,8 +156,8 @@ pub struct Container {
 }
 
 impl From<Inspected> for Container {
-    fn from(Inspected { id, pid, called }: Inspected) -> Self {
-        Self { label: id, netns: process_netns(pid), called }
+    fn from(Inspected { id, pid, hostname, name }: Inspected) -> Self {
+        Self { label: id, netns: process_netns(pid), called: Called { hostname, name } }
     }
 }
 

@@ -1,9 +1,9 @@
-//! The daemon: everything that touches the outside world but frames. Sockets, files, HTTP, Docker.
+//! The daemon: everything that touches the outside world but frames. Sockets, files, HTTP.
 //!
 //! ```text
 //!   control thread (node.rs)          owns the mesh machine; peers.rs brings it TCP, store.rs keeps its state,
 //!        │  ▲                         fabric.rs turns its view into kernel plan and packet tables
-//!        │  └── request.rs ◄── admin thread (api.rs, docker.rs, attach.rs): asks, never holds state of its own
+//!        │  └── request.rs ◄── admin thread (api.rs, following.rs, attach.rs): asks, never holds state of its own
 //!        ├────► dns.rs: threads that answer names from a snapshot
 //!        └────► datapath's packet thread and kernel keeper: snapshots in, events out
 //! ```
@@ -19,9 +19,9 @@ pub mod attach;
 pub mod config;
 pub mod descriptors;
 pub mod dns;
-pub mod docker;
 pub mod expose;
 pub mod fabric;
+pub mod following;
 pub mod metrics;
 pub mod naming;
 pub mod node;

@@ -499,8 +499,8 @@ impl Control {
                 self.call(&container);
                 let _ = reply.send(());
             }
-            Request::Container { id, fate, reply } => {
-                self.handle_fate(&id, fate);
+            Request::Container { id, event, reply } => {
+                self.handle_container_event(&id, event);
                 let _ = reply.send(());
             }
             Request::Stop(reply) => self.outcome = Some(Outcome::Dismissed(reply)),

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use weave_docker::events::{Census, ContainerEvent};
 use weave_mesh::card::Subnet;
 use weave_mesh::connector::{Earlier, Target};
 use weave_mesh::ipam::{self, Answer, Cidr, Ticket};
 
 use crate::attach::{AttachError, Container, Wanted};
-use crate::docker::events::{Census, Fate};
 use crate::naming::{NameError, Pattern};
 use crate::node::Manner;
 use crate::status::{DnsMaterial, Material};
@@ -125,7 +125,7 @@ pub enum Request {
     /// Something happened to one of Docker's containers.
     Container {
         id: String,
-        fate: Fate,
+        event: ContainerEvent,
         reply: Reply<()>,
     },
     /// Gives a container a name at `addresses`, or at all that it has; the answer is what there is to say about that.

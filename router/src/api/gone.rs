@@ -13,13 +13,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+use weave_docker::{Docker, DockerError};
 use weave_mesh::card::Subnet;
 use weave_mesh::ipam::Cidr;
 
 use super::attach::subnet;
 use super::{Context, Refusal, ip};
 use crate::attach::{AttachError, Container, Subject};
-use crate::docker::{self, Docker, DockerError};
 use crate::request::{Holder, Request};
 
 /// How long the kernel may take to remove the device of a container that has ended, and how often it is looked for.
@@ -90,7 +90,7 @@ async fn is_dead(docker: &Docker, container: &str) -> bool {
     match container.split_once(':') {
         Some(("netns", path)) => !Path::new(path).exists(),
         Some(("pid", process)) => !Path::new("/proc").join(process).exists(),
-        None if docker::is_id(container) => {
+        None if weave_docker::is_id(container) => {
             let found = docker.inspect(container).await;
             matches!(found, Err(DockerError::NoSuchContainer(_) | DockerError::NotRunning(_)))
         }

@@ -10,10 +10,10 @@ use axum::extract::{Form, FromRequest, Path, Query, Request as HttpRequest, Stat
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
+use weave_docker::{Docker, DockerError};
 use weave_mesh::ipam::{Answer, Cidr};
 
 use super::{Context, Refusal, status};
-use crate::docker::{Docker, DockerError};
 use crate::request::{AddressError, Question, Request, Unknown};
 use crate::shown::Shown;
 

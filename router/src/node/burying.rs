@@ -11,11 +11,10 @@ use std::collections::BTreeSet;
 
 use tracing::info;
 use weave_datapath::linux::kernel::Generation;
+use weave_docker::events::{Census, ContainerEvent};
 
 use super::Control;
 use crate::attach::{Attachment, Grace};
-use crate::docker;
-use crate::docker::events::{Census, Fate};
 
 /// Containers that are dead, and those whose port is waited for.
 #[derive(Debug, Default)]
@@ -36,27 +35,27 @@ impl Control {
         let tenants = self.ledger.entries().flat_map(|(_, entry)| &entry.tenants);
         let tenants = tenants.map(|tenant| tenant.container.clone());
         let known: BTreeSet<String> = self.node.all_addresses().into_keys().chain(tenants).collect();
-        for container in known.into_iter().filter(|container| docker::is_id(container)) {
-            let fate = match census.get(&container) {
-                Some(true) => Fate::Started,
-                Some(false) => Fate::Died,
-                None => Fate::Destroyed,
+        for container in known.into_iter().filter(|container| weave_docker::is_id(container)) {
+            let event = match census.get(&container) {
+                Some(true) => ContainerEvent::Started,
+                Some(false) => ContainerEvent::Died,
+                None => ContainerEvent::Destroyed,
             };
-            self.handle_fate(&container, fate);
+            self.handle_container_event(&container, event);
         }
     }
 
-    pub(super) fn handle_fate(&mut self, container: &str, fate: Fate) {
-        if fate != Fate::Started {
+    pub(super) fn handle_container_event(&mut self, container: &str, event: ContainerEvent) {
+        if event != ContainerEvent::Started {
             self.note_departure(container);
         }
         if self.node.addresses(container).is_empty() {
             return;
         }
-        match fate {
-            Fate::Started => self.revive(container),
-            Fate::Died => self.burying.grace.handle_death(container, self.clock.now()),
-            Fate::Destroyed => self.bury(container),
+        match event {
+            ContainerEvent::Started => self.revive(container),
+            ContainerEvent::Died => self.burying.grace.handle_death(container, self.clock.now()),
+            ContainerEvent::Destroyed => self.bury(container),
         }
     }
 

@@ -10,7 +10,6 @@ use weave_mesh::ipam::Cidr;
 
 use super::Control;
 use crate::attach::Container;
-use crate::docker;
 use crate::request::Holder;
 
 /// The fewest letters of an id that tell it; `ps` shows 12.
@@ -60,7 +59,7 @@ fn filed(held: &BTreeMap<String, Vec<Cidr>>, address: IpAddr) -> Option<String> 
 }
 
 fn is_short_for(text: &str, label: &str) -> bool {
-    text.len() >= ID_LETTERS_MIN && docker::is_id(label) && label.starts_with(text)
+    text.len() >= ID_LETTERS_MIN && weave_docker::is_id(label) && label.starts_with(text)
 }
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
-//! Docker, as much of it as attaching needs: which process a container runs as, and what becomes of it, asked over its
-//! unix socket.
+//! The engine of this host, asked over its unix socket: which process a container runs as, and what it is called.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,10 +9,6 @@ use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::UnixStream;
-
-use crate::naming::Called;
-
-pub mod events;
 
 /// The letters of a container's id.
 const ID_BYTES: usize = 64;
@@ -48,7 +43,9 @@ pub enum DockerError {
 pub struct Inspected {
     pub id: String,
     pub pid: u32,
-    pub called: Called,
+    /// Host and domain name, if it was given a domain.
+    pub hostname: Option<String>,
+    pub name: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -149,7 +146,12 @@ impl Docker {
     }
 
     /// A whole answer, of at most `limit` octets; `subject` is what an error says was looked for.
-    async fn read(&self, path: &str, subject: &str, limit: usize) -> Result<(StatusCode, Bytes), DockerError> {
+    pub(crate) async fn read(
+        &self,
+        path: &str,
+        subject: &str,
+        limit: usize,
+    ) -> Result<(StatusCode, Bytes), DockerError> {
         let answer = async {
             let response = self.open(path, subject).await?;
             let status = response.status();
@@ -160,7 +162,7 @@ impl Docker {
     }
 
     /// The beginning of an answer; its body may go on for ever.
-    async fn open(&self, path: &str, subject: &str) -> Result<Response<Incoming>, DockerError> {
+    pub(crate) async fn open(&self, path: &str, subject: &str) -> Result<Response<Incoming>, DockerError> {
         tokio::time::timeout(TIMEOUT, self.ask(path, subject)).await.map_err(|_| DockerError::Timeout)?
     }
 
@@ -181,15 +183,17 @@ impl Docker {
 
 impl Naming {
     /// A host name with a dot in it was given with its domain.
-    fn called(&self, name: &str) -> Called {
-        let hostname = match (self.hostname.as_str(), self.domainname.as_str()) {
+    fn hostname(&self) -> Option<String> {
+        match (self.hostname.as_str(), self.domainname.as_str()) {
             (hostname, "") => hostname.contains('.').then(|| hostname.to_owned()),
             (hostname, domain) => Some(format!("{hostname}.{domain}")),
-        };
-        // Docker's names begin with a slash.
-        let name = Some(name.trim_start_matches('/').to_owned()).filter(|name| !name.is_empty());
-        Called { hostname, name }
+        }
     }
+}
+
+/// Docker's names begin with a slash.
+fn bare(name: &str) -> Option<String> {
+    Some(name.trim_start_matches('/').to_owned()).filter(|name| !name.is_empty())
 }
 
 fn parse(body: &[u8]) -> Result<Inspection, DockerError> {
@@ -203,7 +207,7 @@ fn attachable(name: &str, inspection: Inspection) -> Result<Inspected, DockerErr
             Err(DockerError::HostNetwork(name.to_owned()))
         }
         Inspection { id, name, state: State { pid }, config, .. } => {
-            Ok(Inspected { id, pid, called: config.called(&name) })
+            Ok(Inspected { id, pid, hostname: config.hostname(), name: bare(&name) })
         }
     }
 }
@@ -224,7 +228,7 @@ mod tests {
 
         let found = inspected("web", body(42, "bridge").as_bytes());
 
-        assert_eq!(found.unwrap(), Inspected { id: "abc".to_owned(), pid: 42, called: Called::default() });
+        assert_eq!(found.unwrap(), Inspected { id: "abc".to_owned(), pid: 42, hostname: None, name: None });
         assert!(matches!(inspected("web", body(0, "bridge").as_bytes()), Err(DockerError::NotRunning(_))));
         assert!(matches!(inspected("web", body(42, "host").as_bytes()), Err(DockerError::HostNetwork(_))));
         assert!(matches!(inspected("web", b"<html>"), Err(DockerError::Answer(_))));
@@ -236,7 +240,7 @@ mod tests {
             let body = format!(
                 r#"{{"Id":"abc","Name":"/web","State":{{"Pid":1}},"HostConfig":{{"NetworkMode":"x"}},"Config":{config}}}"#
             );
-            inspected("web", body.as_bytes()).unwrap().called.hostname
+            inspected("web", body.as_bytes()).unwrap().hostname
         };
 
         assert_eq!(called(r#"{"Hostname":"h","Domainname":"weave.local"}"#).as_deref(), Some("h.weave.local"));

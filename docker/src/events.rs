@@ -17,9 +17,7 @@ use hyper::body::{Bytes, Incoming};
 use serde::Deserialize;
 use tracing::{debug, info};
 
-use super::{Docker, DockerError};
-use crate::attach::Container;
-use crate::request::{Request, Requester, Stopping};
+use crate::engine::{Docker, DockerError, Inspected, is_id};
 
 /// Between two looks for an engine that is not there. One costs a few microseconds: nobody listens at the socket.
 const ABSENT_PAUSE: Duration = Duration::from_millis(500);
@@ -37,7 +35,7 @@ const CONTAINERS: &str = "/containers/json?all=true";
 
 /// What happened to a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum ContainerEvent {
     Started,
     /// It may be started again.
     Died,
@@ -67,10 +65,26 @@ struct Listed {
     state: String,
 }
 
+/// Whoever wants to know.
+pub trait Listener {
+    /// All containers, after a time in which nothing was heard of them; answers of which of them it wants to know what they
+    /// are called.
+    fn census(&self, census: Census) -> impl Future<Output = Result<Vec<String>, Over>> + Send;
+
+    /// What one of those is called.
+    fn found(&self, container: Inspected) -> impl Future<Output = Result<(), Over>> + Send;
+
+    fn happened(&self, id: String, event: ContainerEvent) -> impl Future<Output = Result<(), Over>> + Send;
+}
+
+/// Nobody wants to know any more.
+#[derive(Clone, Copy, Debug)]
+pub struct Over;
+
 /// Why the stream of events has ended.
 enum Ended {
     Docker(DockerError),
-    Daemon(Stopping),
+    Listener(Over),
 }
 
 impl From<DockerError> for Ended {
@@ -79,18 +93,18 @@ impl From<DockerError> for Ended {
     }
 }
 
-impl From<Stopping> for Ended {
-    fn from(stopping: Stopping) -> Self {
-        Self::Daemon(stopping)
+impl From<Over> for Ended {
+    fn from(over: Over) -> Self {
+        Self::Listener(over)
     }
 }
 
-/// Tells control what becomes of containers until the daemon ends.
-pub async fn watch(docker: Docker, requester: Requester) {
+/// Tells what becomes of containers, as long as somebody listens.
+pub async fn watch(docker: Docker, listener: impl Listener) {
     let mut pauses = Pauses::default();
     loop {
-        let pause = match follow(&docker, &requester, &mut pauses).await {
-            Err(Ended::Daemon(Stopping)) => return,
+        let pause = match follow(&docker, &listener, &mut pauses).await {
+            Err(Ended::Listener(Over)) => return,
             Err(Ended::Docker(error)) => {
                 debug!(%error, "no events from Docker");
                 pauses.after(&error)
@@ -128,33 +142,32 @@ impl Pauses {
     }
 }
 
-async fn follow(docker: &Docker, requester: &Requester, pauses: &mut Pauses) -> Result<(), Ended> {
+async fn follow(docker: &Docker, listener: &impl Listener, pauses: &mut Pauses) -> Result<(), Ended> {
     let mut events = docker.open(EVENTS, "events of containers").await?;
     let census = list(docker, events.status()).await?;
     info!(containers = census.len(), "following Docker's containers");
-    let nameless = requester.ask(|reply| Request::Containers { census, reply }).await?;
+    let nameless = listener.census(census).await?;
     *pauses = Pauses::default();
-    name(docker, requester, nameless).await?;
+    name(docker, listener, nameless).await?;
     let mut lines = Lines::default();
     while let Some(chunk) = next(events.body_mut()).await? {
-        for (id, fate) in lines.take(&chunk)? {
-            requester.ask(|reply| Request::Container { id, fate, reply }).await?;
+        for (id, event) in lines.take(&chunk)? {
+            listener.happened(id, event).await?;
         }
     }
     Ok(())
 }
 
 /// Tells what containers of ours are called that were found running.
-async fn name(docker: &Docker, requester: &Requester, nameless: Vec<String>) -> Result<(), Ended> {
-    for id in nameless.into_iter().filter(|id| super::is_id(id)) {
+async fn name(docker: &Docker, listener: &impl Listener, nameless: Vec<String>) -> Result<(), Ended> {
+    for id in nameless.into_iter().filter(|id| is_id(id)) {
         let found = match docker.inspect(&id).await {
             Ok(found) => found,
             // What becomes of it is told by an event.
             Err(DockerError::NoSuchContainer(_) | DockerError::NotRunning(_) | DockerError::HostNetwork(_)) => continue,
             Err(error) => return Err(error.into()),
         };
-        let container = Container::from(found);
-        requester.ask(|reply| Request::Called { container, reply }).await?;
+        listener.found(found).await?;
     }
     Ok(())
 }
@@ -191,7 +204,7 @@ fn census(body: &[u8]) -> Result<Census, DockerError> {
 struct Lines(Vec<u8>);
 
 impl Lines {
-    fn take(&mut self, chunk: &[u8]) -> Result<Vec<(String, Fate)>, DockerError> {
+    fn take(&mut self, chunk: &[u8]) -> Result<Vec<(String, ContainerEvent)>, DockerError> {
         self.0.extend_from_slice(chunk);
         let mut events = Vec::new();
         while let Some(end) = self.0.iter().position(|octet| *octet == b'\n') {
@@ -206,18 +219,18 @@ impl Lines {
 }
 
 /// What a line tells; nothing when it is about something else.
-fn event(line: &[u8]) -> Result<Option<(String, Fate)>, DockerError> {
+fn event(line: &[u8]) -> Result<Option<(String, ContainerEvent)>, DockerError> {
     if line.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
     let event: Event = serde_json::from_slice(line).map_err(|error| DockerError::Answer(error.to_string()))?;
-    let fate = match event.action.as_str() {
-        "start" => Fate::Started,
-        "die" => Fate::Died,
-        "destroy" => Fate::Destroyed,
+    let happened = match event.action.as_str() {
+        "start" => ContainerEvent::Started,
+        "die" => ContainerEvent::Died,
+        "destroy" => ContainerEvent::Destroyed,
         _ => return Ok(None),
     };
-    Ok(Some((event.actor.id, fate)))
+    Ok(Some((event.actor.id, happened)))
 }
 
 #[cfg(test)]
@@ -242,7 +255,11 @@ mod tests {
             let mut events = lines.take(&stream.as_bytes()[..cut]).unwrap();
             events.extend(lines.take(&stream.as_bytes()[cut..]).unwrap());
 
-            assert_eq!(events, [("a".to_owned(), Fate::Started), ("b".to_owned(), Fate::Destroyed)], "{cut}");
+            assert_eq!(
+                events,
+                [("a".to_owned(), ContainerEvent::Started), ("b".to_owned(), ContainerEvent::Destroyed)],
+                "{cut}"
+            );
         }
     }
 

@@ -1,0 +1,13 @@
+//! Docker, as far as containers on the network need it: what touches an engine, and knows nothing of the mesh.
+//!
+//! ```text
+//!   engine.rs   asks the engine: which process a container runs as, what it is called
+//!   events.rs   what becomes of containers, as it happens; and all of them anew after every gap
+//! ```
+//!
+//! Whatever an engine answers is untrusted: it is bounded, and what cannot be read is an error.
+
+pub mod engine;
+pub mod events;
+
+pub use self::engine::{Docker, DockerError, Inspected, container_of, is_id};
