@@ -3,11 +3,17 @@
 //! ```text
 //!   engine.rs   asks the engine: which process a container runs as, what it is called
 //!   events.rs   what becomes of containers, as it happens; and all of them anew after every gap
+//!   proxy.rs    passes the API on to the engine, octet by octet
+//!   create.rs   what the proxy changes when a container is created; pure
+//!   inspect.rs  what it changes when one is inspected; pure
 //! ```
 //!
 //! Whatever an engine answers is untrusted: it is bounded, and what cannot be read is an error.
 
+pub mod create;
 pub mod engine;
 pub mod events;
+pub mod inspect;
+pub mod proxy;
 
 pub use self::engine::{Docker, DockerError, Inspected, container_of, is_id};

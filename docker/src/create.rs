@@ -1,0 +1,275 @@
+//! What the proxy changes in a request to create a container, so that the container starts on the network.
+//!
+//! ```text
+//!   body, ?name= ──→ plan ─┬→ Change ──→ (an address is reserved) ──→ apply ──→ the body that the engine gets
+//!                          └→ Declined: the engine gets what the client sent, or the client a sentence
+//! ```
+//!
+//! Invariants: what is not ours to set keeps every byte, unknown fields and numbers too; what the user set wins; a body that
+//! cannot be read is the engine's to refuse; nothing is decided by a field that could be read in two ways.
+
+pub(crate) mod json;
+mod naming;
+mod network;
+mod wanted;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use self::json::{JsonError, Object};
+pub use self::naming::{NameRule, NameRuleError};
+pub use self::network::Network;
+pub use self::wanted::{Cidr, Wanted, WantedError};
+
+/// The label that tells which addresses were reserved when the container was made.
+pub const ADDRESS_LABEL: &str = "weave-rs.address";
+/// The longest host name with its domain, octets: Linux has room for no more.
+const HOSTNAME_MAX_BYTES: usize = 64;
+/// The runtime that Docker uses unless told otherwise.
+const DOCKERS_RUNTIME: &str = "runc";
+/// The C library asks for `NAME.DOMAIN` before `NAME`, and Docker's own resolver knows only the latter.
+const SEARCH_FIRST: &str = "ndots:1";
+
+/// What holds for all containers.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Such as `weave.local`.
+    pub domain: String,
+    pub dns_server: Ipv4Addr,
+    /// Containers get neither our DNS server nor names.
+    pub without_dns: bool,
+    pub names: NameRule,
+    /// `/etc/hosts` is Docker's alone.
+    pub no_rewrite_hosts: bool,
+    /// The runtime that attaches what it starts.
+    pub runtime: String,
+    /// The same for those who ask for another: `nvidia` becomes `weave-rs-nvidia`.
+    pub other_runtimes: BTreeMap<String, String>,
+    /// Names and ids of the Docker networks that our plugin serves.
+    pub own_networks: BTreeSet<String>,
+    /// Only containers with `WEAVE_CIDR` are attached.
+    pub no_default_ipalloc: bool,
+    /// `docker inspect` tells the address on the network.
+    pub rewrite_inspect: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            domain: "weave.local".to_owned(),
+            dns_server: Ipv4Addr::new(169, 254, 65, 53),
+            without_dns: false,
+            names: NameRule::default(),
+            no_rewrite_hosts: false,
+            runtime: "weave-rs".to_owned(),
+            other_runtimes: BTreeMap::new(),
+            own_networks: BTreeSet::new(),
+            no_default_ipalloc: false,
+            rewrite_inspect: false,
+        }
+    }
+}
+
+impl Policy {
+    fn domain(&self) -> &str {
+        self.domain.trim_end_matches('.')
+    }
+
+    /// The runtime in the place of the one asked for, if one of ours can be.
+    fn runtime_for(&self, asked: &str) -> Option<&str> {
+        let usual = asked.is_empty() || asked == DOCKERS_RUNTIME || asked == self.runtime;
+        self.other_runtimes.get(asked).or(usual.then_some(&self.runtime)).map(String::as_str)
+    }
+}
+
+/// Why a container is created as it was asked for, or not at all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Declined {
+    #[error("it uses the host's network")]
+    Host,
+    #[error("it uses the network of `{0}`")]
+    Shared(String),
+    #[error("it is on Docker's network `{0}`, and WEAVE_CIDR is not set")]
+    OtherNetwork(String),
+    #[error("WEAVE_CIDR is `none`")]
+    AskedForNone,
+    #[error("WEAVE_CIDR is not set, and containers without it get no address here")]
+    NotAskedFor,
+    #[error("the ECS agent gives it an interface of its own")]
+    EcsInterface,
+    #[error("its description cannot be read: {0}")]
+    Unreadable(String),
+    #[error("`{0}` is given twice; give it once")]
+    Twice(String),
+    #[error(transparent)]
+    Wanted(#[from] WantedError),
+}
+
+impl Declined {
+    /// Whether the client is told so, instead of the engine asked.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Twice(_) | Self::Wanted(_))
+    }
+}
+
+impl From<JsonError> for Declined {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::Twice(name) => Self::Twice(name),
+            JsonError::Unreadable(error) => Self::Unreadable(error.to_string()),
+        }
+    }
+}
+
+/// When a container comes onto the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Its runtime is ours.
+    BeforeFirstInstruction,
+    /// It asked for a runtime that has no counterpart of ours: somebody must attach it once it runs.
+    AfterStart,
+    /// It is on a network of our plugin, which Docker asks.
+    ByPlugin,
+}
+
+/// A container that is to be on the network, and what becomes of its description.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// What it was called in the request.
+    pub container: Option<String>,
+    /// The addresses asked for; none means any one of the default subnet.
+    pub wanted: Vec<Wanted>,
+    /// What the network calls it, the full name first, as in a line of `/etc/hosts`; empty when its name is yet unknown.
+    pub names: Vec<String>,
+    pub network: Network,
+    pub moment: Moment,
+    runtime: Option<String>,
+    /// The host name to set, where the user gave none.
+    hostname: Option<String>,
+    body: Object<'a>,
+    host_config: Object<'a>,
+    labels: BTreeMap<String, String>,
+}
+
+/// Decides about one container.
+///
+/// # Errors
+/// When it is to be left alone, or refused.
+pub fn plan<'a>(body: &'a [u8], name: Option<&str>, policy: &Policy) -> Result<Change<'a>, Declined> {
+    let body = Object::parse(body)?;
+    let host_config = body.object("HostConfig")?;
+    let network = Network::of(&body, &host_config, &policy.own_networks)?;
+    let wanted = wanted::in_environment(&body.read::<Vec<String>>("Env")?)?;
+    let labels: BTreeMap<String, String> = body.read("Labels")?;
+    is_ours(&network, wanted.as_deref(), &labels, policy)?;
+    let runtime: String = host_config.read("Runtime")?;
+    let mut change = Change {
+        container: name.map(|name| name.trim_start_matches('/').to_owned()),
+        wanted: wanted.unwrap_or_default(),
+        names: Vec::new(),
+        moment: Moment::ByPlugin,
+        runtime: None,
+        hostname: None,
+        network,
+        body,
+        host_config,
+        labels,
+    };
+    if change.network != Network::Ours {
+        change.runtime = policy.runtime_for(&runtime).map(str::to_owned);
+        change.moment = if change.runtime.is_some() { Moment::BeforeFirstInstruction } else { Moment::AfterStart };
+    }
+    change.give_name(policy)?;
+    Ok(change)
+}
+
+/// Whether the container is to be on the network at all.
+fn is_ours(
+    network: &Network,
+    wanted: Option<&[Wanted]>,
+    labels: &BTreeMap<String, String>,
+    policy: &Policy,
+) -> Result<(), Declined> {
+    if wanted.is_some_and(|wanted| wanted == [Wanted::None]) {
+        return Err(Declined::AskedForNone);
+    }
+    match network {
+        Network::UserDefined(name) if wanted.is_none() => Err(Declined::OtherNetwork(name.clone())),
+        Network::None if naming::is_internal_to_ecs(labels) => Err(Declined::EcsInterface),
+        Network::Bridge | Network::None if wanted.is_none() && policy.no_default_ipalloc => Err(Declined::NotAskedFor),
+        Network::Bridge | Network::None | Network::UserDefined(_) | Network::Ours => Ok(()),
+    }
+}
+
+impl Change<'_> {
+    /// The user's own host name, else the one that the rules make.
+    fn give_name(&mut self, policy: &Policy) -> Result<(), Declined> {
+        if policy.without_dns {
+            return Ok(());
+        }
+        let given: String = self.body.read("Hostname")?;
+        if !given.is_empty() {
+            let domain: String = self.body.read("Domainname")?;
+            self.names = naming::names_of(&given, &domain);
+            return Ok(());
+        }
+        let Some(name) = policy.names.name(&self.labels, self.container.as_deref()) else { return Ok(()) };
+        let full = format!("{name}.{}", policy.domain());
+        if full.len() > HOSTNAME_MAX_BYTES {
+            tracing::warn!(name, limit = HOSTNAME_MAX_BYTES, "the name of a container is too long for a host name");
+            return Ok(());
+        }
+        self.names = naming::names_of(&full, "");
+        self.hostname = Some(name);
+        Ok(())
+    }
+
+    /// The body that the engine gets, for a container that will have these addresses; none when they are not known yet.
+    ///
+    /// # Errors
+    /// When a field that is to be changed cannot be read, or is given twice.
+    pub fn apply(mut self, addresses: &[Cidr], policy: &Policy) -> Result<Vec<u8>, Declined> {
+        if let Some(hostname) = &self.hostname {
+            self.body.set("Hostname", hostname)?;
+            self.body.set("Domainname", policy.domain())?;
+        }
+        if let Some(runtime) = &self.runtime {
+            self.host_config.set("Runtime", runtime)?;
+        }
+        self.set_resolver(policy)?;
+        self.set_addresses(addresses, policy)?;
+        self.body.set("HostConfig", &self.host_config)?;
+        Ok(self.body.into_bytes())
+    }
+
+    fn set_resolver(&mut self, policy: &Policy) -> Result<(), Declined> {
+        if policy.without_dns {
+            return Ok(());
+        }
+        let server = policy.dns_server.to_string();
+        self.host_config.extend("Dns", server.clone(), |given| *given == server)?;
+        self.host_config.extend("DnsSearch", policy.domain().to_owned(), |_| true)?;
+        if self.network.has_dockers_resolver() {
+            self.host_config.extend("DnsOptions", SEARCH_FIRST.to_owned(), |given| given.starts_with("ndots:"))?;
+        }
+        Ok(())
+    }
+
+    fn set_addresses(&mut self, addresses: &[Cidr], policy: &Policy) -> Result<(), Declined> {
+        let Some(first) = addresses.first() else { return Ok(()) };
+        if !self.names.is_empty() && !policy.no_rewrite_hosts {
+            // The blank makes one line of several names, and the first line of the file is what `hostname -i` tells.
+            let line = format!("{}:{}", self.names.join(" "), first.address);
+            let given: Vec<String> = self.host_config.read("ExtraHosts")?;
+            self.host_config.set("ExtraHosts", &[vec![line], given].concat())?;
+        }
+        let mut labels = self.body.object("Labels")?;
+        let texts: Vec<String> = addresses.iter().map(Cidr::to_string).collect();
+        labels.set_key(ADDRESS_LABEL, &texts.join(" "))?;
+        self.body.set("Labels", &labels)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
