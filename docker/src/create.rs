@@ -78,7 +78,7 @@ impl Policy {
     /// The runtime in the place of the one asked for, if one of ours can be.
     fn runtime_for(&self, asked: &str) -> Option<&str> {
         let usual = asked.is_empty() || asked == DOCKERS_RUNTIME || asked == self.runtime;
-        self.other_runtimes.get(asked).or(usual.then_some(&self.runtime)).map(String::as_str)
+        self.other_runtimes.get(asked).or_else(|| usual.then_some(&self.runtime)).map(String::as_str)
     }
 }
 

@@ -45,3 +45,47 @@ fn show(settings: &mut Object<'_>, address: Cidr) -> Result<(), JsonError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shown(body: &str) -> String {
+        let address = "10.32.0.5/12".parse().unwrap();
+        String::from_utf8(rewrite(body.as_bytes(), &[address]).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn both_layouts_show_the_address() {
+        let old = r#"{"A":1.0,"NetworkSettings":{"IPAddress":"","IPPrefixLen":0,"Networks":{"bridge":{"IPAddress":"x","IPPrefixLen":16,"G":""}}}}"#;
+        let new = r#"{"NetworkSettings":{"Networks":{"front":{"IPAddress":"y"},"none":{"IPAddress":""}}}}"#;
+
+        assert_eq!(
+            shown(old),
+            r#"{"A":1.0,"NetworkSettings":{"IPAddress":"10.32.0.5","IPPrefixLen":12,"Networks":{"bridge":{"IPAddress":"10.32.0.5","IPPrefixLen":12,"G":""}}}}"#
+        );
+        assert_eq!(
+            shown(new),
+            r#"{"NetworkSettings":{"Networks":{"front":{"IPAddress":"y"},"none":{"IPAddress":"10.32.0.5"}}}}"#
+        );
+    }
+
+    #[test]
+    fn without_an_address_or_in_words_we_do_not_know_it_stays() {
+        assert_eq!(rewrite(b"{}", &[]), None);
+        assert_eq!(rewrite(br#"{"NetworkSettings":1}"#, &["10.32.0.5/12".parse().unwrap()]), None);
+        assert_eq!(id_of(br#"{"Id":"web"}"#), None);
+        let id = "a".repeat(64);
+        assert_eq!(id_of(format!(r#"{{"Id":"{id}"}}"#).as_bytes()), Some(id));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = id_of(&bytes);
+            let _ = rewrite(&bytes, &["10.32.0.5/12".parse().unwrap()]);
+        }
+    }
+}

@@ -73,7 +73,12 @@ impl<'a> Object<'a> {
     }
 
     /// Adds to a list of texts, unless it has one that will do.
-    pub(crate) fn extend(&mut self, name: &str, text: String, will_do: impl Fn(&String) -> bool) -> Result<(), JsonError> {
+    pub(crate) fn extend(
+        &mut self,
+        name: &str,
+        text: String,
+        will_do: impl Fn(&String) -> bool,
+    ) -> Result<(), JsonError> {
         let mut list: Vec<String> = self.read(name)?;
         if list.iter().any(will_do) {
             return Ok(());

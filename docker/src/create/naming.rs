@@ -33,8 +33,8 @@ impl NameRule {
     /// # Errors
     /// When the expression is none.
     pub fn new(label: Option<String>, expression: &str, replacement: &str) -> Result<Self, NameRuleError> {
-        let pattern = Regex::new(expression)
-            .map_err(|reason| NameRuleError { expression: expression.to_owned(), reason })?;
+        let pattern =
+            Regex::new(expression).map_err(|reason| NameRuleError { expression: expression.to_owned(), reason })?;
         Ok(Self { label, replaced: Some((pattern, replacement.to_owned())) })
     }
 

@@ -31,7 +31,7 @@ impl Network {
         let endpoints = body.object("NetworkingConfig")?.object("EndpointsConfig")?;
         let named = std::iter::once(mode.as_str()).chain(endpoints.names());
         let others: Vec<&str> = named.filter(|name| !matches!(*name, "" | "default" | "bridge" | "none")).collect();
-        Ok(match others.iter().find(|name| own.contains(**name)).or(others.first()) {
+        Ok(match others.iter().find(|name| own.contains(**name)).or_else(|| others.first()) {
             Some(name) if own.contains(*name) => Self::Ours,
             Some(name) => Self::UserDefined((*name).to_owned()),
             None if mode == "none" => Self::None,

@@ -1,0 +1,302 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn policy() -> Policy {
+    Policy::default()
+}
+
+fn address(text: &str) -> Cidr {
+    text.parse().unwrap()
+}
+
+fn declined(body: &Value, policy: &Policy) -> Option<Declined> {
+    plan(body.to_string().as_bytes(), None, policy).err()
+}
+
+/// The body that the engine gets.
+fn changed(body: &Value, name: Option<&str>, policy: &Policy) -> Value {
+    let body = body.to_string();
+    let change = plan(body.as_bytes(), name, policy).unwrap();
+    serde_json::from_slice(&change.apply(&[address("10.32.0.5/12")], policy).unwrap()).unwrap()
+}
+
+#[test]
+fn a_container_gets_runtime_name_resolver_hosts_and_label() {
+    let body = json!({"Image": "web", "HostConfig": {"NetworkMode": "default"}});
+
+    let changed = changed(&body, Some("/web"), &policy());
+
+    let expected = json!({
+        "Image": "web",
+        "HostConfig": {
+            "NetworkMode": "default",
+            "Runtime": "weave-rs",
+            "Dns": ["169.254.65.53"],
+            "DnsSearch": ["weave.local"],
+            "ExtraHosts": ["web.weave.local web:10.32.0.5"],
+        },
+        "Hostname": "web",
+        "Domainname": "weave.local",
+        "Labels": {"weave-rs.address": "10.32.0.5/12"},
+    });
+    assert_eq!(changed, expected);
+}
+
+#[test]
+fn without_a_name_or_an_address_there_is_nothing_to_write_of_them() {
+    let change = plan(b"{}", None, &policy()).unwrap();
+    assert!(change.names.is_empty());
+
+    let body = change.apply(&[], &policy()).unwrap();
+
+    let expected = r#"{"HostConfig":{"Runtime":"weave-rs","Dns":["169.254.65.53"],"DnsSearch":["weave.local"]}}"#;
+    assert_eq!(String::from_utf8(body).unwrap(), expected);
+}
+
+#[test]
+fn what_is_not_ours_keeps_every_octet() {
+    let body = concat!(
+        r#"{ "New" : [1.0e+2,  12345678901234567890123, -0, "\u00e9\ud800"], "hostconfig":{"Memory":1e3,"Dns":null,"#,
+        r#""X":{"Dns" : 1,"Dns":2}}, "Image":"a" }"#
+    );
+
+    let change = plan(body.as_bytes(), None, &policy()).unwrap();
+    let changed = String::from_utf8(change.apply(&[], &policy()).unwrap()).unwrap();
+
+    let expected = concat!(
+        r#"{"New":[1.0e+2,  12345678901234567890123, -0, "\u00e9\ud800"],"hostconfig":{"Memory":1e3,"#,
+        r#""Dns":["169.254.65.53"],"X":{"Dns" : 1,"Dns":2},"Runtime":"weave-rs","DnsSearch":["weave.local"]},"Image":"a"}"#
+    );
+    assert_eq!(changed, expected);
+}
+
+#[test]
+fn the_users_own_settings_win() {
+    let body = json!({
+        "Hostname": "mine",
+        "HostConfig": {
+            "Dns": ["8.8.8.8"], "DnsSearch": ["."], "ExtraHosts": ["db:10.0.0.1"], "Runtime": "nvidia",
+        },
+        "Labels": {"a": "b"},
+    });
+
+    let changed = changed(&body, Some("web"), &policy());
+
+    assert_eq!(changed["Hostname"], "mine");
+    assert_eq!(changed.get("Domainname"), None);
+    assert_eq!(changed["HostConfig"]["Dns"], json!(["8.8.8.8", "169.254.65.53"]));
+    assert_eq!(changed["HostConfig"]["DnsSearch"], json!(["."]));
+    assert_eq!(changed["HostConfig"]["ExtraHosts"], json!(["mine:10.32.0.5", "db:10.0.0.1"]));
+    assert_eq!(changed["HostConfig"]["Runtime"], "nvidia");
+    assert_eq!(changed["Labels"], json!({"a": "b", "weave-rs.address": "10.32.0.5/12"}));
+}
+
+#[test]
+fn the_runtime_asked_for_gets_its_counterpart_or_stays() {
+    let mut policy = policy();
+    policy.other_runtimes.insert("nvidia".to_owned(), "weave-rs-nvidia".to_owned());
+
+    for (asked, runtime, moment) in [
+        ("", "weave-rs", Moment::BeforeFirstInstruction),
+        ("runc", "weave-rs", Moment::BeforeFirstInstruction),
+        ("weave-rs", "weave-rs", Moment::BeforeFirstInstruction),
+        ("nvidia", "weave-rs-nvidia", Moment::BeforeFirstInstruction),
+        ("kata", "kata", Moment::AfterStart),
+    ] {
+        let body = json!({"HostConfig": {"Runtime": asked}});
+        assert_eq!(plan(body.to_string().as_bytes(), None, &policy).unwrap().moment, moment, "{asked}");
+        assert_eq!(changed(&body, None, &policy)["HostConfig"]["Runtime"], runtime, "{asked}");
+    }
+}
+
+#[test]
+fn containers_that_are_not_ours_are_left_alone() {
+    let on = |mode: &str| json!({"HostConfig": {"NetworkMode": mode}});
+    assert_eq!(declined(&on("host"), &policy()), Some(Declined::Host));
+    assert_eq!(declined(&on("container:db"), &policy()), Some(Declined::Shared("db".to_owned())));
+    assert_eq!(declined(&on("front"), &policy()), Some(Declined::OtherNetwork("front".to_owned())));
+    for mode in ["", "default", "bridge", "none"] {
+        assert_eq!(declined(&on(mode), &policy()), None, "{mode}");
+    }
+    let endpoint = json!({"NetworkingConfig": {"EndpointsConfig": {"front": {}}}});
+    assert_eq!(declined(&endpoint, &policy()), Some(Declined::OtherNetwork("front".to_owned())));
+    let none = json!({"Env": ["A=1", "WEAVE_CIDR=none"]});
+    assert_eq!(declined(&none, &policy()), Some(Declined::AskedForNone));
+    let pause = json!({
+        "Labels": {"com.amazonaws.ecs.container-name": "~internal~ecs~pause"}, "HostConfig": {"NetworkMode": "none"},
+    });
+    assert_eq!(declined(&pause, &policy()), Some(Declined::EcsInterface));
+    let not_by_default = Policy { no_default_ipalloc: true, ..policy() };
+    assert_eq!(declined(&on("bridge"), &not_by_default), Some(Declined::NotAskedFor));
+    assert_eq!(declined(&json!({"Env": ["WEAVE_CIDR="]}), &not_by_default), None);
+    for unreadable in ["", "[]", "{", r#"{"Env":1}"#, r#"{"HostConfig":[]}"#, "{} {}"] {
+        let declined = plan(unreadable.as_bytes(), None, &policy()).unwrap_err();
+        assert!(matches!(declined, Declined::Unreadable(_)) && !declined.is_refusal(), "{unreadable}");
+    }
+}
+
+#[test]
+fn what_can_be_read_in_two_ways_is_refused() {
+    for body in [
+        r#"{"HostConfig":{"NetworkMode":"host"},"hostconfig":{}}"#,
+        r#"{"HostConfig":{"NetworkMode":"host","NetworkMode":"bridge"}}"#,
+        r#"{"Env":["WEAVE_CIDR=none"],"ENV":[]}"#,
+        r#"{"Ho\u017ftConfig":{},"HostConfig":{}}"#,
+    ] {
+        let declined = plan(body.as_bytes(), None, &policy()).unwrap_err();
+        assert!(declined.is_refusal(), "{body}: {declined}");
+    }
+}
+
+#[test]
+fn a_network_of_dockers_is_joined_on_demand_and_searched_after_ours() {
+    let body = json!({"Env": ["WEAVE_CIDR=net:default"], "HostConfig": {"NetworkMode": "front"}});
+
+    let changed_body = changed(&body, None, &policy());
+
+    assert_eq!(changed_body["HostConfig"]["DnsOptions"], json!(["ndots:1"]));
+    let body = json!({"Env": ["WEAVE_CIDR="], "HostConfig": {"NetworkMode": "front", "DnsOptions": ["ndots:3"]}});
+    assert_eq!(changed(&body, None, &policy())["HostConfig"]["DnsOptions"], json!(["ndots:3"]));
+}
+
+#[test]
+fn our_plugin_attaches_what_is_on_its_networks() {
+    let mut policy = policy();
+    policy.own_networks.insert("mesh".to_owned());
+    let body = json!({"HostConfig": {"NetworkMode": "mesh"}});
+
+    assert_eq!(plan(body.to_string().as_bytes(), None, &policy).unwrap().moment, Moment::ByPlugin);
+    let changed = changed(&body, None, &policy);
+
+    assert_eq!(changed["HostConfig"].get("Runtime"), None);
+    assert_eq!(changed["HostConfig"]["DnsOptions"], json!(["ndots:1"]));
+}
+
+#[test]
+fn addresses_are_asked_for_in_the_environment() {
+    let wanted = |value: &str| {
+        let body = json!({"Env": [format!("WEAVE_CIDR={value}")]}).to_string();
+        plan(body.as_bytes(), None, &policy()).map(|change| change.wanted)
+    };
+    assert_eq!(wanted(""), Ok(vec![]));
+    assert_eq!(
+        wanted("net:default  net:10.40.0.0/24 ip:10.32.0.1/12\t10.33.0.1/12"),
+        Ok(vec![
+            Wanted::Default,
+            Wanted::In(address("10.40.0.0/24")),
+            Wanted::This(address("10.32.0.1/12")),
+            Wanted::This(address("10.33.0.1/12")),
+        ])
+    );
+    assert_eq!(wanted("none"), Err(Declined::AskedForNone));
+    assert_eq!(wanted("none net:default"), Err(WantedError::NoneAndMore.into()));
+    for bad in ["10.32.0.1", "net:", "ip:10.32.0.1", "10.32.0.1/33", "10.32.0.1/+8", "net:none", "x"] {
+        assert_eq!(wanted(bad), Err(WantedError::Word(bad.to_owned()).into()), "{bad}");
+    }
+    let twice = json!({"Env": ["WEAVE_CIDR=none", "WEAVE_CIDR=net:default"]}).to_string();
+    assert_eq!(plan(twice.as_bytes(), None, &policy()).unwrap().wanted, [Wanted::Default]);
+}
+
+#[test]
+fn the_name_comes_from_a_label_or_the_request_and_is_matched_and_replaced() {
+    let names = |labels: Value, name: Option<&str>, rule: NameRule| {
+        let body = json!({"Labels": labels}).to_string();
+        let policy = Policy { names: rule, ..policy() };
+        plan(body.as_bytes(), name, &policy).unwrap().names.first().cloned().unwrap_or_default()
+    };
+    let plain = NameRule::default;
+    let rule =
+        |label: &str, expression, replacement| NameRule::new(Some(label.to_owned()), expression, replacement).unwrap();
+    let ecs = |name: &str| json!({"com.amazonaws.ecs.container-name": name});
+
+    assert_eq!(names(json!({}), Some("web"), plain()), "web.weave.local");
+    assert_eq!(names(json!({"role": "api"}), Some("web"), rule("role", "(.*)", "$1")), "api.weave.local");
+    assert_eq!(
+        names(json!(null), Some("aws-12-web"), rule("role", "^aws-[0-9]+-(.*)$", "my-${1}")),
+        "my-web.weave.local"
+    );
+    assert_eq!(names(json!({}), Some("web"), rule("role", "^aws-(.*)$", "$1")), "web.weave.local");
+    assert_eq!(names(ecs("httpserver"), Some("ecs-task-1-httpserver-ab"), plain()), "httpserver.weave.local");
+    assert_eq!(names(ecs("~internal~ecs~pause-httpserver"), Some("x"), plain()), "httpserver.weave.local");
+    assert_eq!(names(ecs("~internal~ecs-emptyvolume-source"), Some("x"), plain()), "");
+    assert_eq!(names(json!({}), Some("a b"), plain()), "");
+    assert_eq!(names(json!({}), None, plain()), "");
+    assert!(NameRule::new(None, "(", "").unwrap_err().to_string().starts_with("`(` is no regular expression"));
+}
+
+#[test]
+fn a_name_of_65_octets_is_none() {
+    let named = |length: usize| changed(&json!({}), Some(&"a".repeat(length)), &policy());
+
+    assert_eq!(named(64 - ".weave.local".len())["Domainname"], "weave.local");
+    let too_long = named(65 - ".weave.local".len());
+    assert_eq!(too_long.get("Hostname"), None);
+    assert_eq!(too_long["HostConfig"].get("ExtraHosts"), None);
+}
+
+#[test]
+fn names_resolver_and_hosts_can_be_left_to_docker() {
+    let without_dns = changed(&json!({}), Some("web"), &Policy { without_dns: true, ..policy() });
+    let expected = json!({
+        "HostConfig": {"Runtime": "weave-rs"}, "Labels": {"weave-rs.address": "10.32.0.5/12"},
+    });
+    assert_eq!(without_dns, expected);
+    let no_hosts = changed(&json!({}), Some("web"), &Policy { no_rewrite_hosts: true, ..policy() });
+    assert_eq!(no_hosts["HostConfig"].get("ExtraHosts"), None);
+    assert_eq!(no_hosts["Hostname"], "web");
+}
+
+#[test]
+fn the_users_full_name_is_the_name() {
+    let names = |body: Value| plan(body.to_string().as_bytes(), None, &policy()).unwrap().names;
+
+    assert_eq!(names(json!({"Hostname": "a", "Domainname": "b.c"})), ["a.b.c", "a"]);
+    assert_eq!(names(json!({"Hostname": "a.b.c"})), ["a.b.c", "a"]);
+    assert_eq!(names(json!({"Hostname": "a\nb"})), Vec::<String>::new());
+}
+
+/// Any JSON, with the names that count among those of its members.
+fn anything() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        "\\PC{0,8}".prop_map(Value::from),
+        prop::sample::select(vec!["host", "bridge", "WEAVE_CIDR=net:default", "runc"]).prop_map(Value::from),
+    ];
+    let known = ["HostConfig", "Env", "Labels", "Dns", "NetworkMode", "Runtime", "Hostname", "ExtraHosts", "dns"];
+    let name = prop_oneof![prop::sample::select(known.to_vec()).prop_map(str::to_owned), "\\PC{0,6}"];
+    leaf.prop_recursive(4, 32, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(name.clone(), inner, 0..6)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), name in "\\PC*") {
+        let _ = plan(&bytes, Some(&name), &policy());
+    }
+
+    #[test]
+    fn a_changed_body_differs_only_where_it_must(body in anything()) {
+        let text = body.to_string();
+        if let Ok(change) = plan(text.as_bytes(), Some("web"), &policy())
+            && let moment = change.moment
+            && let Ok(bytes) = change.apply(&[address("10.32.0.5/12")], &policy())
+        {
+            let changed: Value = serde_json::from_slice(&bytes).unwrap();
+            for (name, value) in body.as_object().unwrap() {
+                if !["hostconfig", "hostname", "domainname", "labels"].contains(&name.to_lowercase().as_str()) {
+                    prop_assert_eq!(&changed[name], value);
+                }
+            }
+            prop_assert_eq!(plan(&bytes, Some("web"), &policy()).unwrap().moment, moment);
+        }
+    }
+}

@@ -12,7 +12,9 @@ const WANTED_MAX: usize = 64;
 /// What was asked for and cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WantedError {
-    #[error("WEAVE_CIDR: `{0}` is no address; give ADDRESS/LENGTH, ip:ADDRESS/LENGTH, net:SUBNET or net:default, or none")]
+    #[error(
+        "WEAVE_CIDR: `{0}` is no address; give ADDRESS/LENGTH, ip:ADDRESS/LENGTH, net:SUBNET or net:default, or none"
+    )]
     Word(String),
     #[error("WEAVE_CIDR: `none` stands alone; remove it, or the rest")]
     NoneAndMore,

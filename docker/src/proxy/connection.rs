@@ -47,7 +47,9 @@ enum Failure {
 impl From<Halt> for Failure {
     fn from(halt: Halt) -> Self {
         match halt {
-            Halt::Nothing => Self::Refused(Refusal::bad_gateway("Docker closed the connection without an answer".into())),
+            Halt::Nothing => {
+                Self::Refused(Refusal::bad_gateway("Docker closed the connection without an answer".into()))
+            }
             halt => Self::Halted(halt),
         }
     }
@@ -211,8 +213,7 @@ impl<'a, A: Advisor, R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send> 
         let engine = engine(proxy, &mut self.engine).await?;
         let mut head = Transfer::with_head(length, request.body);
         head.run(&mut self.client.source, &mut engine.sink).await?;
-        let captured =
-            Captured::read(&mut engine.source, &mut self.client.sink, proxy.limits.inspect_bytes).await?;
+        let captured = Captured::read(&mut engine.source, &mut self.client.sink, proxy.limits.inspect_bytes).await?;
         if captured.answer.status != 200 || !captured.is_whole() {
             return self.deliver_captured(captured).await;
         }

@@ -4,6 +4,8 @@
 //!   Size ─→ (Extension) ─→ SizeLf ─┬→ Data ─→ DataCr ─→ DataLf ─→ Size
 //!                                  └→ TrailerStart ─→ (Trailer ─→ TrailerLf)* ─→ EndLf ─→ Over
 //! ```
+//!
+//! Any octet that does not fit leads to Broken, from where no way leads on.
 
 /// The most octets of one chunk's extension, or of all trailers, as nobody sends any.
 const EXTRAS_MAX_BYTES: u32 = 16 * 1024;
@@ -46,6 +48,7 @@ pub(crate) enum Chunk {
     TrailerLf { octets: u32 },
     EndLf,
     Over,
+    Broken,
 }
 
 const NEXT_CHUNK: Chunk = Chunk::Size { size: 0, digits: 0 };
@@ -63,6 +66,11 @@ impl From<Body> for Measure {
 impl Measure {
     pub(crate) fn is_over(&self) -> bool {
         matches!(self, Self::Left(0) | Self::Chunked(Chunk::Over))
+    }
+
+    /// No more can be said of it.
+    pub(crate) fn is_broken(&self) -> bool {
+        *self == Self::Chunked(Chunk::Broken)
     }
 
     /// How many of these octets still belong to the body; `keep` gets those of them that are its content.
@@ -96,16 +104,19 @@ impl Chunk {
                     *self = Self::DataCr;
                 }
             } else {
-                *self = self.after(bytes[at])?;
+                *self = self.after(bytes[at]);
                 at += 1;
+            }
+            if *self == Self::Broken {
+                return Err(ChunkError);
             }
         }
         Ok(at)
     }
 
     /// Every octet but those of the content.
-    fn after(self, octet: u8) -> Result<Self, ChunkError> {
-        Ok(match (self, octet) {
+    fn after(self, octet: u8) -> Self {
+        match (self, octet) {
             (Self::Size { size, digits }, _) if octet.is_ascii_hexdigit() && digits < SIZE_MAX_DIGITS => {
                 let digit = char::from(octet).to_digit(16).unwrap_or_default();
                 Self::Size { size: size * 16 + u64::from(digit), digits: digits + 1 }
@@ -128,8 +139,8 @@ impl Chunk {
             }
             (Self::TrailerLf { octets }, b'\n') => Self::TrailerStart { octets },
             (Self::EndLf, b'\n') => Self::Over,
-            _ => return Err(ChunkError),
-        })
+            _ => Self::Broken,
+        }
     }
 }
 
