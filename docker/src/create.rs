@@ -220,7 +220,9 @@ impl Change<'_> {
             return Ok(());
         }
         self.names = naming::names_of(&full, "");
-        self.hostname = Some(name);
+        let uts: String = self.host_config.read("UTSMode")?;
+        // Docker refuses a host name where the container has the host's.
+        self.hostname = (uts != "host").then_some(name);
         Ok(())
     }
 

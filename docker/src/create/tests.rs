@@ -237,6 +237,14 @@ fn a_name_of_65_octets_is_none() {
 }
 
 #[test]
+fn a_container_with_the_hosts_name_keeps_it() {
+    let changed = changed(&json!({"HostConfig": {"UTSMode": "host"}}), Some("web"), &policy());
+
+    assert_eq!(changed.get("Hostname"), None);
+    assert_eq!(changed["HostConfig"]["ExtraHosts"], json!(["web.weave.local web:10.32.0.5"]));
+}
+
+#[test]
 fn names_resolver_and_hosts_can_be_left_to_docker() {
     let without_dns = changed(&json!({}), Some("web"), &Policy { without_dns: true, ..policy() });
     let expected = json!({

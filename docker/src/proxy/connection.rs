@@ -78,11 +78,7 @@ impl<'a, A: Advisor, R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send> 
             match self.request().await {
                 Ok(After::Next) => {}
                 Ok(After::Close | After::Stream) => return,
-                Err(Failure::Refused(refusal)) => {
-                    if self.refuse(&refusal).await.is_err() || refusal.is_final {
-                        return self.linger().await;
-                    }
-                }
+                Err(Failure::Refused(refusal)) => return self.refuse(&refusal).await,
                 Err(Failure::Halted(halt)) => return tracing::debug!(%halt, "a connection to Docker ended"),
             }
         }
@@ -155,8 +151,8 @@ impl<'a, A: Advisor, R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send> 
             Err(declined) if declined.is_refusal() => Err(Refusal::bad_request(declined.to_string()).into()),
             Err(declined) => {
                 leave_alone(name.as_deref(), &declined);
-                self.send(&head, &body).await?;
-                self.deliver(After::Next).await
+                let captured = self.answer_to(&head, &body).await?;
+                self.deliver(captured).await
             }
         }
     }
@@ -172,7 +168,7 @@ impl<'a, A: Advisor, R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send> 
         let body = read_body(&mut self.client.source, request.body, limits.create_bytes);
         match timeout(limits.request, body).await {
             Ok(Ok(body)) => Ok(body),
-            Ok(Err(error)) => Err(Refusal::bad_request(error.to_string()).and_close().into()),
+            Ok(Err(error)) => Err(Refusal::bad_request(error.to_string()).into()),
             Err(_) => Err(Refusal::timeout("the request did not come to its end".into()).into()),
         }
     }
@@ -183,15 +179,16 @@ impl<'a, A: Advisor, R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send> 
         tracing::debug!(container, names = ?change.names, moment = ?change.moment, "a container comes onto the network");
         let Reservation { token, addresses } = advisor.before_create(&change).await.map_err(Refusal::failure)?;
         let created = match change.apply(&addresses, policy) {
-            Ok(body) => self.created(head, &body).await,
+            Ok(body) => self.answer_to(head, &body).await,
             Err(declined) => Err(Refusal::bad_request(declined.to_string()).into()),
         };
         let id = created.as_ref().ok().and_then(container_id);
         advisor.after_create(token, id.as_deref()).await;
-        self.deliver_captured(created?).await
+        self.deliver(created?).await
     }
 
-    async fn created(&mut self, head: &[u8], body: &[u8]) -> Result<Captured, Failure> {
+    /// What the engine says to a create.
+    async fn answer_to(&mut self, head: &[u8], body: &[u8]) -> Result<Captured, Failure> {
         self.send(head, body).await?;
         let engine = engine(self.proxy, &mut self.engine).await?;
         Ok(Captured::read(&mut engine.source, &mut self.client.sink, CREATED_MAX_BYTES).await?)
@@ -215,12 +212,12 @@ impl<'a, A: Advisor, R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send> 
         head.run(&mut self.client.source, &mut engine.sink).await?;
         let captured = Captured::read(&mut engine.source, &mut self.client.sink, proxy.limits.inspect_bytes).await?;
         if captured.answer.status != 200 || !captured.is_whole() {
-            return self.deliver_captured(captured).await;
+            return self.deliver(captured).await;
         }
         let id = inspect::id_of(&captured.content).unwrap_or_default();
         let addresses = proxy.advisor.addresses(&id).await;
         let Some(content) = inspect::rewrite(&captured.content, &addresses) else {
-            return self.deliver_captured(captured).await;
+            return self.deliver(captured).await;
         };
         let head = with_length(&captured.head, content.len()).map_err(Halt::from)?;
         self.client.sink.write_all(&[head, content].concat()).await.map_err(Halt::Sink)?;
@@ -228,28 +225,20 @@ impl<'a, A: Advisor, R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send> 
         Ok(After::Next)
     }
 
-    /// The answer to a request that is sent.
-    async fn deliver(&mut self, after: After) -> Result<After, Failure> {
-        let engine = engine(self.proxy, &mut self.engine).await?;
-        let captured = Captured::read(&mut engine.source, &mut self.client.sink, 0).await?;
-        self.deliver_captured(captured).await.map(|delivered| if delivered == After::Next { after } else { delivered })
-    }
-
-    async fn deliver_captured(&mut self, captured: Captured) -> Result<After, Failure> {
+    /// Passes on an answer that stays as it is.
+    async fn deliver(&mut self, captured: Captured) -> Result<After, Failure> {
         let engine = engine(self.proxy, &mut self.engine).await?;
         let after = if captured.answer.body == Body::UntilClose { After::Close } else { After::Next };
         captured.pass_on(&mut self.client, engine).await?;
         Ok(after)
     }
 
-    async fn refuse(&mut self, refusal: &Refusal) -> std::io::Result<()> {
-        self.client.sink.write_all(&refusal.to_bytes()).await?;
-        self.client.sink.flush().await
-    }
-
-    /// Closes so that the client reads the last answer, even if it is still sending.
-    async fn linger(mut self) {
-        let _ = self.client.sink.shutdown().await;
+    /// Says so, and closes so that the client reads it even if it is still sending.
+    async fn refuse(mut self, refusal: &Refusal) {
+        let said = self.client.sink.write_all(&refusal.to_bytes()).await;
+        if said.is_err() || self.client.sink.shutdown().await.is_err() {
+            return;
+        }
         let rest = async {
             while self.client.source.fill().await.unwrap_or(false) {
                 self.client.source.consume(self.client.source.bytes().len());
@@ -273,7 +262,7 @@ async fn engine<'e, A: Advisor>(proxy: &Proxy<A>, engine: &'e mut Option<Engine>
 }
 
 fn malformed(error: &dyn std::fmt::Display) -> Failure {
-    Refusal::bad_request(format!("the request cannot be read: {error}")).and_close().into()
+    Refusal::bad_request(format!("the request cannot be read: {error}")).into()
 }
 
 fn leave_alone(container: Option<&str>, declined: &Declined) {

@@ -334,15 +334,25 @@ async fn a_container_that_can_have_no_address_is_not_created() {
     let mut client = stage.client(&create("{}")).await;
     assert_eq!(refusal(&mut client, "500").await, "no address is left");
 
-    client.write_all(&create(r#"{"Env":["WEAVE_CIDR=x"]}"#)).await.unwrap();
+    let mut client = stage.client(&create(r#"{"Env":["WEAVE_CIDR=x"]}"#)).await;
     assert!(refusal(&mut client, "400").await.starts_with("WEAVE_CIDR: `x`"));
-    client.write_all(&create(r#"{"Env":[],"env":[]}"#)).await.unwrap();
+    let mut client = stage.client(&create(r#"{"Env":[],"env":[]}"#)).await;
     assert_eq!(refusal(&mut client, "400").await, "`Env` is given twice; give it once");
-
-    client.write_all(&create(r#"{"HostConfig": {"NetworkMode": "host"}}"#)).await.unwrap();
-    let mut engine = stage.engine().await;
-    expect(&mut engine, create(r#"{"HostConfig": {"NetworkMode": "host"}}"#)).await;
     assert_eq!(stage.book.entries().len(), 1);
+}
+
+#[tokio::test]
+async fn a_container_that_is_not_ours_is_created_as_asked() {
+    let stage = Stage::new();
+    let request = create(r#"{"HostConfig": {"NetworkMode": "host"}}"#);
+    let mut client = stage.client(&request).await;
+    let mut engine = stage.engine().await;
+    expect(&mut engine, &request).await;
+
+    engine.write_all(created().as_bytes()).await.unwrap();
+
+    expect(&mut client, created()).await;
+    assert_eq!(stage.book.entries(), Vec::<String>::new());
 }
 
 #[tokio::test]
