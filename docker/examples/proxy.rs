@@ -44,7 +44,7 @@ async fn main() -> std::io::Result<()> {
         return Err(std::io::Error::other("give the engine's socket and the one to listen at"));
     };
     let mut policy = Policy { rewrite_inspect: std::env::var_os("REWRITE_INSPECT").is_some(), ..Policy::default() };
-    policy.runtime = words.next().unwrap_or(policy.runtime);
+    policy.runtime = words.next().or(policy.runtime);
     let advisor = Counter { policy: Arc::new(policy), next: AtomicU32::new(1) };
     let proxy = Arc::new(Proxy::new(PathBuf::from(engine), advisor, Limits::default()));
     proxy.serve(UnixListener::bind(listen)?).await;

@@ -16,6 +16,8 @@ mod wanted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use serde_json::value::RawValue;
+
 use self::json::{JsonError, Object};
 pub use self::naming::{NameRule, NameRuleError};
 pub use self::network::Network;
@@ -41,10 +43,12 @@ pub struct Policy {
     pub names: NameRule,
     /// `/etc/hosts` is Docker's alone.
     pub no_rewrite_hosts: bool,
-    /// The runtime that attaches what it starts.
-    pub runtime: String,
+    /// The runtime that attaches what it starts, if the engine has it.
+    pub runtime: Option<String>,
     /// The same for those who ask for another: `nvidia` becomes `weave-rs-nvidia`.
     pub other_runtimes: BTreeMap<String, String>,
+    /// The CDI device that does it whatever the runtime is, on engines that know such devices.
+    pub cdi_device: Option<String>,
     /// Names and ids of the Docker networks that our plugin serves.
     pub own_networks: BTreeSet<String>,
     /// Only containers with `WEAVE_CIDR` are attached.
@@ -61,8 +65,9 @@ impl Default for Policy {
             without_dns: false,
             names: NameRule::default(),
             no_rewrite_hosts: false,
-            runtime: "weave-rs".to_owned(),
+            runtime: Some("weave-rs".to_owned()),
             other_runtimes: BTreeMap::new(),
+            cdi_device: None,
             own_networks: BTreeSet::new(),
             no_default_ipalloc: false,
             rewrite_inspect: false,
@@ -75,10 +80,16 @@ impl Policy {
         self.domain.trim_end_matches('.')
     }
 
-    /// The runtime in the place of the one asked for, if one of ours can be.
-    fn runtime_for(&self, asked: &str) -> Option<&str> {
-        let usual = asked.is_empty() || asked == DOCKERS_RUNTIME || asked == self.runtime;
-        self.other_runtimes.get(asked).or_else(|| usual.then_some(&self.runtime)).map(String::as_str)
+    /// What attaches a container that asked for this runtime. A device leaves the user's own runtime as it is, so it goes
+    /// before a counterpart of ours.
+    fn hook_for(&self, asked: &str) -> Option<Hook> {
+        let is_usual = asked.is_empty() || asked == DOCKERS_RUNTIME || self.runtime.as_deref() == Some(asked);
+        let device = || self.cdi_device.clone().map(Hook::Device);
+        let runtime = || {
+            let usual = self.runtime.as_ref().filter(|_| is_usual);
+            self.other_runtimes.get(asked).or(usual).cloned().map(Hook::Runtime)
+        };
+        if is_usual { runtime().or_else(device) } else { device().or_else(runtime) }
     }
 }
 
@@ -121,12 +132,19 @@ impl From<JsonError> for Declined {
     }
 }
 
+/// What makes the engine attach a container in the middle of its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Hook {
+    Runtime(String),
+    Device(String),
+}
+
 /// When a container comes onto the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// Its runtime is ours.
+    /// Its runtime is ours, or it has our device.
     BeforeFirstInstruction,
-    /// It asked for a runtime that has no counterpart of ours: somebody must attach it once it runs.
+    /// It asked for a runtime that has no counterpart of ours, on an engine without devices: somebody must attach it once it runs.
     AfterStart,
     /// It is on a network of our plugin, which Docker asks.
     ByPlugin,
@@ -143,7 +161,7 @@ pub struct Change<'a> {
     pub names: Vec<String>,
     pub network: Network,
     pub moment: Moment,
-    runtime: Option<String>,
+    hook: Option<Hook>,
     /// The host name to set, where the user gave none.
     hostname: Option<String>,
     body: Object<'a>,
@@ -168,7 +186,7 @@ pub fn plan<'a>(body: &'a [u8], name: Option<&str>, policy: &Policy) -> Result<C
         wanted: wanted.unwrap_or_default(),
         names: Vec::new(),
         moment: Moment::ByPlugin,
-        runtime: None,
+        hook: None,
         hostname: None,
         network,
         body,
@@ -176,8 +194,8 @@ pub fn plan<'a>(body: &'a [u8], name: Option<&str>, policy: &Policy) -> Result<C
         labels,
     };
     if change.network != Network::Ours {
-        change.runtime = policy.runtime_for(&runtime).map(str::to_owned);
-        change.moment = if change.runtime.is_some() { Moment::BeforeFirstInstruction } else { Moment::AfterStart };
+        change.hook = policy.hook_for(&runtime);
+        change.moment = if change.hook.is_some() { Moment::BeforeFirstInstruction } else { Moment::AfterStart };
     }
     change.give_name(policy)?;
     Ok(change)
@@ -235,13 +253,25 @@ impl Change<'_> {
             self.body.set("Hostname", hostname)?;
             self.body.set("Domainname", policy.domain())?;
         }
-        if let Some(runtime) = &self.runtime {
-            self.host_config.set("Runtime", runtime)?;
-        }
+        self.set_hook()?;
         self.set_resolver(policy)?;
         self.set_addresses(addresses, policy)?;
         self.body.set("HostConfig", &self.host_config)?;
         Ok(self.body.into_bytes())
+    }
+
+    fn set_hook(&mut self) -> Result<(), Declined> {
+        match &self.hook {
+            Some(Hook::Runtime(runtime)) => self.host_config.set("Runtime", runtime)?,
+            Some(Hook::Device(device)) => {
+                let mut devices: Vec<Box<RawValue>> = self.host_config.read("DeviceRequests")?;
+                let ours = serde_json::json!({"Driver": "cdi", "DeviceIDs": [device]});
+                devices.push(serde_json::value::to_raw_value(&ours).map_err(JsonError::from)?);
+                self.host_config.set("DeviceRequests", &devices)?;
+            }
+            None => {}
+        }
+        Ok(())
     }
 
     fn set_resolver(&mut self, policy: &Policy) -> Result<(), Declined> {

@@ -112,6 +112,24 @@ fn the_runtime_asked_for_gets_its_counterpart_or_stays() {
 }
 
 #[test]
+fn a_device_attaches_where_the_runtime_is_not_ours() {
+    let mut policy = Policy { cdi_device: Some("weave-rs.io/net=attach".to_owned()), ..policy() };
+    policy.other_runtimes.insert("nvidia".to_owned(), "weave-rs-nvidia".to_owned());
+    let body = json!({"HostConfig": {"Runtime": "nvidia", "DeviceRequests": [{"Driver": "nvidia", "Count": -1}]}});
+
+    let with_device = changed(&body, None, &policy);
+
+    let ours = json!({"Driver": "cdi", "DeviceIDs": ["weave-rs.io/net=attach"]});
+    assert_eq!(with_device["HostConfig"]["Runtime"], "nvidia");
+    assert_eq!(with_device["HostConfig"]["DeviceRequests"], json!([{"Driver": "nvidia", "Count": -1}, ours]));
+    assert_eq!(changed(&json!({}), None, &policy)["HostConfig"]["Runtime"], "weave-rs");
+    policy.runtime = None;
+    assert_eq!(changed(&json!({}), None, &policy)["HostConfig"]["DeviceRequests"], json!([ours]));
+    policy.cdi_device = None;
+    assert_eq!(plan(b"{}", None, &policy).unwrap().moment, Moment::AfterStart);
+}
+
+#[test]
 fn containers_that_are_not_ours_are_left_alone() {
     let on = |mode: &str| json!({"HostConfig": {"NetworkMode": mode}});
     assert_eq!(declined(&on("host"), &policy()), Some(Declined::Host));
@@ -289,6 +307,18 @@ proptest! {
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), name in "\\PC*") {
         let _ = plan(&bytes, Some(&name), &policy());
+    }
+
+    #[test]
+    fn no_variable_panics(value in "((net:|ip:)?[0-9a-f.:/]{0,20}[ \t]?){0,4}", label in "\\PC*") {
+        let body = json!({
+            "Env": [format!("WEAVE_CIDR={value}"), &label],
+            "Labels": {"com.amazonaws.ecs.container-name": label},
+            "Hostname": label,
+        });
+        if let Ok(change) = plan(body.to_string().as_bytes(), Some(&value), &policy()) {
+            prop_assert!(change.names.iter().all(|name| !name.contains(char::is_whitespace)));
+        }
     }
 
     #[test]

@@ -151,6 +151,9 @@ impl<'a, A: Advisor, R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send> 
             Err(declined) if declined.is_refusal() => Err(Refusal::bad_request(declined.to_string()).into()),
             Err(declined) => {
                 leave_alone(name.as_deref(), &declined);
+                // It is the same request still, if its body had a length and was sent at once.
+                let is_same = matches!(request.body, Body::Length(_)) && !request.expects_continue;
+                let head = if is_same { head } else { resized(&head, body.len())? };
                 let captured = self.answer_to(&head, &body).await?;
                 self.deliver(captured).await
             }
@@ -178,28 +181,22 @@ impl<'a, A: Advisor, R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send> 
         let container = change.container.clone().unwrap_or_default();
         tracing::debug!(container, names = ?change.names, moment = ?change.moment, "a container comes onto the network");
         let Reservation { token, addresses } = advisor.before_create(&change).await.map_err(Refusal::failure)?;
-        let created = match change.apply(&addresses, policy) {
-            Ok(body) => self.answer_to(head, &body).await,
-            Err(declined) => Err(Refusal::bad_request(declined.to_string()).into()),
-        };
+        let created = self.created(head, change.apply(&addresses, policy)).await;
         let id = created.as_ref().ok().and_then(container_id);
         advisor.after_create(token, id.as_deref()).await;
         self.deliver(created?).await
     }
 
-    /// What the engine says to a create.
-    async fn answer_to(&mut self, head: &[u8], body: &[u8]) -> Result<Captured, Failure> {
-        self.send(head, body).await?;
-        let engine = engine(self.proxy, &mut self.engine).await?;
-        Ok(Captured::read(&mut engine.source, &mut self.client.sink, CREATED_MAX_BYTES).await?)
+    async fn created(&mut self, head: &[u8], body: Result<Vec<u8>, Declined>) -> Result<Captured, Failure> {
+        let body = body.map_err(|declined| Refusal::bad_request(declined.to_string()))?;
+        self.answer_to(&resized(head, body.len())?, &body).await
     }
 
-    /// A request whose body is whole. An engine that does not take all of it may still answer.
-    async fn send(&mut self, head: &[u8], body: &[u8]) -> Result<(), Failure> {
-        let head = with_length(head, body.len()).map_err(|error| malformed(&error))?;
+    /// What the engine says to a create. One that does not take all of it may still answer.
+    async fn answer_to(&mut self, head: &[u8], body: &[u8]) -> Result<Captured, Failure> {
         let engine = engine(self.proxy, &mut self.engine).await?;
-        let _ = engine.sink.write_all(&[&head, body].concat()).await;
-        Ok(())
+        let _ = engine.sink.write_all(&[head, body].concat()).await;
+        Ok(Captured::read(&mut engine.source, &mut self.client.sink, CREATED_MAX_BYTES).await?)
     }
 
     async fn inspect(&mut self, length: usize, request: &Request) -> Result<After, Failure> {
@@ -259,6 +256,10 @@ async fn engine<'e, A: Advisor>(proxy: &Proxy<A>, engine: &'e mut Option<Engine>
         *engine = Some(Side { source: Source::new(source), sink });
     }
     engine.as_mut().ok_or_else(|| Refusal::bad_gateway("there is no connection to Docker".into()))
+}
+
+fn resized(head: &[u8], length: usize) -> Result<Vec<u8>, Failure> {
+    with_length(head, length).map_err(|error| malformed(&error))
 }
 
 fn malformed(error: &dyn std::fmt::Display) -> Failure {

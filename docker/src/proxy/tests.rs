@@ -639,6 +639,39 @@ proptest! {
     }
 
     #[test]
+    fn a_create_is_changed_alike_however_it_is_cut(
+        chunks in prop::collection::vec(1_usize..9, 1..9),
+        cuts in prop::collection::vec(1_usize..50, 1..5),
+    ) {
+        run(async {
+            let stage = Stage::new();
+            let mut body = format!(r#"{{"Image":"{}"}}"#, "x".repeat(chunks.iter().sum()));
+            let mut request = b"POST /containers/create?name=web HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+            let expected = body.clone();
+            for length in chunks {
+                let rest = body.split_off(length);
+                request.extend_from_slice(format!("{length:x}\r\n{body}\r\n").as_bytes());
+                body = rest;
+            }
+            request.extend_from_slice(format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()).as_bytes());
+            let id = json!({"Id": ID}).to_string();
+            let answer = format!("HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{id}\r\n0\r\n\r\n", id.len());
+            let mut client = stage.client(b"").await;
+
+            write_cut(&mut client, &request, &cuts).await;
+            let mut engine = stage.engine().await;
+            let (_, changed) = message(&mut engine).await;
+            write_cut(&mut engine, answer.as_bytes(), &cuts).await;
+            expect(&mut client, &answer).await;
+
+            let expected: Value = serde_json::from_str(&expected).unwrap();
+            assert_eq!(&changed["Image"], &expected["Image"]);
+            assert_eq!(changed["Hostname"], "web");
+            assert_eq!(stage.book.entries().last().unwrap(), &format!("after 7 {ID}"));
+        });
+    }
+
+    #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), answer in prop::collection::vec(any::<u8>(), 0..300)) {
         run(async {
             let stage = Stage::new();
