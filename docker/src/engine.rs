@@ -1,5 +1,6 @@
 //! The engine of this host, asked over its unix socket: which process a container runs as, and what it is called.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 /// The letters of a container's id.
@@ -48,6 +50,31 @@ pub struct Inspected {
     pub name: Option<String>,
 }
 
+/// A container as the engine lists it, which it does also while it starts it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Listed {
+    names: Vec<String>,
+    pub labels: BTreeMap<String, String>,
+    host_config: HostConfig,
+}
+
+impl Listed {
+    pub fn new(name: &str, network_mode: &str, labels: BTreeMap<String, String>) -> Self {
+        let host_config = HostConfig { network_mode: network_mode.to_owned() };
+        Self { names: vec![name.to_owned()], labels, host_config }
+    }
+
+    /// What it is called; links of others to it are names with a slash inside.
+    pub fn name(&self) -> Option<String> {
+        self.names.iter().filter_map(|name| bare(name)).find(|name| !name.contains('/'))
+    }
+
+    pub fn network_mode(&self) -> &str {
+        &self.host_config.network_mode
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Inspection {
@@ -73,8 +100,8 @@ struct State {
     pid: u32,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 struct HostConfig {
     network_mode: String,
 }
@@ -137,6 +164,20 @@ impl Docker {
         parse(&body)
     }
 
+    /// What the engine lists of the container with this id, also while it starts it.
+    ///
+    /// # Errors
+    /// When there is none, or Docker cannot be asked.
+    pub async fn listed(&self, id: &str) -> Result<Listed, DockerError> {
+        let path = format!("/containers/json?all=true&filters=%7B%22id%22%3A%5B%22{id}%22%5D%7D");
+        let (status, body) = self.read(&path, &format!("container `{id}`"), INSPECTION_MAX_BYTES).await?;
+        if !status.is_success() {
+            return Err(DockerError::Answer(status.to_string()));
+        }
+        let listed: Vec<Listed> = parse(&body)?;
+        listed.into_iter().next().ok_or_else(|| DockerError::NoSuchContainer(id.to_owned()))
+    }
+
     /// The id of a container, whether or not it runs.
     ///
     /// # Errors
@@ -196,7 +237,7 @@ fn bare(name: &str) -> Option<String> {
     Some(name.trim_start_matches('/').to_owned()).filter(|name| !name.is_empty())
 }
 
-fn parse(body: &[u8]) -> Result<Inspection, DockerError> {
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, DockerError> {
     serde_json::from_slice(body).map_err(|error| DockerError::Answer(error.to_string()))
 }
 

@@ -3,12 +3,13 @@
 //! It runs one image, made on the spot: no registry of images is needed for one static binary. Its containers do nothing.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
 use crate::probe::eventually;
 use crate::topology::{Host, Scratch, run};
@@ -36,7 +37,17 @@ impl Docker {
     pub fn prepare(host: &Host) -> Result<Self> {
         // Not in the host's directory: dockerd outlives the hosts of a test that fails.
         let directory = Scratch::new(&format!("{}-docker", host.namespace().name()))?;
+        std::fs::write(directory.join("daemon.json"), "{}")?;
         Ok(Self { netns: host.namespace().path().to_owned(), directory, child: None })
+    }
+
+    /// Runs all its containers by our runtime, which asks the daemon at `socket` and waits for it so many seconds.
+    pub fn use_our_runtime(&self, socket: &Path, timeout: u32) -> Result<()> {
+        let program = crate::weave::program("weave-rs-runc")?;
+        let arguments = [format!("--weave-socket={}", socket.display()), format!("--weave-timeout={timeout}")];
+        let runtime = json!({ "path": program, "runtimeArgs": arguments });
+        let settings = json!({ "default-runtime": "weave-rs", "runtimes": { "weave-rs": runtime } });
+        Ok(std::fs::write(self.directory.join("daemon.json"), settings.to_string())?)
     }
 
     /// Starts it, and waits until it answers.
@@ -50,7 +61,7 @@ impl Docker {
         for (flag, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
             command.arg(flag).arg(self.directory.join(name));
         }
-        command.arg("--host").arg(self.socket());
+        command.arg("--host").arg(self.socket()).arg("--config-file").arg(self.directory.join("daemon.json"));
         let mut child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
         let answers = eventually(PATIENCE, "dockerd answers, or ends", || {
             Ok(child.try_wait()?.is_some() || self.run(&["version"]).is_ok())
@@ -99,13 +110,30 @@ impl Docker {
         self.run(&words)
     }
 
+    /// Runs a command of the client that may fail: exit code, output, errors.
+    pub fn ask(&self, words: &[&str]) -> Result<(i32, String, String)> {
+        let output = Command::new("docker").env("DOCKER_HOST", self.socket()).args(words).output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr)))
+    }
+
+    /// An image of this name with `/busybox`, and nothing else.
+    pub fn import_static(&self, name: &str) -> Result<()> {
+        self.import(name, "busybox")
+    }
+
     fn import_busybox(&self) -> Result<()> {
-        let root = self.directory.join("root");
-        std::fs::create_dir_all(root.join("bin"))?;
-        std::fs::copy("/bin/busybox", root.join("bin/busybox")).context("busybox-static is not installed")?;
-        let archive = self.directory.join("busybox.tar").display().to_string();
+        self.import("busybox", "bin/busybox")
+    }
+
+    fn import(&self, name: &str, path: &str) -> Result<()> {
+        let root = self.directory.join(&format!("root-{name}"));
+        let program = root.join(path);
+        std::fs::create_dir_all(program.parent().context("it lies in the root")?)?;
+        std::fs::copy("/bin/busybox", &program).context("busybox-static is not installed")?;
+        let archive = self.directory.join(&format!("{name}.tar")).display().to_string();
         run(Command::new("tar").args(["-C", &root.display().to_string(), "-cf", &archive, "."]))?;
-        self.run(&["import", &archive, "busybox"])?;
+        self.run(&["import", &archive, name])?;
         Ok(())
     }
 

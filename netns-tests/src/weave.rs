@@ -397,9 +397,14 @@ pub fn client(namespace: &Namespace) -> Result<Command> {
     Ok(namespace.command(binary()?))
 }
 
-/// The binary under test, beside the test's own target directory.
+/// The binary under test.
 pub fn binary() -> Result<PathBuf> {
+    program("weave-rs")
+}
+
+/// A program of ours, beside the test's own target directory.
+pub fn program(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let found = own.ancestors().skip(1).map(|directory| directory.join("weave-rs")).find(|path| path.is_file());
-    found.with_context(|| format!("no weave-rs near {}: build it first (cargo build -p weave-cli)", own.display()))
+    let found = own.ancestors().skip(1).map(|directory| directory.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("no {name} near {}: build it first (cargo build --workspace --bins)", own.display()))
 }

@@ -12,6 +12,8 @@
 //! | POST /connect | form `peer`…, `replace=true` | 200, or 400 with one line per unusable peer |
 //! | POST /forget | form `peer`… | 200 |
 //! | POST /attach, /detach | form `target`, `address`… | the addresses on one line |
+//! | POST /containers/{id}/prepare | form `hostname`, `cidr`, `wait` | JSON: what a container's files are to say; 204 when it is left alone |
+//! | POST /containers/{id}/plug | the same, `pid` | the addresses on one line; 204 when it is left alone |
 //! | POST /expose | form `address`…, `fqdn`, `skipNAT=true` | the addresses on one line |
 //! | POST /expose/{ip}/{len} | `fqdn`, `skipNAT=true` | 204 |
 //! | DELETE /expose | form `address`… | the addresses on one line; without any all of them |
@@ -60,6 +62,7 @@ mod ip;
 mod listen;
 mod names;
 mod peers;
+mod plug;
 mod serve;
 mod status;
 
@@ -143,6 +146,8 @@ fn control() -> Router<Context> {
         .route("/forget", post(peers::forget))
         .route("/attach", post(attach::attach))
         .route("/detach", post(attach::detach))
+        .route("/containers/{id}/prepare", post(plug::prepare))
+        .route("/containers/{id}/plug", post(plug::plug))
         .route("/expose", post(expose::expose).delete(expose::hide))
         .route("/expose/{address}/{length}", post(expose::expose_one).delete(expose::hide_one))
         .route("/ip", get(ip::list))

@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod naming;
 pub mod node;
 pub mod peers;
+pub mod plug;
 pub mod request;
 pub mod shown;
 pub mod status;

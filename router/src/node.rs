@@ -55,6 +55,7 @@ mod showing;
 mod vacating;
 mod weaving;
 
+pub(crate) use self::addressing::cidr;
 pub use self::exposing::Manner;
 pub use self::weaving::{Reach, Weaving};
 

@@ -316,7 +316,7 @@ fn answered(answer: &Answer, claimed: Option<Cidr>) -> Option<Cidr> {
 }
 
 /// An IPv4 address as the mesh machine knows it; it manages no others.
-pub(super) fn cidr(subnet: Subnet) -> Option<Cidr> {
+pub(crate) fn cidr(subnet: Subnet) -> Option<Cidr> {
     match subnet.address {
         IpAddr::V4(address) => Cidr::new(address, subnet.prefix_len).ok(),
         IpAddr::V6(_) => None,

@@ -1,0 +1,176 @@
+//! Containers of a real `dockerd` that are on the network before their first instruction, since Docker runs them by our
+//! runtime.
+//!
+//! ```text
+//!   h1: dockerd ─► containerd ─► weave-rs-runc ─► daemon         h2 ── 10.32.0.2
+//! ```
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use weave_netns_tests::docker::Docker;
+use weave_netns_tests::probe::{eventually, ping_eventually};
+use weave_netns_tests::scene::SETTLED;
+use weave_netns_tests::topology::{Container, Host, Topology};
+use weave_netns_tests::weave::{Launch, Weave};
+
+/// So long a start waits for the daemon, seconds.
+const START_TIMEOUT: u32 = 5;
+/// Looks at once for all that a container needs, and fails at the first thing that is not there.
+const LOOK: &str = "set -ex; ip link show ethwe | grep -q LOWER_UP; ip address show ethwe | grep -Eq 'inet 10.(3|4)'; \
+                    ip route | grep -q '^224.0.0.0/4 dev ethwe'; ping -c1 -W1 10.32.0.2; \
+                    hostname -i | grep -Eq '^10.(3|4)'; nslookup $(hostname)";
+
+/// Two hosts; Docker on the first.
+struct Stage {
+    // In the order in which they end.
+    docker: Docker,
+    weaves: Vec<Weave>,
+    other: Container,
+    _hosts: [Host; 2],
+    _net: Topology,
+}
+
+impl Stage {
+    fn new() -> Result<Self> {
+        let net = Topology::new()?;
+        let hosts = [net.host()?, net.host()?];
+        let mut docker = Docker::prepare(&hosts[0])?;
+        let launch = Launch::new().environment("DOCKER_HOST", &docker.socket());
+        let first = Weave::launch(&hosts[0], launch)?;
+        docker.use_our_runtime(&first.socket(), START_TIMEOUT)?;
+        docker.start()?;
+        let second = Weave::launch(&hosts[1], Launch::new().peer(&hosts[0]))?;
+        let other = hosts[1].container()?;
+        second.run(&["attach", "10.32.0.2/12", &other.target()])?;
+        Ok(Self { docker, weaves: vec![first, second], other, _hosts: hosts, _net: net })
+    }
+
+    /// A container of busybox: `docker run`'s options, and what its shell runs.
+    fn run(&self, options: &[&str], script: &str) -> Result<String> {
+        let shell = ["busybox", "/bin/busybox", "sh", "-c", script];
+        self.docker.run(&[&["run"], options, &shell].concat())
+    }
+}
+
+#[test]
+fn everything_is_there_before_the_first_instruction() -> Result<()> {
+    let stage = Stage::new()?;
+    for number in 0..10 {
+        let name = format!("web{number}");
+        stage
+            .run(&["--rm", "--network", "none", "--name", &name, "--hostname", &format!("{name}.weave.local")], LOOK)?;
+    }
+    eventually(SETTLED, "what was removed has no address", || {
+        Ok(stage.weaves[0].run(&["status", "ipam"])?.contains("(0 active)"))
+    })?;
+    Ok(())
+}
+
+#[test]
+fn every_start_is_like_the_first() -> Result<()> {
+    let stage = Stage::new()?;
+    let loops = format!("{LOOK}; echo well; exec sleep 600");
+    stage.run(&["--detach", "--network", "none", "--name", "web", "--hostname", "web.weave.local"], &loops)?;
+    let well = |times: usize| {
+        eventually(SETTLED, "it has found everything", || {
+            Ok(stage.docker.run(&["logs", "web"])?.lines().filter(|line| *line == "well").count() == times)
+        })
+    };
+    well(1)?;
+    let address = stage.weaves[1].run(&["dns-lookup", "web"])?;
+
+    stage.docker.run(&["restart", "--time", "0", "web"])?;
+    well(2)?;
+    stage.docker.run(&["stop", "--time", "0", "web"])?;
+    stage.docker.run(&["start", "web"])?;
+    well(3)?;
+
+    assert_eq!(stage.weaves[1].run(&["dns-lookup", "web"])?, address);
+    Ok(())
+}
+
+#[test]
+fn containers_that_are_not_to_be_attached_are_left_alone() -> Result<()> {
+    let stage = Stage::new()?;
+    let has_none = "! ip link show ethwe 2> /dev/null";
+    stage.run(&["--rm", "--network", "none", "--env", "WEAVE_CIDR=none"], has_none)?;
+    stage.run(&["--rm", "--network", "host"], has_none)?;
+    stage.run(&["--detach", "--network", "none", "--name", "web"], "exec sleep 600")?;
+    stage.run(&["--rm", "--network", "container:web"], "ip link show ethwe")?;
+    assert_eq!(stage.weaves[0].run(&["ps"])?.lines().count(), 1 + 1, "the bridge, and web");
+    Ok(())
+}
+
+#[test]
+fn the_environment_says_which_addresses() -> Result<()> {
+    let stage = Stage::new()?;
+    let looks = "ip address show ethwe | grep -Ec 'inet 10.(99|3|4)'";
+    let found = stage.run(&["--rm", "--network", "none", "--env", "WEAVE_CIDR=10.99.0.7/24 net:default"], looks)?;
+    assert_eq!(found, "2\n");
+
+    let refused = stage.run(&["--rm", "--network", "none", "--env", "WEAVE_CIDR=10.99.0.7"], looks);
+    let why = format!("{:#}", refused.expect_err("no address"));
+    assert!(why.contains("weave-rs: this container has no network") && why.contains("10.99.0.7"), "{why}");
+    Ok(())
+}
+
+#[test]
+fn an_image_without_anything_and_an_unprivileged_user_are_attached_and_told() -> Result<()> {
+    let mut stage = Stage::new()?;
+    stage.docker.import_static("scratch")?;
+    let options = ["--network", "none", "--read-only", "--user", "1000:1000", "--cap-drop", "ALL"];
+    let safe = ["--security-opt", "no-new-privileges"];
+    let address = ["scratch", "/busybox", "ip", "address", "show", "ethwe"];
+    let seen = stage.docker.run(&[&["run", "--rm"][..], &options, &safe, &address].concat())?;
+    assert!(seen.contains("inet 10.32."), "{seen}");
+
+    stage.weaves[0].stop()?;
+    let (code, _, told) = stage.docker.ask(&[&["run", "--rm"][..], &options, &safe, &address].concat())?;
+    assert!(code == 125 && told.contains("weave-rs: this container has no network"), "{code}: {told}");
+    Ok(())
+}
+
+#[test]
+fn a_container_that_was_started_without_the_daemon_heals_when_it_is_back() -> Result<()> {
+    let mut stage = Stage::new()?;
+    stage.weaves[0].kill()?;
+    let script = format!("{LOOK}; echo well; exec sleep 600");
+    let options = ["--detach", "--restart", "always", "--network", "none", "--name", "web"];
+    stage.run(&[&options[..], &["--hostname", "web.weave.local"]].concat(), &script)?;
+    eventually(Duration::from_secs(u64::from(4 * START_TIMEOUT)), "it says why", || {
+        Ok(stage.docker.ask(&["logs", "web"])?.2.contains("does not run"))
+    })?;
+    // Everything else of Docker's works meanwhile.
+    stage.run(&["--rm", "--network", "host"], "true")?;
+
+    stage.weaves[0].start()?;
+
+    eventually(2 * SETTLED, "it runs, with everything", || Ok(stage.docker.run(&["logs", "web"])?.contains("well")))?;
+    Ok(())
+}
+
+#[test]
+fn a_start_that_fails_leaves_nothing_behind() -> Result<()> {
+    let stage = Stage::new()?;
+    let failed = stage.docker.run(&["run", "--network", "none", "--name", "bad", "busybox", "/no/such/program"]);
+    ensure!(failed.is_err(), "there is no such program");
+    stage.docker.run(&["rm", "--force", "bad"])?;
+    eventually(SETTLED, "its address is free", || {
+        Ok(stage.weaves[0].run(&["status", "ipam"])?.contains("(0 active)"))
+    })?;
+    let left = stage.docker.run(&["ps", "--all", "--quiet"])?;
+    assert_eq!(left, "");
+    assert_eq!(stage.weaves[0].run(&["ps"])?.lines().count(), 1, "the bridge alone");
+    Ok(())
+}
+
+#[test]
+fn containers_of_two_hosts_meet_by_name() -> Result<()> {
+    let stage = Stage::new()?;
+    stage.run(&["--detach", "--network", "none", "--name", "web"], "exec sleep 600")?;
+    let address = stage.weaves[1].run(&["dns-lookup", "web"])?;
+    let address = address.trim().parse::<std::net::Ipv4Addr>().with_context(|| format!("no address: {address}"))?;
+    ping_eventually(&stage.other, address, SETTLED)?;
+    Ok(())
+}
