@@ -12,7 +12,9 @@ use weave_mesh::name::PeerName;
 use weave_router::config::dns::{
     DEFAULT_DOMAIN, DEFAULT_RESOLV_CONF, DEFAULT_TTL, TTL_MAX, parse_fallback_timeout, parse_listen_address,
 };
-use weave_router::config::{BridgeName, DEFAULT_STATE_DIR, DnsDomain, EtherType, Init, MeshName, MtuBytes};
+use weave_router::config::{
+    BridgeName, DEFAULT_DOCKER_PROXY, DEFAULT_STATE_DIR, DnsDomain, EtherType, Init, MeshName, MtuBytes,
+};
 use weave_router::naming::EXTERN;
 
 use crate::client::{Format, escaped};
@@ -157,6 +159,18 @@ pub(crate) enum Command {
     Stop,
     /// Leave the mesh for good: remove kernel state and state directory, and end the daemon
     Reset(ResetArgs),
+    /// Print what has `docker` and others make containers on the network: eval "$(weave-rs env)"
+    Env {
+        /// What undoes it: eval "$(weave-rs env --restore)"
+        #[arg(long)]
+        restore: bool,
+        /// Where `launch --docker-proxy` listens
+        #[arg(long, value_name = "PATH", default_value = DEFAULT_DOCKER_PROXY)]
+        docker_proxy: PathBuf,
+    },
+    /// Have other software work with this host's daemon
+    #[command(subcommand)]
+    Setup(Setup),
     /// Simulate a whole mesh under a virtual clock
     Sim(SimArgs),
     /// Print the version
@@ -361,6 +375,31 @@ pub(crate) struct ResetArgs {
     pub(crate) bridge: BridgeName,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Setup {
+    /// Have Docker run containers by weave-rs-runc: on the network before their first instruction
+    Docker(SetupDockerArgs),
+}
+
+#[derive(Debug, Arguments)]
+pub(crate) struct SetupDockerArgs {
+    /// All containers, not only those that ask for it by `--runtime weave-rs`
+    #[arg(long, conflicts_with = "undo")]
+    pub(crate) all: bool,
+    /// Undo it; containers that were made with it go on to start, without the network
+    #[arg(long)]
+    pub(crate) undo: bool,
+    /// Docker's settings
+    #[arg(long, value_name = "FILE", default_value = "/etc/docker/daemon.json")]
+    pub(crate) daemon_json: PathBuf,
+    /// Where Docker writes down its process
+    #[arg(long, value_name = "FILE", default_value = "/var/run/docker.pid")]
+    pub(crate) pid_file: PathBuf,
+    /// The program that Docker is to run in the place of runc [default: weave-rs-runc beside weave-rs]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) runtime: Option<PathBuf>,
+}
+
 #[derive(Debug, Arguments)]
 pub(crate) struct LaunchArgs {
     // Not a documentation comment: it would be taken for a link.
@@ -397,6 +436,9 @@ pub(crate) struct LaunchArgs {
     /// [default: 127.0.0.1:6782]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) status_addr: Option<String>,
+    /// Pass Docker's API on at this socket, so that containers that are made over it start on the network; see `env`
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = DEFAULT_DOCKER_PROXY)]
+    pub(crate) docker_proxy: Option<PathBuf>,
     /// Where identity and state are kept
     #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
     pub(crate) state_dir: PathBuf,

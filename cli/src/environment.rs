@@ -3,9 +3,10 @@
 //! A flag goes before its variable. An empty variable is as none, but for `WEAVE_STATUS_ADDR`, which says "nowhere" then, and `WEAVE_PASSWORD`,
 //! which is refused.
 
+use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// Those that mean something here.
 const HONOURED: [&str; 8] = [
@@ -19,6 +20,10 @@ const HONOURED: [&str; 8] = [
     // Of the systemd unit, which puts them on the command line.
     "WEAVE_PEERS",
 ];
+
+/// Where `DOCKER_HOST` led before, as for the original; this when nowhere.
+const FORMER_DOCKER_HOST: &str = "ORIG_DOCKER_HOST";
+const NOBODY: &str = "unset";
 
 /// How many others are named at most.
 const NAMED_MAX: usize = 16;
@@ -38,6 +43,26 @@ pub(crate) fn value<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
         (None, Some(text)) => Ok(Some(text.parse().with_context(|| format!("{name} `{text}` cannot be used"))?)),
         (None, None) => Ok(None),
     }
+}
+
+/// What a shell is to evaluate, so that Docker's clients ask the proxy at `socket`, or whom they asked before.
+pub(crate) fn for_docker(socket: &Path, restores: bool) -> Result<String> {
+    if restores {
+        return Ok(match variable(FORMER_DOCKER_HOST).filter(|former| former != NOBODY) {
+            Some(former) => format!("export DOCKER_HOST={}\nunset {FORMER_DOCKER_HOST}\n", quoted(&former)),
+            None => format!("unset DOCKER_HOST {FORMER_DOCKER_HOST}\n"),
+        });
+    }
+    ensure!(socket.exists(), "nobody listens at {}: launch with --docker-proxy", socket.display());
+    let ours = format!("unix://{}", socket.display());
+    let former = variable("DOCKER_HOST").filter(|former| *former != ours).or_else(|| variable(FORMER_DOCKER_HOST));
+    let former = former.unwrap_or_else(|| NOBODY.to_owned());
+    Ok(format!("export DOCKER_HOST={} {FORMER_DOCKER_HOST}={}\n", quoted(&ours), quoted(&former)))
+}
+
+/// As one word of a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// The variables that somebody set in the belief that they do something.

@@ -60,6 +60,7 @@ fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
         http: HttpAddr::of(http_addr),
         status_addr,
         socket: socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
+        docker_proxy: args.docker_proxy,
         bridge: args.bridge,
         mtu: environment::value(args.mtu, "WEAVE_MTU")?,
         allowed_ethertypes: args.allow_ethertype,

@@ -15,6 +15,7 @@ mod client;
 mod environment;
 mod launch;
 mod reset;
+mod setup;
 mod sim;
 mod stop;
 
@@ -81,6 +82,8 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Genkey => print(&format!("{}\n", *weave_router::config::password::generate())),
         Command::Stop => stop::stop(&control),
         Command::Reset(options) => reset::reset(&options, &control),
+        Command::Env { restore, docker_proxy } => print(&environment::for_docker(&docker_proxy, restore)?),
+        Command::Setup(args::Setup::Docker(options)) => setup::docker(&options, &control),
         Command::Sim(options) => sim::sim(options),
         Command::Version => print(&format!("weave-rs {}\n", env!("CARGO_PKG_VERSION"))),
     };

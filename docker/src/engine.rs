@@ -1,7 +1,7 @@
 //! The engine of this host, asked over its unix socket: which process a container runs as, and what it is called.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
@@ -75,6 +75,25 @@ impl Listed {
     }
 }
 
+/// The runtimes of an engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Runtimes {
+    runtimes: BTreeMap<String, serde_json::Value>,
+    default_runtime: String,
+}
+
+impl Runtimes {
+    pub fn knows(&self, name: &str) -> bool {
+        self.runtimes.contains_key(name)
+    }
+
+    /// The one that containers run by unless told otherwise.
+    pub fn default(&self) -> &str {
+        &self.default_runtime
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Inspection {
@@ -136,6 +155,11 @@ impl Docker {
         Self { socket: socket.into() }
     }
 
+    /// Where it listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Whether Docker could have a container of this name or id.
     pub fn is_container_name(text: &str) -> bool {
         let is_allowed = |character: char| character.is_ascii_alphanumeric() || "_.-".contains(character);
@@ -176,6 +200,15 @@ impl Docker {
         }
         let listed: Vec<Listed> = parse(&body)?;
         listed.into_iter().next().ok_or_else(|| DockerError::NoSuchContainer(id.to_owned()))
+    }
+
+    /// The names of the runtimes that it knows, and of the one that containers run by unless told otherwise.
+    ///
+    /// # Errors
+    /// When Docker cannot be asked.
+    pub async fn runtimes(&self) -> Result<Runtimes, DockerError> {
+        let (status, body) = self.read("/info", "its runtimes", INSPECTION_MAX_BYTES).await?;
+        if status.is_success() { parse(&body) } else { Err(DockerError::Answer(status.to_string())) }
     }
 
     /// The id of a container, whether or not it runs.

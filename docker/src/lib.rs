@@ -6,6 +6,7 @@
 //!   proxy.rs    passes the API on to the engine, octet by octet
 //!   create.rs   what the proxy changes when a container is created; pure
 //!   inspect.rs  what it changes when one is inspected; pure
+//!   setup.rs    our runtime in the engine's settings; pure
 //! ```
 //!
 //! Whatever an engine answers is untrusted: it is bounded, and what cannot be read is an error.
@@ -15,5 +16,6 @@ pub mod engine;
 pub mod events;
 pub mod inspect;
 pub mod proxy;
+pub mod setup;
 
-pub use self::engine::{Docker, DockerError, Inspected, container_of, is_id};
+pub use self::engine::{Docker, DockerError, Inspected, Runtimes, container_of, is_id};

@@ -3,6 +3,7 @@
 //! It runs one image, made on the spot: no registry of images is needed for one static binary. Its containers do nothing.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use serde_json::json;
 
 use crate::probe::eventually;
 use crate::topology::{Host, Scratch, run};
+use crate::weave::Weave;
 
 /// How long dockerd may take to start or to stop on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,6 +50,14 @@ impl Docker {
         let runtime = json!({ "path": program, "runtimeArgs": arguments });
         let settings = json!({ "default-runtime": "weave-rs", "runtimes": { "weave-rs": runtime } });
         Ok(std::fs::write(self.directory.join("daemon.json"), settings.to_string())?)
+    }
+
+    /// Has `weave-rs setup docker` change its settings.
+    pub fn set_up(&self, weave: &Weave, options: &[&str]) -> Result<String> {
+        let file = |name: &str| self.directory.join(name).display().to_string();
+        let (settings, process) = (file("daemon.json"), file("pid"));
+        let here = ["setup", "docker", "--daemon-json", &settings, "--pid-file", &process];
+        weave.run_with(&[("DOCKER_HOST", &self.socket())], &[&here[..], options].concat())
     }
 
     /// Starts it, and waits until it answers.
@@ -112,9 +122,12 @@ impl Docker {
 
     /// Runs a command of the client that may fail: exit code, output, errors.
     pub fn ask(&self, words: &[&str]) -> Result<(i32, String, String)> {
-        let output = Command::new("docker").env("DOCKER_HOST", self.socket()).args(words).output()?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok((output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr)))
+        self.through(&self.directory.join("sock")).ask(words)
+    }
+
+    /// Its client, by way of another socket.
+    pub fn through(&self, socket: &Path) -> DockerClient {
+        DockerClient { host: format!("unix://{}", socket.display()) }
     }
 
     /// An image of this name with `/busybox`, and nothing else.
@@ -139,6 +152,38 @@ impl Docker {
 
     fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+}
+
+/// The client, `docker`.
+#[derive(Debug)]
+pub struct DockerClient {
+    host: String,
+}
+
+impl DockerClient {
+    /// Runs a command that may fail: exit code, output, errors.
+    pub fn ask(&self, words: &[&str]) -> Result<(i32, String, String)> {
+        self.ask_with_input(words, b"")
+    }
+
+    /// The same with something to read.
+    pub fn ask_with_input(&self, words: &[&str], input: &[u8]) -> Result<(i32, String, String)> {
+        let mut command = Command::new("docker");
+        command.env("DOCKER_HOST", &self.host).args(words);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        // One that does not read has ended, and says why.
+        let _ = child.stdin.take().context("it reads")?.write_all(input);
+        let output = child.wait_with_output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr)))
+    }
+
+    /// Runs a command that must succeed; its output.
+    pub fn run(&self, words: &[&str]) -> Result<String> {
+        let (code, output, errors) = self.ask(words)?;
+        ensure!(code == 0, "docker {}: {errors}", words.join(" "));
+        Ok(output)
     }
 }
 

@@ -250,8 +250,14 @@ impl Weave {
 
     /// A client command on this host, whatever comes of it.
     pub fn ask(&self, words: &[&str]) -> Result<Answer> {
+        self.ask_with(&[], words)
+    }
+
+    /// The same with more variables in its environment.
+    pub fn ask_with(&self, environment: &[(&str, &str)], words: &[&str]) -> Result<Answer> {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace, "timeout", COMMAND_MAX]).arg(binary()?).args(words);
+        command.envs(environment.iter().copied());
         let output = command.env("WEAVE_SOCKET", self.socket()).stdin(Stdio::null()).output()?;
         Ok(Answer {
             code: output.status.code().unwrap_or(-1),
@@ -262,7 +268,12 @@ impl Weave {
 
     /// A client command that must succeed; its output.
     pub fn run(&self, words: &[&str]) -> Result<String> {
-        let answer = self.ask(words)?;
+        self.run_with(&[], words)
+    }
+
+    /// The same with more variables in its environment.
+    pub fn run_with(&self, environment: &[(&str, &str)], words: &[&str]) -> Result<String> {
+        let answer = self.ask_with(environment, words)?;
         ensure!(answer.code == 0, "{self}: weave-rs {}: {answer:?}", words.join(" "));
         Ok(answer.stdout)
     }

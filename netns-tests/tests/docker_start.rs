@@ -174,3 +174,56 @@ fn containers_of_two_hosts_meet_by_name() -> Result<()> {
     ping_eventually(&stage.other, address, SETTLED)?;
     Ok(())
 }
+
+#[test]
+fn docker_is_set_up_and_left_as_it_was() -> Result<()> {
+    let net = Topology::new()?;
+    let host = net.host()?;
+    let docker = Docker::start_on(&host)?;
+    let weave = Weave::launch(&host, Launch::new().environment("DOCKER_HOST", &docker.socket()))?;
+    let has_network = |options: &[&str]| {
+        let look = ["busybox", "/bin/busybox", "ip", "link", "show", "ethwe"];
+        Ok::<_, anyhow::Error>(docker.ask(&[&["run", "--rm", "--network", "none"], options, &look].concat())?.0 == 0)
+    };
+    let set_up = |options: &[&str]| docker.set_up(&weave, options);
+
+    let shown = set_up(&[])?;
+    assert!(shown.contains("+  \"runtimes\": {") && shown.contains("--runtime weave-rs"), "{shown}");
+    assert!(!has_network(&[])? && has_network(&["--runtime", "weave-rs"])?);
+    set_up(&["--all"])?;
+    assert!(has_network(&[])?);
+    assert!(set_up(&["--all"])?.contains("nothing to change"));
+
+    docker.run(&["create", "--network", "none", "--name", "old", "busybox", "/bin/busybox", "ip", "link"])?;
+    set_up(&["--undo"])?;
+    assert!(!has_network(&[])?);
+    assert!(!docker.run(&["start", "--attach", "old"])?.contains("ethwe"), "it starts, by Docker's own runtime");
+    Ok(())
+}
+
+#[test]
+fn clients_of_the_proxy_need_no_option() -> Result<()> {
+    let net = Topology::new()?;
+    let host = net.host()?;
+    let docker = Docker::start_on(&host)?;
+    let socket = host.directory().join("docker.sock");
+    let launch = Launch::new().environment("DOCKER_HOST", &docker.socket());
+    let weave = Weave::launch(&host, launch.argument(&format!("--docker-proxy={}", socket.display())))?;
+    let exported = weave.run(&["env", "--docker-proxy", &socket.display().to_string()])?;
+    assert!(
+        exported.starts_with(&format!("export DOCKER_HOST='unix://{}' ORIG_DOCKER_HOST=", socket.display())),
+        "{exported}"
+    );
+    let through = docker.through(&socket);
+    let look = "set -ex; ip link show ethwe; hostname -f | grep ^web.weave.local; nslookup web; cat";
+    let run = ["run", "--rm", "--network", "none", "--name", "web", "-i", "busybox", "/bin/busybox", "sh", "-c", look];
+
+    let refused = through.ask(&run)?;
+    assert!(refused.2.contains("run `weave-rs setup docker`"), "{refused:?}");
+
+    docker.set_up(&weave, &[])?;
+    let answer = through.ask_with_input(&run, b"to and fro")?;
+    assert!(answer.0 == 0 && answer.1.ends_with("to and fro"), "{answer:?}");
+    assert_eq!(through.run(&["ps", "--all", "--quiet"])?, "");
+    Ok(())
+}

@@ -67,6 +67,7 @@ mod serve;
 mod status;
 
 pub use self::access::Listener;
+pub(crate) use self::listen::open_unix;
 pub use self::listen::{ListenError, Listeners};
 
 /// The longest request body: a form with a thousand peers.

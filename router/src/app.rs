@@ -52,6 +52,7 @@ use crate::dns::{Dns, DnsError};
 use crate::fabric::{FastSetting, Loom};
 use crate::node::{Control, Host, NodeError, Outcome, Parts, Reach, Remains, Weaving};
 use crate::peers::{self, Peers};
+use crate::proxy::{ProxySocket, ProxyThread};
 use crate::request;
 use crate::status::About;
 use crate::store::{FileError, Machine, Selfhood, Store, StoreError};
@@ -219,6 +220,7 @@ struct Sockets {
     udp: UdpSocket,
     control: Listeners,
     dns: Option<Dns>,
+    docker: Option<ProxySocket>,
 }
 
 impl Sockets {
@@ -228,6 +230,7 @@ impl Sockets {
             udp: UdpSocket::bind(config.host, config.port)?,
             control: Listeners::open(&config.socket, config.http, config.status_addr, descriptors)?,
             dns: config.dns.as_ref().map(|dns| Dns::spawn(dns, config.bridge.clone(), descriptors)).transpose()?,
+            docker: config.docker_proxy.as_deref().map(ProxySocket::open).transpose()?,
         })
     }
 }
@@ -292,6 +295,8 @@ fn run(
     let (requester, requests) = request::channel();
     let peers = Peers::new(sockets.tcp, config.host, connection.clone(), clock).map_err(start("the TCP listener"))?;
     let admin = Admin::spawn(sockets.control, requester).map_err(start("the admin thread"))?;
+    let proxy = sockets.docker.map(|socket| ProxyThread::spawn(socket, config.dns.as_ref())).transpose();
+    let _proxy = proxy.map_err(start("the proxy's thread"))?;
     info!(%name, %key, mtu, version = env!("CARGO_PKG_VERSION"), "started");
     let parts = Parts {
         clock,

@@ -29,6 +29,8 @@ pub const DEFAULT_PORT: u16 = 6783;
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/weave-rs";
 /// Where the control socket is unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/weave-rs/weave-rs.sock";
+/// Where Docker's API is passed on.
+pub const DEFAULT_DOCKER_PROXY: &str = "/run/weave-rs/docker.sock";
 /// Where status and metrics can be read unless told otherwise.
 pub const DEFAULT_STATUS_ADDR: &str = "127.0.0.1:6782";
 
@@ -91,6 +93,8 @@ pub struct Config {
     /// Where status and metrics can be read, and nothing changed; nowhere when `None`.
     pub status_addr: Option<SocketAddr>,
     pub socket: PathBuf,
+    /// Where Docker's API is passed on, changed so that containers start on the network; nowhere when `None`.
+    pub docker_proxy: Option<PathBuf>,
     pub bridge: BridgeName,
     pub mtu: Option<MtuBytes>,
     pub allowed_ethertypes: Vec<EtherType>,
@@ -203,6 +207,7 @@ mod tests {
             http: HttpAddr::of(None),
             status_addr: DEFAULT_STATUS_ADDR.parse().ok(),
             socket: DEFAULT_SOCKET.into(),
+            docker_proxy: None,
             bridge: BridgeName::default(),
             mtu: None,
             allowed_ethertypes: Vec::new(),

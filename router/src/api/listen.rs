@@ -30,12 +30,12 @@ use crate::descriptors::Descriptors;
 /// Why the control API cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    #[error("control socket {} is in use by another weave-rs; stop it or give another --socket", .0.display())]
-    SocketInUse(PathBuf),
-    #[error("{} exists and is no socket; move it away or give another --socket", .0.display())]
-    NoSocket(PathBuf),
-    #[error("cannot listen on control socket {}: {source}; check --socket", path.display())]
-    Socket { path: PathBuf, source: io::Error },
+    #[error("socket {} is in use by another weave-rs; stop it or give another {flag}", path.display())]
+    SocketInUse { flag: &'static str, path: PathBuf },
+    #[error("{} exists and is no socket; move it away or give another {flag}", path.display())]
+    NoSocket { flag: &'static str, path: PathBuf },
+    #[error("cannot listen on socket {}: {source}; check {flag}", path.display())]
+    Socket { flag: &'static str, path: PathBuf, source: io::Error },
     #[error("cannot listen on {address}: {source}; give another {flag}")]
     Address { flag: &'static str, address: SocketAddr, source: io::Error },
 }
@@ -71,7 +71,7 @@ impl Listeners {
         if let Some(address) = status_addr {
             tcp.push((open_tcp("--status-addr", address)?, Listener::read_only(address)));
         }
-        let unix = open_unix(socket)?;
+        let unix = open_unix("--socket", socket)?;
         Ok(Self { unix, tcp, limits: Limits::of(descriptors.http_connections()), path: socket.to_owned() })
     }
 
@@ -109,12 +109,13 @@ fn open_tcp(flag: &'static str, address: SocketAddr) -> Result<TcpListener, List
     Ok(listener)
 }
 
-fn open_unix(path: &Path) -> Result<UnixListener, ListenError> {
-    let failed = |source| ListenError::Socket { path: path.to_owned(), source };
+/// A unix socket for root alone.
+pub(crate) fn open_unix(flag: &'static str, path: &Path) -> Result<UnixListener, ListenError> {
+    let failed = |source| ListenError::Socket { flag, path: path.to_owned(), source };
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(failed)?;
     }
-    remove_stale(path)?;
+    remove_stale(flag, path)?;
     // Bound under another name, so that nobody can connect before the mode is set.
     let aside = path.with_extension(format!("{}.new", std::process::id()));
     let listener = UnixListener::bind(&aside).map_err(failed)?;
@@ -125,13 +126,13 @@ fn open_unix(path: &Path) -> Result<UnixListener, ListenError> {
 }
 
 /// Removes a socket that nobody listens on, as a killed daemon leaves one.
-fn remove_stale(path: &Path) -> Result<(), ListenError> {
-    let failed = |source| ListenError::Socket { path: path.to_owned(), source };
+fn remove_stale(flag: &'static str, path: &Path) -> Result<(), ListenError> {
+    let failed = |source| ListenError::Socket { flag, path: path.to_owned(), source };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed(error)),
-        Ok(metadata) if !metadata.file_type().is_socket() => Err(ListenError::NoSocket(path.to_owned())),
-        Ok(_) if UnixStream::connect(path).is_ok() => Err(ListenError::SocketInUse(path.to_owned())),
+        Ok(metadata) if !metadata.file_type().is_socket() => Err(ListenError::NoSocket { flag, path: path.to_owned() }),
+        Ok(_) if UnixStream::connect(path).is_ok() => Err(ListenError::SocketInUse { flag, path: path.to_owned() }),
         Ok(_) => fs::remove_file(path).map_err(failed),
     }
 }
@@ -152,11 +153,11 @@ mod tests {
         let path = directory.join("weave-rs.sock");
 
         drop(UnixListener::bind(&path).unwrap());
-        let first = open_unix(&path).unwrap();
-        let second = open_unix(&path);
+        let first = open_unix("--socket", &path).unwrap();
+        let second = open_unix("--socket", &path);
 
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(matches!(second, Err(ListenError::SocketInUse(_))));
+        assert!(matches!(second, Err(ListenError::SocketInUse { .. })));
         drop(first);
         fs::remove_dir_all(directory).unwrap();
     }
@@ -167,7 +168,7 @@ mod tests {
         let path = directory.join("precious");
         fs::write(&path, "data").unwrap();
 
-        assert!(matches!(open_unix(&path), Err(ListenError::NoSocket(_))));
+        assert!(matches!(open_unix("--socket", &path), Err(ListenError::NoSocket { .. })));
         assert!(path.exists());
         fs::remove_dir_all(directory).unwrap();
     }

@@ -1,0 +1,165 @@
+//! The engine's settings, `daemon.json`: our runtime among its runtimes, and how that is undone. Pure.
+//!
+//! Everything else in the file stays as it was written. A file that is not understood is not changed.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::create::json::{JsonError, Object};
+
+/// What the engine calls our runtime.
+pub const RUNTIME: &str = "weave-rs";
+const DEFAULT: &str = "default-runtime";
+const RUNTIMES: &str = "runtimes";
+/// What containers that were made with ours run by once it is gone.
+const DOCKERS: &str = "runc";
+
+/// Why settings are left as they are.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    #[error("they are not a JSON object as Docker reads it: {0}; mend them first")]
+    Unreadable(#[from] serde_json::Error),
+    #[error("{0}; mend them first")]
+    Twice(String),
+    #[error("containers run by `{0}` unless told otherwise; take {DEFAULT} out of them first, or leave out --all")]
+    OtherDefault(String),
+}
+
+impl From<JsonError> for SetupError {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::Unreadable(error) => Self::Unreadable(error),
+            twice @ JsonError::Twice(_) => Self::Twice(twice.to_string()),
+        }
+    }
+}
+
+/// Which containers run by our runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Those that ask for it, as with `docker run --runtime weave-rs`.
+    Asking,
+    All,
+}
+
+/// `settings` with our runtime, which is `program` with `arguments`.
+///
+/// # Errors
+/// When they cannot be read, or the operator has another runtime for all.
+pub fn installed(settings: &[u8], program: &Path, arguments: &[String], extent: Extent) -> Result<Vec<u8>, SetupError> {
+    let mut settings = parse(settings)?;
+    let mut runtimes = settings.object(RUNTIMES)?;
+    let mut ours = json!({ "path": program });
+    if !arguments.is_empty() {
+        ours["runtimeArgs"] = json!(arguments);
+    }
+    runtimes.set_key(RUNTIME, &ours)?;
+    settings.set_key(RUNTIMES, &runtimes)?;
+    let default: String = settings.read(DEFAULT)?;
+    match (extent, default.as_str()) {
+        (Extent::All, "" | DOCKERS | RUNTIME) => settings.set_key(DEFAULT, RUNTIME)?,
+        (Extent::All, other) => return Err(SetupError::OtherDefault(other.to_owned())),
+        (Extent::Asking, RUNTIME) => settings.remove(DEFAULT),
+        (Extent::Asking, _) => {}
+    }
+    written(&settings)
+}
+
+/// `settings` without it. Containers that were made with it go on to start: its name means Docker's own runtime.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn removed(settings: &[u8]) -> Result<Vec<u8>, SetupError> {
+    let mut settings = parse(settings)?;
+    let default: String = settings.read(DEFAULT)?;
+    if default == RUNTIME {
+        settings.remove(DEFAULT);
+    }
+    let mut runtimes = settings.object(RUNTIMES)?;
+    if runtimes.has(RUNTIME) {
+        runtimes.set_key(RUNTIME, &json!({ "path": DOCKERS }))?;
+        settings.set_key(RUNTIMES, &runtimes)?;
+    }
+    written(&settings)
+}
+
+/// An empty file says nothing, as an absent one.
+fn parse(settings: &[u8]) -> Result<Object<'_>, SetupError> {
+    let is_blank = settings.iter().all(u8::is_ascii_whitespace);
+    if is_blank { Ok(Object::default()) } else { Ok(Object::parse(settings)?) }
+}
+
+fn written(settings: &Object<'_>) -> Result<Vec<u8>, SetupError> {
+    let mut text = serde_json::to_vec_pretty(settings)?;
+    text.push(b'\n');
+    // What we have written is read as we meant it.
+    let _: Value = serde_json::from_slice(&text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PROGRAM: &str = "/usr/local/libexec/weave-rs-runc";
+
+    fn value(settings: Result<Vec<u8>, SetupError>) -> Value {
+        serde_json::from_slice(&settings.unwrap()).unwrap()
+    }
+
+    fn install(settings: &str, extent: Extent) -> Result<Vec<u8>, SetupError> {
+        installed(settings.as_bytes(), Path::new(PROGRAM), &[], extent)
+    }
+
+    #[test]
+    fn our_runtime_is_added_and_everything_else_stays() {
+        let before = r#"{"log-level": "warn", "runtimes": {"kata": {"path": "/k"}}, "max": 1.0e3}"#;
+
+        let after = install(before, Extent::All).unwrap();
+
+        let text = String::from_utf8(after.clone()).unwrap();
+        assert!(text.contains("1.0e3") && text.starts_with("{\n  \"log-level\": \"warn\""), "{text}");
+        let after: Value = serde_json::from_slice(&after).unwrap();
+        assert_eq!(after["default-runtime"], "weave-rs");
+        assert_eq!(after["runtimes"], json!({ "kata": { "path": "/k" }, "weave-rs": { "path": PROGRAM } }));
+    }
+
+    #[test]
+    fn asked_again_it_changes_nothing_and_may_be_narrowed() {
+        let all = install("", Extent::All).unwrap();
+        assert_eq!(installed(&all, Path::new(PROGRAM), &[], Extent::All).unwrap(), all);
+
+        let asking = value(installed(&all, Path::new(PROGRAM), &[], Extent::Asking));
+        assert_eq!(asking, json!({ "runtimes": { "weave-rs": { "path": PROGRAM } } }));
+    }
+
+    #[test]
+    fn what_was_made_with_it_starts_without_it() {
+        let all = install(r#"{"debug": true}"#, Extent::All).unwrap();
+
+        assert_eq!(value(removed(&all)), json!({ "debug": true, "runtimes": { "weave-rs": { "path": "runc" } } }));
+        assert_eq!(value(removed(b"{\"debug\": true}")), json!({ "debug": true }));
+        assert_eq!(value(removed(b" \n")), json!({}));
+    }
+
+    #[test]
+    fn another_default_and_what_is_no_object_are_left_alone() {
+        let other = install(r#"{"default-runtime": "nvidia"}"#, Extent::All).unwrap_err();
+        assert!(other.to_string().contains("nvidia"), "{other}");
+        assert!(install(r#"{"default-runtime": "nvidia"}"#, Extent::Asking).is_ok());
+        for broken in ["[]", "{", "{} {}", r#"{"runtimes": 7}"#, r#"{"runtimes": {}, "Runtimes": {}}"#] {
+            assert!(install(broken, Extent::All).is_err(), "{broken}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_settings_panic(settings in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = installed(&settings, Path::new(PROGRAM), &[], Extent::All);
+            let _ = removed(&settings);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The proxy of Docker's API, on a thread of its own: a client's stream delays nobody else.
+//!
+//! ```text
+//!   DOCKER_HOST=unix:///run/weave-rs/docker.sock docker run … ─► create: our runtime, DNS, host name ─► the engine
+//! ```
+//!
+//! What a container needs beyond that it gets when it starts, by our runtime: so the proxy does without addresses, and an engine
+//! without our runtime is told to the client.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+use tracing::{error, info};
+use weave_docker::Docker;
+use weave_docker::create::{Change, Policy};
+use weave_docker::proxy::{Advisor, Limits, Proxy, Reservation};
+use weave_docker::setup::RUNTIME;
+
+use crate::api::{ListenError, open_unix};
+use crate::config::DnsConfig;
+
+/// Copying needs little.
+const STACK_BYTES: usize = 512 * 1024;
+
+/// The socket, before anybody is served. Dropping it removes it.
+#[derive(Debug)]
+pub struct ProxySocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl ProxySocket {
+    /// # Errors
+    /// When it is in use or cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, ListenError> {
+        Ok(Self { listener: open_unix("--docker-proxy", path)?, path: path.to_owned() })
+    }
+}
+
+impl Drop for ProxySocket {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Handle to the thread, which ends when it is dropped.
+#[derive(Debug)]
+pub struct ProxyThread {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    _socket: ProxySocket,
+}
+
+impl ProxyThread {
+    /// # Errors
+    /// When the system has no thread or descriptor left.
+    pub fn spawn(socket: ProxySocket, dns: Option<&DnsConfig>) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let docker = Docker::of_this_host(std::env::var("DOCKER_HOST").ok().as_deref());
+        let engine = docker.socket().to_owned();
+        let proxy = Arc::new(Proxy::new(engine, OurRuntime::new(docker, dns), Limits::default()));
+        let listener = socket.listener.try_clone()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serve = async move {
+            match tokio::net::UnixListener::from_std(listener) {
+                Ok(listener) => tokio::select! {
+                    () = proxy.serve(listener) => {}
+                    _ = stopped => {}
+                },
+                Err(error) => error!(%error, "Docker's API is not passed on"),
+            }
+        };
+        let thread = std::thread::Builder::new().name("docker-proxy".to_owned()).stack_size(STACK_BYTES);
+        let thread = thread.spawn(move || runtime.block_on(serve))?;
+        info!(socket = %socket.path.display(), "passing Docker's API on");
+        Ok(Self { stop: Some(stop), thread: Some(thread), _socket: socket })
+    }
+}
+
+impl Drop for ProxyThread {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            error!("the proxy's thread panicked");
+        }
+    }
+}
+
+/// Has containers run by our runtime, which does the rest.
+#[derive(Debug)]
+struct OurRuntime {
+    docker: Docker,
+    policy: Arc<Policy>,
+    /// The engine had our runtime when it was last asked. If it has it no more, it says so itself.
+    is_known: AtomicBool,
+}
+
+impl OurRuntime {
+    fn new(docker: Docker, dns: Option<&DnsConfig>) -> Self {
+        let policy = match dns {
+            Some(dns) => Policy { domain: dns.domain.folded().to_owned(), ..Policy::default() },
+            None => Policy { without_dns: true, ..Policy::default() },
+        };
+        Self { docker, policy: Arc::new(policy), is_known: AtomicBool::new(false) }
+    }
+}
+
+impl Advisor for OurRuntime {
+    type Token = ();
+
+    fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy)
+    }
+
+    async fn before_create(&self, _: &Change<'_>) -> Result<Reservation<()>, String> {
+        if !self.is_known.load(Ordering::Relaxed) {
+            let runtimes = self.docker.runtimes().await.map_err(|error| error.to_string())?;
+            if !runtimes.knows(RUNTIME) {
+                let todo = "run `weave-rs setup docker` on this host";
+                return Err(format!("this Docker does not know the runtime `{RUNTIME}`: {todo}"));
+            }
+            self.is_known.store(true, Ordering::Relaxed);
+        }
+        Ok(Reservation { token: (), addresses: Vec::new() })
+    }
+
+    async fn after_create(&self, (): (), _: Option<&str>) {}
+}
