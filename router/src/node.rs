@@ -339,6 +339,10 @@ impl Control {
                 self.members.put(member);
                 Ok(())
             }
+            Persist::Forget(peer) => {
+                self.members.forget(peer);
+                Ok(())
+            }
             Persist::Wishes(wishes) => {
                 if let Err(error) = self.store.write_wishes(&wishes) {
                     error!(%error, "cannot remember the peers to connect to");

@@ -54,6 +54,13 @@ pub(super) struct Donations {
     pub(super) handing_over: Option<HandingOver>,
 }
 
+impl Donations {
+    /// Nothing was granted to the peer, as far as we remember.
+    pub(super) fn forget(&mut self, peer: &PeerKey) {
+        self.granted.remove(peer);
+    }
+}
+
 impl Ipam {
     /// Nothing of `window` is free here: what is waited for, and the next step towards it.
     pub(super) fn await_space(&mut self, window: Range, near: &Surroundings<'_>) -> Wait {
@@ -154,7 +161,7 @@ impl Ipam {
 
     pub(super) fn handle_request(&mut self, from: PeerKey, id: u64, window: Range, near: &Surroundings<'_>) {
         let is_dead = self.certificates.contains_key(&from);
-        if !self.is_resumed || is_dead || self.is_leaving() {
+        if !self.is_resumed || is_dead || self.is_leaving() || self.may_be_outdated() {
             return;
         }
         if let Some((_, transfers)) = self.donations.granted.get(&from).filter(|(earlier, _)| *earlier == id) {

@@ -124,6 +124,7 @@ impl Ipam {
             self.are_strays_stale |= fresh.iter().any(|transfer| self.strays.is_any_within(transfer.range));
             self.end_promises(near);
             self.retry_ahead(near);
+            self.compare_told(near);
             self.is_changed = true;
         }
         fresh

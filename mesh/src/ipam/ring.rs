@@ -19,9 +19,11 @@
 //! - there are at most [`PIECES_MAX`] pieces.
 
 mod first;
+mod index;
 mod merge;
 mod transfer;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -82,6 +84,10 @@ pub(super) struct Ring {
     first: Arc<FirstRing>,
     id: Hash,
     pieces: BTreeMap<u32, Piece>,
+    /// Where the pieces of each owner begin.
+    index: BTreeSet<(Owner, u32)>,
+    /// What [`Self::state`] is, until a piece changes.
+    hash: OnceCell<Hash>,
     /// Transfers that hold nowhere any more, in the order in which they were superseded.
     links: VecDeque<Arc<Transfer>>,
 }
@@ -91,8 +97,9 @@ impl Ring {
         let piece = |(range, owner): (Range, Owner)| {
             (range.first, Piece { last: range.last, version: Version::default(), owner, by: None })
         };
-        let pieces = first.shares().into_iter().map(piece).collect();
-        Self { id: first.id(mesh), first, pieces, links: VecDeque::new() }
+        let pieces: BTreeMap<u32, Piece> = first.shares().into_iter().map(piece).collect();
+        let index = pieces.iter().map(|(first, piece)| (piece.owner, *first)).collect();
+        Self { id: first.id(mesh), first, pieces, index, hash: OnceCell::new(), links: VecDeque::new() }
     }
 
     pub(super) const fn first(&self) -> &Arc<FirstRing> {
@@ -106,10 +113,6 @@ impl Ring {
     /// Every piece with its owner, in the order of addresses.
     pub(super) fn pieces(&self) -> impl Iterator<Item = (Range, Owner)> {
         self.pieces.iter().map(|(first, piece)| (Range { first: *first, last: piece.last }, piece.owner))
-    }
-
-    pub(super) fn owned_by(&self, owner: Owner) -> impl Iterator<Item = Range> {
-        self.pieces().filter(move |(_, other)| *other == owner).map(|(range, _)| range)
     }
 
     pub(super) fn owner(&self, address: u32) -> Option<Owner> {
@@ -145,6 +148,10 @@ impl Ring {
 
     /// Equal for equal rings.
     pub(super) fn state(&self) -> Hash {
+        *self.hash.get_or_init(|| self.digest())
+    }
+
+    fn digest(&self) -> Hash {
         let mut bytes = Vec::with_capacity(self.pieces.len() * 45);
         for (first, piece) in &self.pieces {
             bytes.extend_from_slice(&first.to_le_bytes());
@@ -191,10 +198,8 @@ impl Ring {
         next: impl Fn(Version) -> Option<Version>,
         identity: &Identity,
     ) -> Vec<Arc<Transfer>> {
-        let pieces = self.pieces.iter().filter(|(_, piece)| piece.owner == owner);
-        let part =
-            |(first, piece): (&u32, &Piece)| Some((Range { first: *first, last: piece.last }, next(piece.version)?));
-        let parts = pieces.filter_map(part).collect();
+        let part = |(range, piece): (Range, &Piece)| Some((range, next(piece.version)?));
+        let parts = self.pieces_of(owner).filter_map(part).collect();
         self.make(parts, right, identity.key(), identity)
     }
 

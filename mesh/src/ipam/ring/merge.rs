@@ -150,7 +150,7 @@ impl Ring {
             .map(|(at, _)| at)
             .collect();
         for pair in parts.windows(2).rev().filter(|pair| pair[0].last + 1 == pair[1].first) {
-            if let Some(after) = self.pieces.remove(&pair[1].first)
+            if let Some(after) = self.take_out(pair[1].first)
                 && let Some(before) = self.pieces.get_mut(&pair[0].first)
             {
                 before.last = after.last;
@@ -160,15 +160,15 @@ impl Ring {
 
     /// `part` of the piece that is `at` goes where `transfer` says.
     fn replace(&mut self, at: Range, piece: &Piece, part: Range, transfer: &Arc<Transfer>) {
-        self.pieces.remove(&at.first);
+        self.take_out(at.first);
         if at.first < part.first {
-            self.pieces.insert(at.first, Piece { last: part.first - 1, ..piece.clone() });
+            self.put_in(at.first, Piece { last: part.first - 1, ..piece.clone() });
         }
         if part.last < at.last {
-            self.pieces.insert(part.last + 1, piece.clone());
+            self.put_in(part.last + 1, piece.clone());
         }
         let (version, owner, by) = (transfer.version, Owner::Peer(transfer.to), Some(Arc::clone(transfer)));
-        self.pieces.insert(part.first, Piece { last: part.last, version, owner, by });
+        self.put_in(part.first, Piece { last: part.last, version, owner, by });
     }
 }
 

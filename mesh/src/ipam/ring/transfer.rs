@@ -79,6 +79,10 @@ impl Transfer {
         }
     }
 
+    pub(in crate::ipam) fn is_grant_of(&self, owner: &PeerKey) -> bool {
+        matches!(self.right, Right::Grant { from } if from == *owner)
+    }
+
     /// The estate that is taken over, if it is one.
     pub(in crate::ipam) const fn estate(&self) -> Option<Estate> {
         match self.right {
