@@ -7,6 +7,7 @@
 //!                                space       what we own and nobody holds
 //!   news                     ──► spread      who tells it to whom
 //!                                following   ring.rs: who owns what; signed, merged address by address
+//!                                newcomer    from whom we have the ring
 //!                                away        a ring that may be an old one
 //!   letters                  ──► formation   the first ring, by a quorum
 //!                                donation    space from those who have it
@@ -37,6 +38,7 @@ mod formation;
 mod holdings;
 mod leaving;
 mod lodgers;
+mod newcomer;
 mod note;
 mod operation;
 mod pending;
@@ -80,6 +82,7 @@ use self::following::{Ahead, Guide};
 use self::formation::Formation;
 use self::holdings::Holdings;
 use self::lodgers::Lodgers;
+use self::newcomer::Newcomer;
 use self::operation::Operation;
 use self::pending::Pending;
 use self::ring::Ring;
@@ -127,6 +130,7 @@ pub(crate) struct Ipam {
     /// Since when no neighbour is there.
     alone_since: Option<Instant>,
     guide: Option<Guide>,
+    newcomer: Newcomer,
     deaths: Deaths,
     strays: Strays,
     are_strays_stale: bool,
@@ -173,6 +177,7 @@ impl Ipam {
             away: None,
             alone_since: None,
             guide: None,
+            newcomer: Newcomer::default(),
             deaths: Deaths::default(),
             strays: Strays::default(),
             are_strays_stale: true,
@@ -234,6 +239,7 @@ impl Ipam {
             self.stray_timeout(),
             self.ahead.retry_at,
             self.away_timeout(),
+            self.newcomer_timeout(),
             self.persist_at,
         ];
         timers.into_iter().flatten().min().map_or(self.review_at, |at| at.min(self.review_at))
@@ -249,6 +255,7 @@ impl Ipam {
             self.follow_ahead(near);
         }
         self.handle_away_timeout(near);
+        self.handle_newcomer_timeout(near);
         if self.persist_at.is_some_and(|at| at <= near.now) {
             self.persist();
         }

@@ -37,8 +37,8 @@ impl Fleet {
         Self { world, live, replaced: 0 }
     }
 
-    /// The oldest so many hosts go, every other with a goodbye, and as many come. Two days pass.
-    fn replace(&mut self, hosts: usize) {
+    /// The oldest so many hosts go, every other with a goodbye, and as many come. Two days pass. What is remembered at most.
+    fn replace(&mut self, hosts: usize) -> Census {
         let gone: Vec<HostId> = self.live.drain(..hosts).collect();
         let at = self.live[0];
         for host in gone.iter().copied().step_by(2) {
@@ -55,8 +55,10 @@ impl Fleet {
         self.world.run_for(Duration::from_secs(15));
         self.come(hosts);
         self.replaced += hosts;
+        let census = self.world.largest_census();
         self.world.skip(2 * DAY);
         self.world.run_for(Duration::from_secs(10));
+        census
     }
 
     fn come(&mut self, hosts: usize) {
@@ -80,10 +82,7 @@ impl Fleet {
     /// What is remembered at most during so many replacements, and the octets that go over the network meanwhile.
     fn live_through(&mut self, batches: usize, hosts: usize) -> (Census, u64) {
         let before = self.world.traffic().payload_bytes;
-        let census = (0..batches).fold(Census::default(), |most, _| {
-            self.replace(hosts);
-            most.or_more(self.world.largest_census())
-        });
+        let census = (0..batches).fold(Census::default(), |most, _| most.or_more(self.replace(hosts)));
         (census, self.world.traffic().payload_bytes - before)
     }
 }
@@ -102,26 +101,125 @@ fn assert_no_more(what: &str, first: u64, last: u64) {
 #[test]
 fn after_years_of_replacements_nothing_is_left_of_the_dead() {
     let mut fleet = Fleet::new(20, 1);
-    let quick: usize = 15;
     fleet.live_through(10, 10);
-    let (first, first_bytes) = fleet.live_through(quick, 10);
+    let (first, first_bytes) = fleet.live_through(15, 10);
     let first_idle = idle_bytes(&mut fleet.world);
-    eprintln!("{first:?} {first_bytes} {first_idle}");
-    for round in 0..10 {
-        let now = fleet.live_through(11, 10);
-        eprintln!("{round} {} {now:?}", fleet.replaced);
-    }
-    let (last, last_bytes) = fleet.live_through(quick, 10);
+    fleet.live_through(110, 10);
+    let (last, last_bytes) = fleet.live_through(15, 10);
     let last_idle = idle_bytes(&mut fleet.world);
-    eprintln!("{last:?} {last_bytes} {last_idle}");
+    println!("{first:?}, {first_bytes} octets, {first_idle} an hour at rest");
+    println!("{last:?}, {last_bytes} octets, {last_idle} an hour at rest");
 
     assert!(fleet.world.verdict().is_ok(), "{:?}", fleet.world.violations());
     assert!(fleet.world.is_all_space_usable());
+    let rest = fleet.world.largest_census();
+    assert_eq!((rest.members, rest.stored_members, rest.certificates), (19, 19, 0));
     assert_no_more("members", first.members as u64, last.members as u64);
     assert_no_more("certificates", first.certificates as u64, last.certificates as u64);
     assert_no_more("members on the disk", first.stored_members as u64, last.stored_members as u64);
     assert_no_more("octets on the disk", first.stored_bytes as u64, last.stored_bytes as u64);
     assert_no_more("pieces of the ring", first.pieces as u64, last.pieces as u64);
+    assert_no_more("history", first.history as u64, last.history as u64);
     assert_no_more("octets of replacing", first_bytes, last_bytes);
     assert_no_more("octets an hour at rest", first_idle, last_idle);
+}
+
+/// What every live host believes, to read when something failed.
+fn explain(world: &World) -> String {
+    let line = |host: HostId| Some(format!("{} {}: {:?}", host.0, world.key(host)?, world.node(host)?.ipam_view()?));
+    let last = world.trace().recent().map(ToString::to_string);
+    world.live().filter_map(line).chain(last).collect::<Vec<_>>().join("\n")
+}
+
+/// Everybody runs containers at once, and in the end all have addresses and agree about the ring.
+fn assert_all_get_addresses(world: &mut World, seed: u64) {
+    for host in world.live().collect::<Vec<_>>() {
+        (0..3).for_each(|_| world.apply(Fault::RunContainer(host)));
+    }
+    let at = world.run_until(15 * MINUTE, |world| {
+        world.waiting_containers() == 0 && world.is_converged() && world.is_all_space_usable()
+    });
+    assert!(world.verdict().is_ok(), "seed {seed}: {:?}", world.violations());
+    assert!(at.is_some(), "seed {seed}: {} wait\n{}", world.waiting_containers(), explain(world));
+}
+
+#[test]
+fn who_comes_back_with_its_old_state_after_all_have_forgotten_it_gives_out_nothing_of_what_it_had() {
+    for seed in 0..8 {
+        let mut fleet = Fleet::new(8, seed);
+        let away = fleet.live.pop().expect("eight hosts");
+        let key = fleet.world.key(away).expect("it runs");
+        fleet.world.apply(Fault::PowerLoss(away));
+        fleet.world.run_for(Duration::from_secs(15));
+        fleet.world.skip(HOLD);
+        fleet.world.remove_peer(fleet.live[0], key);
+        fleet.world.run_for(Duration::from_secs(15));
+        // In half of the histories all others are replaced meanwhile, so that nobody knows of it, nor it of them.
+        let rounds = if seed % 2 == 0 { 0 } else { 3 };
+        (0..rounds).for_each(|_| drop(fleet.replace(4)));
+        fleet.world.skip(3 * DAY);
+        fleet.world.run_for(MINUTE);
+        let Fleet { mut world, live, .. } = fleet;
+        for host in &live {
+            world.apply(Fault::RunContainer(*host));
+        }
+
+        world.set_targets(away, &live[..2]);
+        world.apply(Fault::Start(away));
+        assert_all_get_addresses(&mut world, seed);
+        assert_eq!(world.largest_census().members, live.len(), "seed {seed}");
+    }
+}
+
+#[test]
+fn who_was_cut_off_for_two_days_and_buried_meanwhile_takes_the_ring_as_it_is() {
+    for seed in 0..8 {
+        let mut world = world(6, seed);
+        let (alone, at) = (HostId(5), HostId(0));
+        let key = world.key(alone).expect("it runs");
+        world.apply(Fault::StopContainer(alone, 0));
+        world.apply(Fault::Partition(vec![(0..5).map(HostId).collect(), [alone].into()]));
+        world.run_for(Duration::from_secs(15));
+        world.skip(HOLD);
+        world.remove_peer(at, key);
+        world.run_for(MINUTE);
+        (0..5).for_each(|host| world.apply(Fault::RunContainer(HostId(host))));
+        world.run_for(MINUTE);
+        world.skip(2 * DAY);
+        world.run_for(MINUTE);
+        assert_eq!(world.census(at).map(|census| census.members), Some(4), "seed {seed}");
+
+        world.apply(Fault::Heal);
+        let at = world.run_until(15 * MINUTE, World::is_converged);
+        assert!(at.is_some(), "seed {seed}");
+        assert_all_get_addresses(&mut world, seed);
+    }
+}
+
+#[test]
+fn halves_of_a_mesh_that_were_apart_for_two_days_wait_for_nobody_who_left_meanwhile() {
+    for seed in 0..8 {
+        let mut world = world(6, seed);
+        world.apply(Fault::Partition(vec![(0..4).map(HostId).collect(), [HostId(4), HostId(5)].into()]));
+        world.run_for(Duration::from_secs(15));
+        world.apply(Fault::HandOver(HostId(3)));
+        world.run_for(Duration::from_secs(2));
+        world.apply(Fault::Leave(HostId(3)));
+        world.apply(Fault::Destroy(HostId(3)));
+        world.run_for(MINUTE);
+        (0..3).chain(4..6).for_each(|host| world.apply(Fault::RunContainer(HostId(host))));
+        world.skip(2 * DAY);
+        world.run_for(MINUTE);
+
+        world.apply(Fault::Heal);
+        let at = world.run_until(15 * MINUTE, World::is_converged);
+        assert!(at.is_some(), "seed {seed}");
+        world.run_for(MINUTE);
+        let dead = world.key(HostId(1)).expect("it runs");
+        world.apply(Fault::Destroy(HostId(1)));
+        world.run_for(Duration::from_secs(15));
+        world.skip(HOLD);
+        world.remove_peer(HostId(4), dead);
+        assert_all_get_addresses(&mut world, seed);
+    }
 }

@@ -170,7 +170,8 @@ impl Ipam {
             return;
         }
         let has_room = |block: &Range| self.ring.as_ref().is_some_and(|ring| ring.has_room_for(*block));
-        match self.space.donation(window).filter(has_room) {
+        let block = self.whole_piece(window, near).or_else(|| self.space.donation(window));
+        match block.filter(has_room) {
             Some(block) => {
                 self.grant(&[block], from, near);
                 let transfers = self.latest(block);
@@ -186,6 +187,19 @@ impl Ipam {
                 self.write(from, &Note::Denied { id, is_held, transfers });
             }
         }
+    }
+
+    /// A piece of the ring that is ours, all of it free, and hardly smaller than what would be cut out of another: the
+    /// biggest of at most half of what is free. So the ring is cut no further by hosts that come when there are pieces enough.
+    fn whole_piece(&self, window: Range, near: &Surroundings<'_>) -> Option<Range> {
+        let free: u64 = self.space.within(window).map(Range::size).sum();
+        let cut = self.space.donation(window)?.size();
+        let is_fit = |piece: &Range| {
+            let size = piece.size();
+            window.covers(*piece) && size * 2 <= free && size * 4 >= cut && self.space.covers(*piece)
+        };
+        let pieces = self.ring.iter().flat_map(|ring| ring.owned_by(Owner::Peer(near.card.key)));
+        pieces.filter(is_fit).max_by_key(|piece| piece.size())
     }
 
     /// What led to how the ring is inside `window`, as much of it as a note carries: an asker may not know all of it.

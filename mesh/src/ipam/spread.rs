@@ -71,8 +71,10 @@ impl Ipam {
 
     /// A neighbour told its state.
     pub(crate) fn handle_state(&mut self, from: ConnectionId, theirs: &RingState, near: &Surroundings<'_>) {
-        let peer = near.links.live().find(|(id, _)| *id == from).map(|(_, link)| link.peer);
-        if let Some(peer) = peer {
+        if theirs.ring.is_some() && self.is_newcomer(near) {
+            return self.hear_of_ring(from, theirs.state, near);
+        }
+        if let Some(peer) = near.neighbour(from) {
             self.note_told(peer, theirs.ring, theirs.state, near);
         }
         let ours = self.state();
@@ -193,7 +195,7 @@ impl Ipam {
             }
             (None, None) => {
                 // The whole is asked for by telling that there is nothing here.
-                self.actions.push_back(Action::TellState(from, self.state()));
+                self.hear_of_ring(from, Hash::default(), near);
                 false
             }
         }

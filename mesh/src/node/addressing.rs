@@ -157,6 +157,13 @@ impl Node {
         self.inform_ipam(now, |ipam, near| ipam.handle_news(from, peer, news, near));
     }
 
+    /// Tells a new neighbour which ring we have.
+    pub(super) fn open_ring(&mut self, to: ConnectionId) {
+        if let Some(state) = self.ipam.as_ref().and_then(|ipam| ipam.opening_state(&surroundings!(self))) {
+            self.send(to, Message::RingState(state));
+        }
+    }
+
     /// Tells a neighbour which ring we have, for it to compare.
     pub(super) fn send_ring_state(&mut self, to: ConnectionId) {
         if let Some(state) = self.ipam.as_ref().and_then(Ipam::told_state) {

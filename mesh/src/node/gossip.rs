@@ -43,7 +43,7 @@ impl Node {
         let was_away = self.is_back(connection);
         self.go_live(connection, now);
         self.publish(now);
-        self.send_ring_state(connection);
+        self.open_ring(connection);
         if was_away {
             self.inform_ipam(now, |ipam, near| ipam.tell_deaths(connection, near));
         }
