@@ -268,6 +268,7 @@ impl Ipam {
             self.retry_ahead(near);
             self.verify_holds(near);
             self.forget_dead(near);
+            self.mend(near);
         }
     }
 

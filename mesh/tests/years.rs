@@ -12,8 +12,15 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 fn world(peers: usize, seed: u64) -> World {
     let range = "10.32.0.0/16".parse().expect("a range");
     let ipam = Some(Config { range, default_subnet: range, init: Init::Consensus(None) });
-    let mut world =
-        World::new(Options { peers, seed, seeds: 3, endpoints: 0, fidelity: Fidelity::Messages, ipam, ..Options::default() });
+    let mut world = World::new(Options {
+        peers,
+        seed,
+        seeds: 3,
+        endpoints: 0,
+        fidelity: Fidelity::Messages,
+        ipam,
+        ..Options::default()
+    });
     world.tell_everyone_the_seeds();
     for host in (0..peers).map(HostId) {
         world.schedule(Duration::from_secs(1), Fault::RunContainer(host));
@@ -41,18 +48,19 @@ impl Fleet {
     fn replace(&mut self, hosts: usize) -> Census {
         let gone: Vec<HostId> = self.live.drain(..hosts).collect();
         let at = self.live[0];
-        for host in gone.iter().copied().step_by(2) {
-            self.world.apply(Fault::HandOver(host));
-            self.world.run_for(Duration::from_secs(2));
+        let leaving: Vec<HostId> = gone.iter().copied().step_by(2).collect();
+        leaving.iter().for_each(|host| self.world.apply(Fault::HandOver(*host)));
+        self.world.run_for(Duration::from_secs(2));
+        for host in leaving {
             self.world.apply(Fault::Leave(host));
             self.world.apply(Fault::Destroy(host));
         }
         let killed: Vec<HostId> = gone.iter().copied().skip(1).step_by(2).collect();
         killed.iter().for_each(|host| self.world.apply(Fault::Destroy(*host)));
-        self.world.run_for(Duration::from_secs(15));
+        self.world.run_for(Duration::from_secs(12));
         self.world.skip(HOLD);
         killed.iter().for_each(|dead| self.world.apply(Fault::RemovePeer { at, dead: *dead }));
-        self.world.run_for(Duration::from_secs(15));
+        self.world.run_for(Duration::from_secs(5));
         self.come(hosts);
         self.replaced += hosts;
         let census = self.world.largest_census();
@@ -156,7 +164,9 @@ fn who_comes_back_with_its_old_state_after_all_have_forgotten_it_gives_out_nothi
         fleet.world.run_for(Duration::from_secs(15));
         // In half of the histories all others are replaced meanwhile, so that nobody knows of it, nor it of them.
         let rounds = if seed % 2 == 0 { 0 } else { 3 };
-        (0..rounds).for_each(|_| drop(fleet.replace(4)));
+        (0..rounds).for_each(|_| {
+            fleet.replace(4);
+        });
         fleet.world.skip(3 * DAY);
         fleet.world.run_for(MINUTE);
         let Fleet { mut world, live, .. } = fleet;

@@ -220,8 +220,7 @@ impl Ipam {
     fn forget_absent(&mut self, near: &Surroundings<'_>) {
         let is_absent = |reach: Reach| matches!(reach, Reach::Unreachable { .. } | Reach::Lost { .. });
         let absent = near.members.iter().filter(|(_, member)| is_absent(member.reach)).map(|(peer, _)| *peer);
-        let absent: Vec<PeerKey> =
-            absent.filter(|peer| !near.is_reachable(peer) && self.may_give_way(peer)).collect();
+        let absent: Vec<PeerKey> = absent.filter(|peer| !near.is_reachable(peer) && self.may_give_way(peer)).collect();
         absent.iter().for_each(|peer| self.forget(peer, near));
     }
 }

@@ -33,6 +33,8 @@ const ROUND_INTERVAL: Duration = Duration::from_secs(3);
 const WINDOWS_MAX: usize = 256;
 /// Of how many peers the latest grant is remembered: a peer that repeats its request later gets more instead.
 const GRANTED_MAX: usize = 1_024;
+/// So many pieces of ours are left as they are.
+const UNMENDED_MAX: usize = 3;
 
 /// A request under way, or a round of them that came to nothing.
 #[derive(Debug)]
@@ -186,6 +188,21 @@ impl Ipam {
                 let transfers = self.latest(window);
                 self.write(from, &Note::Denied { id, is_held, transfers });
             }
+        }
+    }
+
+    /// Makes one piece of some of ours that touch, when they are many: each is one more transfer to whoever has it next.
+    pub(super) fn mend(&mut self, near: &Surroundings<'_>) {
+        let own = near.card.key;
+        let is_ready = self.is_resumed && !self.is_leaving() && !self.may_be_outdated();
+        let Some(ring) = self.ring.as_mut().filter(|_| is_ready) else { return };
+        if ring.owned_by(Owner::Peer(own)).nth(UNMENDED_MAX).is_none() {
+            return;
+        }
+        let transfers = ring.mend(own, near.identity);
+        if !transfers.is_empty() {
+            self.persist();
+            self.spread(&transfers, &[], None);
         }
     }
 

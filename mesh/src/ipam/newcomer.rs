@@ -46,8 +46,10 @@ impl Ipam {
     /// A neighbour has a ring, and we have none, or not all of it.
     pub(super) fn hear_of_ring(&mut self, from: ConnectionId, state: Hash, near: &Surroundings<'_>) {
         self.newcomer.told.insert(from, state);
-        let is_asked =
-            self.newcomer.asked.is_some_and(|asked| asked.until > near.now && near.neighbour(asked.connection).is_some());
+        let is_asked = self
+            .newcomer
+            .asked
+            .is_some_and(|asked| asked.until > near.now && near.neighbour(asked.connection).is_some());
         if !is_asked {
             self.ask_for_ring(from, near);
         }

@@ -140,6 +140,16 @@ impl Ring {
         transfers.filter(|transfer| seen.insert(transfer.key())).cloned().collect()
     }
 
+    /// What became of all that `owner` gave away, or that was inherited from it, in an order in which it can be followed.
+    pub(super) fn history_after(&self, owner: &PeerKey) -> Vec<Arc<Transfer>> {
+        let whole = self.history(self.first.range);
+        let given: Vec<Range> =
+            whole.iter().filter(|transfer| transfer.giver() == Some(*owner)).map(|transfer| transfer.range).collect();
+        let is_after =
+            |transfer: &Arc<Transfer>| given.iter().any(|range| range.intersection(transfer.range).is_some());
+        whole.into_iter().filter(is_after).collect()
+    }
+
     /// Whose estates were taken over, as far as it is kept.
     pub(super) fn estates(&self) -> BTreeSet<Estate> {
         let holding = self.pieces.values().filter_map(|piece| piece.by.as_ref());
@@ -180,6 +190,22 @@ impl Ring {
         self.make(parts, Right::Grant { from: identity.key() }, to, identity)
     }
 
+    /// Makes one piece of those of ours that touch, the longest row of them, if there is one.
+    pub(super) fn mend(&mut self, own: PeerKey, identity: &Identity) -> Vec<Arc<Transfer>> {
+        let mut rows: Vec<(Range, Version, usize)> = Vec::new();
+        for (range, piece) in self.pieces_of(Owner::Peer(own)) {
+            match rows.last_mut() {
+                Some((before, newest, pieces)) if before.last + 1 == range.first => {
+                    (before.last, *newest, *pieces) = (range.last, piece.version.max(*newest), *pieces + 1);
+                }
+                Some(_) | None => rows.push((range, piece.version, 1)),
+            }
+        }
+        let longest = rows.into_iter().filter(|(.., pieces)| *pieces > 1).max_by_key(|(.., pieces)| *pieces);
+        let part = longest.and_then(|(range, newest, _)| Some((range, newest.given()?)));
+        self.make(part.into_iter().collect(), Right::Grant { from: own }, own, identity)
+    }
+
     /// Takes over an estate of which we are the heir.
     pub(super) fn inherit(&mut self, estate: &Estate, identity: &Identity) -> Vec<Arc<Transfer>> {
         let right = Right::TakeOver { from: estate.dead, id: estate.id };
@@ -198,8 +224,14 @@ impl Ring {
         next: impl Fn(Version) -> Option<Version>,
         identity: &Identity,
     ) -> Vec<Arc<Transfer>> {
-        let part = |(range, piece): (Range, &Piece)| Some((range, next(piece.version)?));
-        let parts = self.pieces_of(owner).filter_map(part).collect();
+        let mut parts: Vec<(Range, Version)> = Vec::new();
+        for (range, piece) in self.pieces_of(owner) {
+            let Some(version) = next(piece.version) else { continue };
+            match parts.last_mut() {
+                Some((before, same)) if before.last + 1 == range.first && *same == version => before.last = range.last,
+                Some(_) | None => parts.push((range, version)),
+            }
+        }
         self.make(parts, right, identity.key(), identity)
     }
 

@@ -30,9 +30,8 @@ impl Node {
         if self.ipam.is_some() {
             return;
         }
-        let is_over = |peer: &PeerKey| {
-            self.members.get(peer).is_some_and(|member| now.since(member.reach.since()) >= KEEP_LOST)
-        };
+        let is_over =
+            |peer: &PeerKey| self.members.get(peer).is_some_and(|member| now.since(member.reach.since()) >= KEEP_LOST);
         let over: Vec<PeerKey> = self.members.lost().into_iter().filter(is_over).collect();
         over.iter().for_each(|peer| self.forget_member(peer, now));
     }

@@ -103,8 +103,7 @@ impl Ipam {
         };
         let empty: Vec<PeerKey> = self.promises.iter().filter(is_empty).map(|(dead, _)| *dead).collect();
         empty.into_iter().for_each(|dead| self.withdraw(dead, near));
-        let open: Vec<PeerKey> =
-            self.dead_owners().filter(|dead| !self.deaths.withdrawn.contains_key(dead)).collect();
+        let open: Vec<PeerKey> = self.dead_owners().filter(|dead| !self.deaths.withdrawn.contains_key(dead)).collect();
         for dead in open {
             if self.heir(dead, near) == own {
                 self.pursue_inheritance(dead, near);

@@ -96,7 +96,7 @@ impl Ipam {
         let known: Vec<PeerKey> =
             if members_hash(&alive) == members { Vec::new() } else { alive.into_iter().collect() };
         let transfers = match &self.ring {
-            Some(ours) if ours.state() != ring => ours.history(self.config.range.range()),
+            Some(ours) if ours.state() != ring => ours.history_after(&dead),
             Some(_) | None => Vec::new(),
         };
         let more = transfers.len().div_ceil(TRANSFERS_MAX).max(known.len().div_ceil(KNOWN_MAX));

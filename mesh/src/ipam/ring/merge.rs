@@ -4,7 +4,7 @@
 //!   of each piece that it touches  │ what is heard
 //!   ───────────────────────────────┼────────────────────────────────────────────────────────────────────────
 //!   as new as it, or newer         │ old; another transfer of that version: a conflict, and nothing changes
-//!   its owner's own grant          │ new
+//!   its owner's own grant          │ new, in the same epoch, or the newest of those that it makes one piece of
 //!   the next epoch, or a name      │ new, if this host has reason to believe that
 //!   anything else                  │ ahead: of what comes between, or of that reason
 //! ```
@@ -94,7 +94,8 @@ impl Ring {
     /// Takes into account what is signed by who makes it.
     pub(in crate::ipam) fn apply(&mut self, transfer: &Arc<Transfer>, faith: Faith<'_>) -> Merged {
         let standing: Vec<_> = self.overlapping(transfer.range).map(|(at, piece)| (at, piece.clone())).collect();
-        let steps: Vec<Step> = standing.iter().map(|(_, piece)| step(transfer, piece, faith)).collect();
+        let is_mending = is_mending(transfer, &standing);
+        let steps: Vec<Step> = standing.iter().map(|(_, piece)| step(transfer, piece, faith, is_mending)).collect();
         if !steps.contains(&Step::Next) {
             return match compare(transfer, &standing, faith) {
                 Some(conflict) => conflict,
@@ -172,12 +173,22 @@ impl Ring {
     }
 }
 
-fn step(transfer: &Transfer, piece: &Piece, faith: Faith<'_>) -> Step {
+/// Whether an owner makes one piece of several: in the newest epoch that one of them has, and no other, so that no epoch is
+/// ever higher than take-overs have made it.
+fn is_mending(transfer: &Transfer, standing: &[(Range, Piece)]) -> bool {
+    let has_epoch =
+        |piece: &Piece| piece.owner == Owner::Peer(transfer.to) && piece.version.epoch == transfer.version.epoch;
+    transfer.is_grant_of(&transfer.to) && standing.iter().any(|(_, piece)| has_epoch(piece))
+}
+
+fn step(transfer: &Transfer, piece: &Piece, faith: Faith<'_>, is_mending: bool) -> Step {
     if piece.version >= transfer.version {
         return Step::Behind;
     }
     let is_by_owner = match transfer.right {
-        Right::Grant { from } => piece.owner == Owner::Peer(from) && transfer.version.epoch == piece.version.epoch,
+        Right::Grant { from } => {
+            piece.owner == Owner::Peer(from) && (is_mending || transfer.version.epoch == piece.version.epoch)
+        }
         Right::TakeOver { from, .. } => {
             piece.owner == Owner::Peer(from) && piece.version.taken_over() == Some(transfer.version)
         }
