@@ -50,6 +50,8 @@ fn members_hash(members: &BTreeSet<PeerKey>) -> Hash {
 impl Ipam {
     /// Everybody that is not certified dead, ourselves included.
     fn alive(&self, near: &Surroundings<'_>) -> BTreeSet<PeerKey> {
+        #[cfg(test)]
+        self.deaths.walks.update(|walks| walks + 1);
         let was_reachable = |reach: Reach| !matches!(reach, Reach::Heard { .. });
         let members = near.members.iter().filter(|(_, member)| was_reachable(member.reach)).map(|(key, _)| *key);
         let mut alive: BTreeSet<PeerKey> = members.chain(self.ring.iter().flat_map(Ring::owners)).collect();

@@ -58,6 +58,9 @@ pub(in crate::ipam) struct Deaths {
     pub(super) askings: BTreeMap<PeerKey, Asking>,
     /// Not before this do we ask again for what this dead peer owned.
     withdrawn: BTreeMap<PeerKey, Instant>,
+    /// How often everybody alive was looked for.
+    #[cfg(test)]
+    pub(in crate::ipam) walks: std::cell::Cell<usize>,
 }
 
 impl Deaths {
