@@ -88,7 +88,7 @@ impl Ipam {
             (false, Some(since)) => {
                 self.alone_since = None;
                 if near.now.since(since) >= HOLD && self.ring.is_some() {
-                    self.away.get_or_insert(Away::since(near.now, false));
+                    self.away.get_or_insert_with(|| Away::since(near.now, false));
                 }
             }
             (false, None) => {}
@@ -182,7 +182,8 @@ impl Ipam {
             return;
         }
         for transfer in &news.transfers {
-            drop(candidate.ring.merge(transfer, near.verifier, Faith::All));
+            // What is not signed costs the connection where the same news are learnt.
+            candidate.ring.merge(transfer, near.verifier, Faith::All);
         }
         if news.compare.is_some()
             && let Some(candidate) = self.away.as_mut().and_then(|away| away.candidate.take())
