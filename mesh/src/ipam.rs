@@ -7,10 +7,13 @@
 //!                                space       what we own and nobody holds
 //!   news                     ──► spread      who tells it to whom
 //!                                following   ring.rs: who owns what; signed, merged address by address
+//!                                newcomer    from whom we have the ring
+//!                                away        a ring that may be an old one
 //!   letters                  ──► formation   the first ring, by a quorum
 //!                                donation    space from those who have it
 //!                                leaving     all of it to another peer, before we go
 //!                                death       what the dead owned, by consent
+//!                                forgetting  the dead of whom nothing is left
 //!                                strays      addresses that our containers hold and another owns
 //!                                lodgers     addresses of ours that containers elsewhere hold
 //! ```
@@ -24,15 +27,18 @@
 
 mod action;
 mod allocation;
+mod away;
 mod cidr;
 mod config;
 mod death;
 mod donation;
 mod following;
+mod forgetting;
 mod formation;
 mod holdings;
 mod leaving;
 mod lodgers;
+mod newcomer;
 mod note;
 mod operation;
 mod pending;
@@ -69,12 +75,14 @@ pub use self::spread::{RingNews, RingState};
 pub use self::state::{Restored, StateError};
 pub use self::view::{IpamView, PendingView};
 
+use self::away::Away;
 use self::death::{Approvals, Deaths, Promise};
 use self::donation::Donations;
 use self::following::{Ahead, Guide};
 use self::formation::Formation;
 use self::holdings::Holdings;
 use self::lodgers::Lodgers;
+use self::newcomer::Newcomer;
 use self::operation::Operation;
 use self::pending::Pending;
 use self::ring::Ring;
@@ -104,6 +112,8 @@ pub(crate) struct Ipam {
     donations: Donations,
     /// Whom we believe dead, and why.
     certificates: BTreeMap<PeerKey, Certificate>,
+    /// Since when, in this life of ours.
+    buried: BTreeMap<PeerKey, Instant>,
     /// Who is called dead and was reached lately.
     accusations: BTreeMap<PeerKey, Certificate>,
     /// Cards of those whom we called dead, newer than those of the members.
@@ -115,7 +125,12 @@ pub(crate) struct Ipam {
     promises: BTreeMap<PeerKey, Promise>,
     successions: BTreeMap<Estate, Approvals>,
     ahead: Ahead,
+    /// While our ring may be an old one.
+    away: Option<Away>,
+    /// Since when no neighbour is there.
+    alone_since: Option<Instant>,
     guide: Option<Guide>,
+    newcomer: Newcomer,
     deaths: Deaths,
     strays: Strays,
     are_strays_stale: bool,
@@ -151,6 +166,7 @@ impl Ipam {
             formation_is_wanted: false,
             donations: Donations::default(),
             certificates: BTreeMap::new(),
+            buried: BTreeMap::new(),
             accusations: BTreeMap::new(),
             newer: BTreeMap::new(),
             started: near.now,
@@ -158,7 +174,10 @@ impl Ipam {
             promises: BTreeMap::new(),
             successions: BTreeMap::new(),
             ahead: Ahead::default(),
+            away: None,
+            alone_since: None,
             guide: None,
+            newcomer: Newcomer::default(),
             deaths: Deaths::default(),
             strays: Strays::default(),
             are_strays_stale: true,
@@ -176,6 +195,7 @@ impl Ipam {
         if let Some(bytes) = &restored.ring {
             ipam.restore(bytes, near)?;
         }
+        ipam.begin_away(near);
         ipam.start_formation(near);
         ipam.measure(near);
         Ok(ipam)
@@ -218,6 +238,8 @@ impl Ipam {
             self.death_timeout(),
             self.stray_timeout(),
             self.ahead.retry_at,
+            self.away_timeout(),
+            self.newcomer_timeout(),
             self.persist_at,
         ];
         timers.into_iter().flatten().min().map_or(self.review_at, |at| at.min(self.review_at))
@@ -232,6 +254,8 @@ impl Ipam {
         if self.ahead.retry_at.is_some_and(|at| at <= near.now) {
             self.follow_ahead(near);
         }
+        self.handle_away_timeout(near);
+        self.handle_newcomer_timeout(near);
         if self.persist_at.is_some_and(|at| at <= near.now) {
             self.persist();
         }
@@ -243,11 +267,14 @@ impl Ipam {
             self.pursue_successions(near);
             self.retry_ahead(near);
             self.verify_holds(near);
+            self.forget_dead(near);
+            self.mend(near);
         }
     }
 
     /// Who is reachable has changed.
     pub(crate) fn handle_topology(&mut self, near: &Surroundings<'_>) {
+        self.note_solitude(near);
         self.hurry_formation(near);
         self.hurry_requests(near);
         self.hurry_askings(near);

@@ -3,6 +3,8 @@
 //! ```text
 //!   Heard ──────────► Reachable ◄────────► Unreachable ── an hour ──► Lost: its set is dropped, its identity stays
 //!   (never reachable: forgotten after 30 s)      └── goodbye: its set is dropped at once
+//!
+//!   Lost, believed dead, owner of nothing ──► forgotten: ipam/forgetting.rs decides, and in a full list who comes instead
 //! ```
 //!
 //! Invariants:
@@ -151,12 +153,42 @@ impl Members {
                 self.take_name(card.name, card.key)
             }
             None => {
-                if self.members.len() < OWNERS_MAX {
+                if !self.is_full() {
                     self.insert(card, record, Reach::Heard { since: now });
                 }
                 None
             }
         }
+    }
+
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Whether there is room for nobody who is not a member yet.
+    pub fn is_full(&self) -> bool {
+        self.members.len() >= OWNERS_MAX
+    }
+
+    /// Those of which only the identity is kept, longest gone first.
+    pub fn lost(&self) -> Vec<PeerKey> {
+        let lost = self.members.iter().filter(|(_, member)| matches!(member.reach, Reach::Lost { .. }));
+        let mut lost: Vec<_> = lost.map(|(key, member)| (member.reach.since(), *key)).collect();
+        lost.sort_unstable();
+        lost.into_iter().map(|(_, key)| key).collect()
+    }
+
+    /// Nothing of the peer is known from here on, as if it had never been. Whoever is reachable is not forgotten.
+    pub fn forget(&mut self, key: &PeerKey) -> bool {
+        let Some(member) = self.members.get(key).filter(|member| !member.reach.is_reachable()) else { return false };
+        self.unreachable -= usize::from(!matches!(member.reach, Reach::Lost { .. }));
+        self.members.remove(key);
+        self.changed.remove(key);
+        true
     }
 
     /// A member as it was persisted: unreachable as of now.
@@ -168,7 +200,7 @@ impl Members {
         answering: bool,
         now: Instant,
     ) {
-        if self.members.len() < OWNERS_MAX && !self.members.contains_key(&card.key) {
+        if !self.is_full() && !self.members.contains_key(&card.key) {
             let member = self.insert(card, record, Reach::Unreachable { since: now });
             (member.address, member.answering) = (address, answering);
         }

@@ -13,6 +13,7 @@
 //!   node/naming.rs      two keys with one name, two daemons with one key
 //!   node/letters.rs     letters: for us, or passed on
 //!   node/attach_clock.rs  who attached later
+//!   node/forgetting.rs  who is gone for good
 //!   node/room.rs        which sets of others are kept: sponsors.rs, strangers.rs
 //!   node/upkeep.rs      everything that time does
 //! ```
@@ -28,6 +29,7 @@ mod answering;
 mod attach_clock;
 mod claims;
 mod connecting;
+mod forgetting;
 mod gossip;
 mod letters;
 pub(crate) mod links;
@@ -445,6 +447,11 @@ impl Node {
     /// How many connections are open; cheap.
     pub fn connection_count(&self) -> usize {
         self.links.len()
+    }
+
+    /// How many peers are remembered, reachable or not; cheap.
+    pub fn member_count(&self) -> usize {
+        self.members.len()
     }
 
     /// What a peer publishes, as far as we know; cheap.

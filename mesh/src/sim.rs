@@ -13,6 +13,7 @@
 //! - time moves only from event to event;
 //! - nodes see the same calls here as in a daemon.
 
+mod census;
 mod chaos;
 mod checks;
 mod containers;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::census::Census;
 pub use self::checks::{Broken, Violation};
 pub use self::deliveries::Deliveries;
 pub use self::faults::Fault;
@@ -272,6 +274,13 @@ impl World {
 
     pub fn run_for(&mut self, time: Duration) {
         self.advance(self.now + time);
+    }
+
+    /// All machines are suspended for `time`: clocks go on, and nothing else does. So years pass in no time.
+    pub fn skip(&mut self, time: Duration) {
+        self.work();
+        self.queue.postpone(time);
+        self.now += time;
     }
 
     /// Lets everything happen up to `until`.

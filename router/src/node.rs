@@ -350,6 +350,10 @@ impl Control {
                 self.members.put(member);
                 Ok(())
             }
+            Persist::Forget(peer) => {
+                self.members.forget(peer);
+                Ok(())
+            }
             Persist::Wishes(wishes) => {
                 self.unkept_wishes = self.store.write_wishes(&wishes).err().map(|error| error.to_string());
                 if let Some(error) = &self.unkept_wishes {

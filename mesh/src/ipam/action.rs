@@ -21,6 +21,8 @@ pub(crate) enum Action {
     Tell(ConnectionId, RingNews),
     TellState(ConnectionId, RingState),
     Problem(PeerKey, Problem),
+    /// Nothing of the peer matters any more.
+    Forget(PeerKey),
     /// Rise above this incarnation of ours, which somebody calls dead.
     Refute(u64),
     /// The peer sent what it should not.

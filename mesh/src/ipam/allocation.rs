@@ -75,6 +75,7 @@ impl Ipam {
             return Err(Wait::Containers);
         }
         self.await_ring(near)?;
+        self.await_others()?;
         let Some(address) = self.unclaimed(window, near) else { return Err(self.await_space(window, near)) };
         // A prefix that a subnet has is one that its addresses have.
         let Ok(address) = Cidr::new(address.into(), subnet.prefix_len()) else { return Err(Wait::Space) };
@@ -126,6 +127,7 @@ impl Ipam {
             return Err(Wait::Containers);
         }
         self.await_ring(near)?;
+        self.await_others()?;
         match self.ring.as_ref().and_then(|ring| ring.owner(number)) {
             Some(Owner::Peer(owner)) if owner == near.card.key => match self.lodgers.holder(number) {
                 Some(peer) => Ok(Err(Error::HeldElsewhere { address: address.address(), peer })),

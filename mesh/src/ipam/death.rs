@@ -35,6 +35,7 @@ use super::{Answer, Error, Ipam, Operation, Owner, Range, Surroundings, Ticket, 
 use crate::identity::{Hash, PeerKey, digest};
 use crate::members::Reach;
 
+pub(super) use self::accusation::told;
 pub use self::certificate::{Certificate, Reason};
 pub(super) use self::estate::Approvals;
 pub use self::estate::{Approval, Estate, Succession};
@@ -49,16 +50,21 @@ fn members_hash(members: &BTreeSet<PeerKey>) -> Hash {
 impl Ipam {
     /// Everybody that is not certified dead, ourselves included.
     fn alive(&self, near: &Surroundings<'_>) -> BTreeSet<PeerKey> {
+        #[cfg(test)]
+        self.deaths.walks.update(|walks| walks + 1);
         let was_reachable = |reach: Reach| !matches!(reach, Reach::Heard { .. });
         let members = near.members.iter().filter(|(_, member)| was_reachable(member.reach)).map(|(key, _)| *key);
-        let owners = self.ring.iter().flat_map(Ring::pieces).filter_map(|(_, owner)| match owner {
-            Owner::Peer(key) => Some(key),
-            Owner::Named(_) => None,
-        });
-        let mut alive: BTreeSet<PeerKey> = members.chain(owners).collect();
+        let mut alive: BTreeSet<PeerKey> = members.chain(self.ring.iter().flat_map(Ring::owners)).collect();
         alive.insert(near.card.key);
         alive.retain(|peer| !self.certificates.contains_key(peer));
         alive
+    }
+
+    /// Whether it is one of those.
+    fn is_alive(&self, peer: &PeerKey, near: &Surroundings<'_>) -> bool {
+        let is_met = |reach: Reach| !matches!(reach, Reach::Heard { .. });
+        let is_member = near.members.get(peer).is_some_and(|member| is_met(member.reach));
+        (is_member || *peer == near.card.key || self.is_owner(peer)) && !self.certificates.contains_key(peer)
     }
 
     /// Believes a certificate that is sound.
@@ -66,6 +72,7 @@ impl Ipam {
         let dead = certificate.dead;
         self.accusations.remove(&dead);
         self.certificates.insert(dead, certificate.clone());
+        self.buried.entry(dead).or_insert(near.now);
         self.promises.retain(|_, promise| promise.heir != dead);
         self.problems.remove(&dead);
         self.bequeath_holds(&dead, near);
@@ -92,8 +99,12 @@ impl Ipam {
         self.ring.iter().flat_map(|ring| ring.owned_by(Owner::Peer(peer))).map(Range::size).sum()
     }
 
+    pub(super) fn is_owner(&self, peer: &PeerKey) -> bool {
+        self.ring.as_ref().is_some_and(|ring| ring.owns_any(Owner::Peer(*peer)))
+    }
+
     pub(super) fn try_take_over(&mut self, peer: PeerKey, addresses: u64, near: &Surroundings<'_>) -> Attempt {
-        if self.owned_by(peer) == 0 {
+        if !self.is_owner(&peer) {
             return Ok(Ok(Answer::TakenOver { addresses }));
         }
         if near.is_reachable(&peer) {

@@ -33,6 +33,8 @@ const ROUND_INTERVAL: Duration = Duration::from_secs(3);
 const WINDOWS_MAX: usize = 256;
 /// Of how many peers the latest grant is remembered: a peer that repeats its request later gets more instead.
 const GRANTED_MAX: usize = 1_024;
+/// So many pieces of ours are left as they are.
+const UNMENDED_MAX: usize = 3;
 
 /// A request under way, or a round of them that came to nothing.
 #[derive(Debug)]
@@ -52,6 +54,13 @@ pub(super) struct Donations {
     /// The latest grant to each peer, by the id of its request.
     granted: BTreeMap<PeerKey, (u64, Vec<Arc<Transfer>>)>,
     pub(super) handing_over: Option<HandingOver>,
+}
+
+impl Donations {
+    /// Nothing was granted to the peer, as far as we remember.
+    pub(super) fn forget(&mut self, peer: &PeerKey) {
+        self.granted.remove(peer);
+    }
 }
 
 impl Ipam {
@@ -154,7 +163,7 @@ impl Ipam {
 
     pub(super) fn handle_request(&mut self, from: PeerKey, id: u64, window: Range, near: &Surroundings<'_>) {
         let is_dead = self.certificates.contains_key(&from);
-        if !self.is_resumed || is_dead || self.is_leaving() {
+        if !self.is_resumed || is_dead || self.is_leaving() || self.may_be_outdated() {
             return;
         }
         if let Some((_, transfers)) = self.donations.granted.get(&from).filter(|(earlier, _)| *earlier == id) {
@@ -163,7 +172,8 @@ impl Ipam {
             return;
         }
         let has_room = |block: &Range| self.ring.as_ref().is_some_and(|ring| ring.has_room_for(*block));
-        match self.space.donation(window).filter(has_room) {
+        let block = self.whole_piece(window, near).or_else(|| self.space.donation(window));
+        match block.filter(has_room) {
             Some(block) => {
                 self.grant(&[block], from, near);
                 let transfers = self.latest(block);
@@ -179,6 +189,34 @@ impl Ipam {
                 self.write(from, &Note::Denied { id, is_held, transfers });
             }
         }
+    }
+
+    /// Makes one piece of some of ours that touch, when they are many: each is one more transfer to whoever has it next.
+    pub(super) fn mend(&mut self, near: &Surroundings<'_>) {
+        let own = near.card.key;
+        let is_ready = self.is_resumed && !self.is_leaving() && !self.may_be_outdated();
+        let Some(ring) = self.ring.as_mut().filter(|_| is_ready) else { return };
+        if ring.owned_by(Owner::Peer(own)).nth(UNMENDED_MAX).is_none() {
+            return;
+        }
+        let transfers = ring.mend(own, near.identity);
+        if !transfers.is_empty() {
+            self.persist();
+            self.spread(&transfers, &[], None);
+        }
+    }
+
+    /// A piece of the ring that is ours, all of it free, and hardly smaller than what would be cut out of another: the
+    /// biggest of at most half of what is free. So the ring is cut no further by hosts that come when there are pieces enough.
+    fn whole_piece(&self, window: Range, near: &Surroundings<'_>) -> Option<Range> {
+        let free: u64 = self.space.within(window).map(Range::size).sum();
+        let cut = self.space.donation(window)?.size();
+        let is_fit = |piece: &Range| {
+            let size = piece.size();
+            window.covers(*piece) && size * 2 <= free && size * 4 >= cut && self.space.covers(*piece)
+        };
+        let pieces = self.ring.iter().flat_map(|ring| ring.owned_by(Owner::Peer(near.card.key)));
+        pieces.filter(is_fit).max_by_key(|piece| piece.size())
     }
 
     /// What led to how the ring is inside `window`, as much of it as a note carries: an asker may not know all of it.

@@ -51,7 +51,7 @@ impl Ahead {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Guide {
     peer: Option<PeerKey>,
-    until: Instant,
+    pub(super) until: Instant,
 }
 
 impl Ipam {
@@ -124,6 +124,7 @@ impl Ipam {
             self.are_strays_stale |= fresh.iter().any(|transfer| self.strays.is_any_within(transfer.range));
             self.end_promises(near);
             self.retry_ahead(near);
+            self.compare_told(near);
             self.is_changed = true;
         }
         fresh
@@ -146,7 +147,8 @@ impl Ipam {
 
     /// A neighbour tells the ring: if we look for one to tell it, it is this one.
     pub(super) fn follow_guide(&mut self, neighbour: PeerKey) {
-        if let Some(guide) = &mut self.guide {
+        let may_guide = self.may_guide(neighbour);
+        if let Some(guide) = self.guide.as_mut().filter(|_| may_guide) {
             guide.peer.get_or_insert(neighbour);
         }
     }
@@ -157,6 +159,8 @@ impl Ipam {
 
     /// `peer` has told all of it.
     pub(super) fn leave_guide(&mut self, peer: PeerKey) {
-        self.guide = self.guide.filter(|guide| guide.peer != Some(peer));
+        if self.guide.take_if(|guide| guide.peer == Some(peer)).is_some() {
+            self.end_as_newcomer();
+        }
     }
 }

@@ -34,6 +34,7 @@ impl Ipam {
             Some(handing) => return Err(Wait::Peer(handing.to)),
             None => {}
         }
+        self.await_others()?;
         let has_room = |block: &Range| self.ring.as_ref().is_some_and(|ring| ring.has_room_for(*block));
         let mut free: Vec<Range> = self.space.within(self.config.range.range()).filter(has_room).collect();
         let Some(to) = self.successor(near).filter(|_| !free.is_empty()) else {
@@ -53,7 +54,7 @@ impl Ipam {
     /// A reachable owner, else anybody reachable.
     fn successor(&self, near: &Surroundings<'_>) -> Option<PeerKey> {
         let ring = self.ring.as_ref()?;
-        let is_owner = |peer: &PeerKey| ring.pieces().any(|(_, owner)| owner == Owner::Peer(*peer));
+        let is_owner = |peer: &PeerKey| ring.owns_any(Owner::Peer(*peer));
         let is_alive = |peer: &PeerKey| !self.certificates.contains_key(peer);
         let mut reachable = near.reachable();
         reachable.retain(is_alive);

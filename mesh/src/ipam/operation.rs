@@ -105,6 +105,8 @@ pub enum Wait {
     Electors,
     /// There is no ring, and we do not take part in making one.
     Ring,
+    /// We were away, and have not heard yet whether what we owned is still ours.
+    Comparison,
     /// Nobody reachable has an address to give; asked again from time to time.
     Space,
     /// A peer was asked for addresses.

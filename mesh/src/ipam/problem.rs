@@ -37,6 +37,8 @@ pub enum Problem {
     },
     /// It shows our machine id.
     SameMachine,
+    /// We were away, and do not understand what its ring has become.
+    Away,
 }
 
 impl fmt::Display for Problem {
@@ -67,6 +69,9 @@ impl fmt::Display for Problem {
             Self::HeldTwice { address, container } => {
                 write!(f, "a container of its has {}, and so has {container} here; restart one of them", ip(address))
             }
+            Self::Away => f.write_str(
+                "this host was away for so long that it cannot follow what became of the addresses it owned; nothing of them is given out: run `weave-rs reset` here",
+            ),
             Self::SameMachine => f.write_str(
                 "it has the machine id of this host: both were made of one image; give each an /etc/machine-id of its own",
             ),

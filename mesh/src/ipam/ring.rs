@@ -19,9 +19,11 @@
 //! - there are at most [`PIECES_MAX`] pieces, and those that cuts between blocks make.
 
 mod first;
+mod index;
 mod merge;
 mod transfer;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -82,6 +84,10 @@ pub(super) struct Ring {
     first: Arc<FirstRing>,
     id: Hash,
     pieces: BTreeMap<u32, Piece>,
+    /// Where the pieces of each owner begin.
+    index: BTreeSet<(Owner, u32)>,
+    /// What [`Self::state`] is, until a piece changes.
+    hash: OnceCell<Hash>,
     /// Transfers that hold nowhere any more, in the order in which they were superseded.
     links: VecDeque<Arc<Transfer>>,
 }
@@ -91,8 +97,9 @@ impl Ring {
         let piece = |(range, owner): (Range, Owner)| {
             (range.first, Piece { last: range.last, version: Version::default(), owner, by: None })
         };
-        let pieces = first.shares().into_iter().map(piece).collect();
-        Self { id: first.id(mesh), first, pieces, links: VecDeque::new() }
+        let pieces: BTreeMap<u32, Piece> = first.shares().into_iter().map(piece).collect();
+        let index = pieces.iter().map(|(first, piece)| (piece.owner, *first)).collect();
+        Self { id: first.id(mesh), first, pieces, index, hash: OnceCell::new(), links: VecDeque::new() }
     }
 
     pub(super) const fn first(&self) -> &Arc<FirstRing> {
@@ -106,10 +113,6 @@ impl Ring {
     /// Every piece with its owner, in the order of addresses.
     pub(super) fn pieces(&self) -> impl Iterator<Item = (Range, Owner)> {
         self.pieces.iter().map(|(first, piece)| (Range { first: *first, last: piece.last }, piece.owner))
-    }
-
-    pub(super) fn owned_by(&self, owner: Owner) -> impl Iterator<Item = Range> {
-        self.pieces().filter(move |(_, other)| *other == owner).map(|(range, _)| range)
     }
 
     pub(super) fn owner(&self, address: u32) -> Option<Owner> {
@@ -137,6 +140,16 @@ impl Ring {
         transfers.filter(|transfer| seen.insert(transfer.key())).cloned().collect()
     }
 
+    /// What became of all that `owner` gave away, or that was inherited from it, in an order in which it can be followed.
+    pub(super) fn history_after(&self, owner: &PeerKey) -> Vec<Arc<Transfer>> {
+        let whole = self.history(self.first.range);
+        let given: Vec<Range> =
+            whole.iter().filter(|transfer| transfer.giver() == Some(*owner)).map(|transfer| transfer.range).collect();
+        let is_after =
+            |transfer: &Arc<Transfer>| given.iter().any(|range| range.intersection(transfer.range).is_some());
+        whole.into_iter().filter(is_after).collect()
+    }
+
     /// Whose estates were taken over, as far as it is kept.
     pub(super) fn estates(&self) -> BTreeSet<Estate> {
         let holding = self.pieces.values().filter_map(|piece| piece.by.as_ref());
@@ -145,6 +158,10 @@ impl Ring {
 
     /// Equal for equal rings.
     pub(super) fn state(&self) -> Hash {
+        *self.hash.get_or_init(|| self.digest())
+    }
+
+    fn digest(&self) -> Hash {
         let mut bytes = Vec::with_capacity(self.pieces.len() * 45);
         for (first, piece) in &self.pieces {
             bytes.extend_from_slice(&first.to_le_bytes());
@@ -173,6 +190,22 @@ impl Ring {
         self.make(parts, Right::Grant { from: identity.key() }, to, identity)
     }
 
+    /// Makes one piece of those of ours that touch, the longest row of them, if there is one.
+    pub(super) fn mend(&mut self, own: PeerKey, identity: &Identity) -> Vec<Arc<Transfer>> {
+        let mut rows: Vec<(Range, Version, usize)> = Vec::new();
+        for (range, piece) in self.pieces_of(Owner::Peer(own)) {
+            match rows.last_mut() {
+                Some((before, newest, pieces)) if before.last + 1 == range.first => {
+                    (before.last, *newest, *pieces) = (range.last, piece.version.max(*newest), *pieces + 1);
+                }
+                Some(_) | None => rows.push((range, piece.version, 1)),
+            }
+        }
+        let longest = rows.into_iter().filter(|(.., pieces)| *pieces > 1).max_by_key(|(.., pieces)| *pieces);
+        let part = longest.and_then(|(range, newest, _)| Some((range, newest.given()?)));
+        self.make(part.into_iter().collect(), Right::Grant { from: own }, own, identity)
+    }
+
     /// Takes over an estate of which we are the heir.
     pub(super) fn inherit(&mut self, estate: &Estate, identity: &Identity) -> Vec<Arc<Transfer>> {
         let right = Right::TakeOver { from: estate.dead, id: estate.id };
@@ -191,10 +224,14 @@ impl Ring {
         next: impl Fn(Version) -> Option<Version>,
         identity: &Identity,
     ) -> Vec<Arc<Transfer>> {
-        let pieces = self.pieces.iter().filter(|(_, piece)| piece.owner == owner);
-        let part =
-            |(first, piece): (&u32, &Piece)| Some((Range { first: *first, last: piece.last }, next(piece.version)?));
-        let parts = pieces.filter_map(part).collect();
+        let mut parts: Vec<(Range, Version)> = Vec::new();
+        for (range, piece) in self.pieces_of(owner) {
+            let Some(version) = next(piece.version) else { continue };
+            match parts.last_mut() {
+                Some((before, same)) if before.last + 1 == range.first && *same == version => before.last = range.last,
+                Some(_) | None => parts.push((range, version)),
+            }
+        }
         self.make(parts, right, identity.key(), identity)
     }
 

@@ -65,6 +65,12 @@ impl Space {
         true
     }
 
+    /// Whether all of `range` is free.
+    pub(super) fn covers(&self, range: Range) -> bool {
+        let before = self.free.range(..=range.first).next_back();
+        before.is_some_and(|(_, last)| *last >= range.last)
+    }
+
     /// `range` is free from here on; no address of it was.
     pub(super) fn give(&mut self, range: Range) {
         let Range { mut first, mut last } = range;

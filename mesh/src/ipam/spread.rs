@@ -59,14 +59,24 @@ impl RingNews {
 
 impl Ipam {
     pub(crate) fn state(&self) -> RingState {
-        let ring = self.ring.as_ref().map(Ring::state).unwrap_or_default();
-        let dead: Vec<u8> = self.dead_owners().iter().flat_map(|dead| dead.0).collect();
-        let state = digest("weave-rs ipam", &[&ring, &dead]);
+        let state = self.ring.as_ref().map_or_else(|| digest("weave-rs ipam", &[]), |ring| self.state_of(ring));
         RingState { ring: self.ring.as_ref().map(|ring| *ring.id()), state }
+    }
+
+    /// The state that we would have with this ring.
+    pub(super) fn state_of(&self, ring: &Ring) -> Hash {
+        let dead: Vec<u8> = self.dead_owners_in(ring).flat_map(|dead| dead.0).collect();
+        digest("weave-rs ipam", &[&ring.state(), &dead])
     }
 
     /// A neighbour told its state.
     pub(crate) fn handle_state(&mut self, from: ConnectionId, theirs: &RingState, near: &Surroundings<'_>) {
+        if theirs.ring.is_some() && self.is_newcomer(near) {
+            return self.hear_of_ring(from, theirs.state, near);
+        }
+        if let Some(peer) = near.neighbour(from) {
+            self.note_told(peer, theirs.ring, theirs.state, near);
+        }
         let ours = self.state();
         if ours != *theirs {
             for news in self.everything(Some(ours.state), near) {
@@ -120,8 +130,16 @@ impl Ipam {
         }
     }
 
+    pub(super) fn tell_certificates(&mut self, to: ConnectionId, certificates: &[Certificate]) {
+        let ring = self.ring.as_ref().map(|ring| *ring.id());
+        for part in certificates.chunks(NEWS_CERTIFICATES_MAX) {
+            let news = RingNews { ring, certificates: part.to_vec(), ..RingNews::default() };
+            self.actions.push_back(Action::Tell(to, news));
+        }
+    }
+
     /// Tells neighbours something about our ring.
-    fn spread_news(&mut self, news: RingNews, except: Option<ConnectionId>) {
+    pub(super) fn spread_news(&mut self, news: RingNews, except: Option<ConnectionId>) {
         let ring = self.ring.as_ref().map(|ring| *ring.id());
         self.actions.push_back(Action::Spread { news: RingNews { ring, ..news }, except });
     }
@@ -137,12 +155,16 @@ impl Ipam {
                 self.spread_news(RingNews { succession: Some(Box::new(part)), ..RingNews::default() }, Some(from));
             }
             self.follow_guide(peer);
+            self.gather(peer, news, near);
             let fresh = self.learn(peer, &news.transfers, near);
             self.spread(&fresh, &[], Some(from));
             // The last part of all that there is comes with a comparison.
             if news.compare.is_some() {
                 self.leave_guide(peer);
             }
+        }
+        if let Some(theirs) = news.compare {
+            self.note_told(peer, news.ring, theirs, near);
         }
         if news.compare.is_some_and(|theirs| theirs != self.state().state) {
             for news in self.everything(None, near) {
@@ -173,7 +195,7 @@ impl Ipam {
             }
             (None, None) => {
                 // The whole is asked for by telling that there is nothing here.
-                self.actions.push_back(Action::TellState(from, self.state()));
+                self.hear_of_ring(from, Hash::default(), near);
                 false
             }
         }

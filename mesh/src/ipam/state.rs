@@ -99,6 +99,7 @@ impl Ipam {
             certificates.into_iter().map(|certificate| (certificate.dead, certificate)).collect()
         };
         (self.certificates, self.accusations) = (by_dead(image.certificates), by_dead(image.accusations));
+        self.buried = self.certificates.keys().map(|dead| (*dead, near.now)).collect();
         self.newer = image.newer;
         self.promises = image.promises;
         self.lodgers = Lodgers::restore(image.lodgers);

@@ -62,6 +62,11 @@ impl Surroundings<'_> {
         self.topology.ring_from(self.card.key).chain(neighbours).collect()
     }
 
+    /// Who is at the other end of a connection that is live.
+    pub(super) fn neighbour(&self, connection: crate::connector::ConnectionId) -> Option<PeerKey> {
+        self.links.get(connection).filter(|link| link.is_live()).map(|link| link.peer)
+    }
+
     pub(super) fn is_reachable(&self, peer: &PeerKey) -> bool {
         self.topology.is_reachable(peer) || self.links.live_to(peer).is_some()
     }

@@ -1,6 +1,7 @@
 //! One peer by itself: allocation inside what it owns.
 
 mod death;
+mod forgetting;
 mod review;
 mod strays;
 mod theft;

@@ -62,6 +62,14 @@ impl Ipam {
         }
     }
 
+    /// How many certificates, pieces, and parts of the ring's history are kept.
+    pub(crate) fn remembered(&self) -> (usize, usize, usize) {
+        let links = self.ring.iter().flat_map(|ring| ring.links()).count();
+        let pieces = self.ring.iter().flat_map(|ring| ring.pieces()).count();
+        let dead = self.certificates.len() + self.accusations.len() + self.newer.len();
+        (dead, pieces, links + self.successions.len())
+    }
+
     /// What `container` holds, and all containers when none is named.
     pub(crate) fn held(&self) -> BTreeMap<String, Vec<Cidr>> {
         self.containers().map(|(container, addresses)| (container.to_owned(), addresses.to_vec())).collect()

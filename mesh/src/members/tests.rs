@@ -110,3 +110,25 @@ fn a_goodbye_counts_once_and_until_a_higher_incarnation_is_seen() {
     assert!(!members.has_departed(&owner.key(), 6));
     assert_eq!(members.get(&owner.key()).unwrap().departed, None);
 }
+
+#[test]
+fn who_is_forgotten_is_as_if_it_had_never_been_and_who_is_there_is_not_forgotten() {
+    let (one, two, three) = (Owner::new(1), Owner::new(2), Owner::new(3));
+    let mut members = Members::default();
+    for (owner, gone) in [(&one, 9), (&two, 5)] {
+        note(&mut members, owner, at(0));
+        members.set_reachable(&owner.key(), at(1));
+        members.set_unreachable(&owner.key(), at(gone));
+    }
+    note(&mut members, &three, at(0));
+    members.set_reachable(&three.key(), at(1));
+    members.expire(at(4_000));
+    assert_eq!(members.lost(), [two.key(), one.key()]);
+
+    assert!(members.forget(&two.key()) && !members.forget(&three.key()));
+
+    assert_eq!((members.len(), members.lost()), (2, vec![one.key()]));
+    assert_eq!(members.take_changed(), [one.key(), three.key()]);
+    note(&mut members, &two, at(5_000));
+    assert!(matches!(members.get(&two.key()).map(|member| member.reach), Some(Reach::Heard { .. })));
+}

@@ -116,6 +116,11 @@ impl Node {
         self.ipam.as_ref()?.state().ring
     }
 
+    /// Of how many dead something is remembered, into how many pieces the ring is cut, and how much of its history is kept.
+    pub(crate) fn remembered_addresses(&self) -> (usize, usize, usize) {
+        self.ipam.as_ref().map(Ipam::remembered).unwrap_or_default()
+    }
+
     /// Absent when no addresses are managed.
     pub fn ipam_view(&self) -> Option<IpamView> {
         self.ipam.as_ref().map(|ipam| ipam.view(&surroundings!(self)))
@@ -152,9 +157,16 @@ impl Node {
         self.inform_ipam(now, |ipam, near| ipam.handle_news(from, peer, news, near));
     }
 
+    /// Tells a new neighbour which ring we have.
+    pub(super) fn open_ring(&mut self, to: ConnectionId) {
+        if let Some(state) = self.ipam.as_ref().and_then(|ipam| ipam.opening_state(&surroundings!(self))) {
+            self.send(to, Message::RingState(state));
+        }
+    }
+
     /// Tells a neighbour which ring we have, for it to compare.
     pub(super) fn send_ring_state(&mut self, to: ConnectionId) {
-        if let Some(state) = self.ipam.as_ref().map(Ipam::state) {
+        if let Some(state) = self.ipam.as_ref().and_then(Ipam::told_state) {
             self.send(to, Message::RingState(state));
         }
     }
@@ -174,6 +186,7 @@ impl Node {
                 Action::Tell(connection, news) => self.send(connection, Message::RingNews(news)),
                 Action::TellState(connection, state) => self.send(connection, Message::RingState(state)),
                 Action::Problem(peer, problem) => self.warn(Warning::Addresses { peer, problem }),
+                Action::Forget(peer) => self.forget_member(&peer, now),
                 Action::Refute(incarnation) => self.rise_above(incarnation, now),
                 Action::Breach(peer, problem) => {
                     self.warn(Warning::BadMessage { peer, problem: problem.to_owned() });

@@ -142,6 +142,7 @@ impl Node {
             letters: LETTERS,
         };
         self.links.insert(id, connection);
+        self.make_room_for(&card.key, now);
         let collision = self.members.note_card(card, &Record::new(Content::Card(link.card)), now);
         self.resolve_names(&card.key, collision, now);
         self.send(id, Message::Open(self.store.summary()));

@@ -9,6 +9,7 @@ use super::{CloseReason, Event, Node, Standing, Warning};
 use crate::connector::ConnectionId;
 use crate::dns::is_naming;
 use crate::identity::PeerKey;
+use crate::members::Reach;
 use crate::store::{Content, Received, RecordKey, Set, Version};
 use crate::time::Instant;
 use crate::topology::Change;
@@ -39,14 +40,24 @@ impl Node {
     }
 
     fn handle_open(&mut self, connection: ConnectionId, summary: Summary, now: Instant) {
+        let was_away = self.is_back(connection);
         self.go_live(connection, now);
         self.publish(now);
-        self.send_ring_state(connection);
+        self.open_ring(connection);
+        if was_away {
+            self.inform_ipam(now, |ipam, near| ipam.tell_deaths(connection, near));
+        }
         // Both ends sent a hash; one of them answering is enough.
         let is_ours_to_answer = self.links.get(connection).is_some_and(|state| self.key() < state.peer);
         if is_ours_to_answer {
             self.handle_summary(connection, summary);
         }
+    }
+
+    /// Whether the peer of a new connection is one that was there before and out of reach since.
+    fn is_back(&self, connection: ConnectionId) -> bool {
+        let peer = self.links.get(connection).and_then(|link| self.members.get(&link.peer));
+        peer.is_some_and(|member| matches!(member.reach, Reach::Unreachable { .. } | Reach::Lost { .. }))
     }
 
     fn handle_gossip(&mut self, connection: ConnectionId, message: Message, now: Instant) {
@@ -142,6 +153,7 @@ impl Node {
         let was_known = self.store.get(&owner).is_some();
         self.store.insert(Arc::clone(&set), delta);
         if let Some(card) = set.get(&RecordKey::Card) {
+            self.make_room_for(&owner, now);
             let collision = self.members.note_card(set.card(), card, now);
             self.resolve_names(&owner, collision, now);
         }

@@ -48,7 +48,7 @@ impl Connection {
         if self.dial.is_some() { Direction::Outbound } else { Direction::Inbound }
     }
 
-    pub(super) const fn is_live(&self) -> bool {
+    pub(crate) const fn is_live(&self) -> bool {
         matches!(self.phase, Phase::Live { .. })
     }
 }
@@ -67,7 +67,7 @@ impl Links {
         self.connections.iter()
     }
 
-    pub(super) fn get(&self, id: ConnectionId) -> Option<&Connection> {
+    pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection> {
         self.connections.get(&id)
     }
 

@@ -22,6 +22,8 @@ pub enum Persist {
     Name(PeerName),
     /// A peer, replacing what is stored under its key.
     Member(StoredMember),
+    /// What is stored of this peer goes.
+    Forget(PeerKey),
     /// Whom the operator wants us to dial, and not to dial, replacing what is stored.
     Wishes(Wishes),
     /// The ring and what else others rely on, replacing what is stored; fsynced.

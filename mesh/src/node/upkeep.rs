@@ -102,6 +102,7 @@ impl Node {
         if self.timers.compare <= now {
             self.timers.compare = now + COMPARE_INTERVAL;
             self.compare();
+            self.forget_lost(now);
         }
         if take_due(&mut self.timers.settle, now) {
             self.topology.settle();

@@ -195,6 +195,15 @@ impl World {
         }
     }
 
+    /// `rmpeer` on one host, for this identity.
+    pub fn remove_peer(&mut self, at: HostId, dead: PeerKey) {
+        let containers = &mut self.hosts[at.0].containers;
+        let ticket = Ticket(containers.next_ticket);
+        containers.next_ticket += 1;
+        self.feed(at, Input::TakeOver(ticket, dead));
+        self.work();
+    }
+
     /// Schedules so many random events around containers within `time` from now on, faults among them; all of it is
     /// repaired soon after. Hosts below `trusted` never lose their disk and are never destroyed.
     fn schedule_container_chaos(&mut self, events: usize, time: Duration, trusted: usize) {

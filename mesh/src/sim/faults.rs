@@ -99,6 +99,7 @@ impl World {
             Fault::Destroy(host) => {
                 self.apply(Fault::PowerLoss(host));
                 self.hosts[host.0].containers.is_destroyed = true;
+                self.hosts[host.0].disk = Disk::default();
             }
             Fault::RunContainer(host) => self.run_container(host, None),
             Fault::ClaimAddress(host, number) => self.claim_address(host, number),

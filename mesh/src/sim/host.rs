@@ -41,9 +41,15 @@ impl Disk {
             Persist::Name(name) => self.name = Some(name),
             Persist::Wishes(wishes) => self.forgotten = wishes.forgotten,
             Persist::Member(member) => drop(self.members.insert(member.key, member)),
+            Persist::Forget(key) => drop(self.members.remove(&key)),
             Persist::Ring(bytes) => self.ipam.ring = Some(bytes),
             Persist::Owned(change) => self.ipam.owned.push(change),
         }
+    }
+
+    /// Of how many peers something is stored.
+    pub(super) fn member_count(&self) -> usize {
+        self.members.len()
     }
 
     /// The identity on this disk, or a new one when there is none or it was made on another machine.

@@ -2,6 +2,7 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
+use std::time::Duration;
 
 use super::stream::{Payload, Side, StreamId};
 use super::{Fault, HostId};
@@ -28,6 +29,12 @@ impl Queue {
     pub(super) fn push(&mut self, at: Instant, event: Event) {
         self.heap.push(Reverse(Queued { at, number: self.next, event }));
         self.next += 1;
+    }
+
+    /// Everything happens so much later.
+    pub(super) fn postpone(&mut self, time: Duration) {
+        let postponed = |Reverse(queued): Reverse<Queued>| Reverse(Queued { at: queued.at + time, ..queued });
+        self.heap = std::mem::take(&mut self.heap).into_iter().map(postponed).collect();
     }
 
     /// The next event, if it is due by `until`.

@@ -16,6 +16,9 @@ pub fn wait(wait: &Wait, label: &dyn Fn(&PeerKey) -> String) -> String {
                            addresses; launch it with --ipalloc-init consensus=N, or give it a peer that votes"
             .to_owned(),
         Wait::Ring => "others to share out the range".to_owned(),
+        Wait::Comparison => {
+            "other peers to tell whether the addresses of this one are still its own: it was away".to_owned()
+        }
         Wait::Space => "an address to become available".to_owned(),
         Wait::Peer(peer) => format!("addresses from {}", label(peer)),
         Wait::Unreachable(peer) => {

@@ -1,7 +1,7 @@
 //! Every peer that this host has met, one file each.
 //!
 //! Sets change often and all of them can be learnt again, so they are written behind control's back: changes of one peer
-//! while others are being written are written once, on a thread of their own.
+//! while others are being written are written once, on a thread of their own. The file of a peer that is forgotten goes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -48,7 +48,8 @@ pub(super) fn read(directory: &Path) -> Result<Vec<Vec<u8>>, FileError> {
 #[derive(Debug)]
 pub struct MemberWriter {
     directory: Arc<PathBuf>,
-    changed: BTreeMap<PeerKey, StoredMember>,
+    /// What is to be stored of a peer; nothing of one that is forgotten.
+    changed: BTreeMap<PeerKey, Option<StoredMember>>,
 }
 
 impl MemberWriter {
@@ -62,7 +63,12 @@ impl MemberWriter {
     }
 
     pub fn put(&mut self, member: StoredMember) {
-        self.changed.insert(member.key, member);
+        self.changed.insert(member.key, Some(member));
+    }
+
+    /// The peer's file goes.
+    pub fn forget(&mut self, peer: PeerKey) {
+        self.changed.insert(peer, None);
     }
 
     pub fn has_changes(&self) -> bool {
@@ -73,9 +79,20 @@ impl MemberWriter {
     pub fn flush(&mut self) -> impl FnOnce() -> Result<(), FileError> + Send + 'static {
         let changed = std::mem::take(&mut self.changed);
         let directory = Arc::clone(&self.directory);
-        let write = move |member: &StoredMember| {
-            MEMBER.write_file(&directory, &file_name(&member.key), &member.encode(), Durability::Process)
+        let write = move |(key, member): (&PeerKey, &Option<StoredMember>)| match member {
+            Some(member) => MEMBER.write_file(&directory, &file_name(key), &member.encode(), Durability::Process),
+            None => remove(&directory.join(file_name(key))),
         };
-        move || changed.values().try_for_each(write)
+        move || changed.iter().try_for_each(write)
+    }
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(FileError::Io { action: "remove", path: path.to_owned(), source })
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }

@@ -101,3 +101,22 @@ fn removing_the_state_leaves_what_is_not_ours() {
     assert_eq!(left, ["precious"]);
     fs::remove_dir_all(directory).unwrap();
 }
+
+#[test]
+fn of_a_peer_that_is_forgotten_no_file_is_left() {
+    let directory = directory("forgotten");
+    let store = Store::open(&directory).unwrap();
+    let mut writer = store.member_writer().unwrap();
+    let peer = weave_mesh::identity::PeerKey([7; 32]);
+    let file = directory.join(MEMBERS).join("07".repeat(32));
+    fs::write(&file, "what was stored of it").unwrap();
+
+    writer.forget(peer);
+    assert!(writer.has_changes());
+    writer.flush()().unwrap();
+    writer.forget(peer);
+    writer.flush()().unwrap();
+
+    assert!(!file.exists());
+    fs::remove_dir_all(directory).unwrap();
+}

@@ -16,10 +16,10 @@
 //!   held its containers may be served, and a daemon that restarts or a cable that is pulled is no death;
 //! - a certificate is looked at once: what is known costs no signature.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::note::Note;
+use super::super::ring::Ring;
 use super::super::{Action, Ipam, Owner, Surroundings};
 use super::certificate::{Certificate, Newest, Reason};
 use crate::card::SignedCard;
@@ -47,7 +47,7 @@ enum Verdict {
 }
 
 /// A certificate as it is told: when its accuser is not there, in our own name.
-pub(super) fn told(certificate: &Certificate, near: &Surroundings<'_>) -> Certificate {
+pub(in crate::ipam) fn told(certificate: &Certificate, near: &Surroundings<'_>) -> Certificate {
     if certificate.by == near.card.key || near.is_reachable(&certificate.by) {
         certificate.clone()
     } else {
@@ -127,7 +127,7 @@ impl Ipam {
         near.members.get(peer).is_some()
             || self.certificates.contains_key(peer)
             || self.promises.values().any(|promise| promise.heir == *peer)
-            || self.owned_by(*peer) > 0
+            || self.is_owner(peer)
             || self.deaths.names(peer)
     }
 
@@ -188,6 +188,7 @@ impl Ipam {
     /// It lives. It is told who called it dead, to rise above that.
     fn absolve(&mut self, dead: &PeerKey, near: &Surroundings<'_>) {
         let Some(certificate) = self.certificates.remove(dead) else { return };
+        self.buried.remove(dead);
         self.write(*dead, &Note::Accused { certificate });
         if self.promises.get(dead).is_some_and(|promise| promise.heir == near.card.key) {
             self.withdraw(*dead, near);
@@ -226,17 +227,20 @@ impl Ipam {
         self.accuse(goodbye.owner, Reason::Goodbye(goodbye), near);
     }
 
-    /// The certificates that are told.
+    /// The certificates that are told with the ring: those of the dead whose estates are open. Of others everybody heard,
+    /// or hears when a connection to it opens again.
     pub(in crate::ipam) fn told_certificates(&self, near: &Surroundings<'_>) -> Vec<Certificate> {
-        self.certificates.values().map(|certificate| told(certificate, near)).collect()
+        let is_open = |dead: &PeerKey| self.is_owner(dead) || self.promises.contains_key(dead);
+        let open = self.certificates.iter().filter(|(dead, _)| is_open(dead));
+        open.map(|(_, certificate)| told(certificate, near)).collect()
     }
 
     /// Those of them that concern everybody: the dead who own something.
-    pub(in crate::ipam) fn dead_owners(&self) -> BTreeSet<PeerKey> {
-        let owners = self.ring.iter().flat_map(|ring| ring.pieces()).filter_map(|(_, owner)| match owner {
-            Owner::Peer(key) => Some(key),
-            Owner::Named(_) => None,
-        });
-        owners.filter(|owner| self.certificates.contains_key(owner)).collect()
+    pub(in crate::ipam) fn dead_owners(&self) -> impl Iterator<Item = PeerKey> {
+        self.ring.iter().flat_map(|ring| self.dead_owners_in(ring))
+    }
+
+    pub(in crate::ipam) fn dead_owners_in(&self, ring: &Ring) -> impl Iterator<Item = PeerKey> {
+        self.certificates.keys().copied().filter(|dead| ring.owns_any(Owner::Peer(*dead)))
     }
 }

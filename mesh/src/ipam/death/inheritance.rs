@@ -58,9 +58,17 @@ pub(in crate::ipam) struct Deaths {
     pub(super) askings: BTreeMap<PeerKey, Asking>,
     /// Not before this do we ask again for what this dead peer owned.
     withdrawn: BTreeMap<PeerKey, Instant>,
+    /// How often everybody alive was looked for.
+    #[cfg(test)]
+    pub(in crate::ipam) walks: std::cell::Cell<usize>,
 }
 
 impl Deaths {
+    /// Whether an asking of ours is for what the peer owned, or for its consent.
+    pub(in crate::ipam) fn is_about(&self, peer: &PeerKey) -> bool {
+        self.askings.contains_key(peer) || self.names(peer)
+    }
+
     /// Whether an asking of ours waits for the peer because others named it.
     pub(super) fn names(&self, peer: &PeerKey) -> bool {
         self.askings.values().any(|asking| asking.known.contains(peer))
@@ -88,12 +96,19 @@ impl Ipam {
             self.deaths.askings.clear();
             return;
         }
-        let dead: Vec<PeerKey> = self.certificates.keys().copied().collect();
-        for dead in dead {
-            let (is_heir, is_owner) = (self.heir(dead, near) == near.card.key, self.owned_by(dead) > 0);
-            if is_heir && !is_owner {
-                self.withdraw(dead, near);
-            } else if is_heir && !self.deaths.withdrawn.contains_key(&dead) {
+        // What we take for an estate may have been inherited long ago.
+        if self.may_be_outdated() {
+            return;
+        }
+        let own = near.card.key;
+        let is_empty = |(dead, promise): &(&PeerKey, &Promise)| {
+            promise.heir == own && self.certificates.contains_key(dead) && !self.is_owner(dead)
+        };
+        let empty: Vec<PeerKey> = self.promises.iter().filter(is_empty).map(|(dead, _)| *dead).collect();
+        empty.into_iter().for_each(|dead| self.withdraw(dead, near));
+        let open: Vec<PeerKey> = self.dead_owners().filter(|dead| !self.deaths.withdrawn.contains_key(dead)).collect();
+        for dead in open {
+            if self.heir(dead, near) == own {
                 self.pursue_inheritance(dead, near);
             }
         }
@@ -142,7 +157,8 @@ impl Ipam {
             self.actions.push_back(Action::Breach(from, "an approval is not signed"));
             return;
         }
-        self.learn(from, &consent.transfers, near);
+        let fresh = self.learn(from, &consent.transfers, near);
+        self.spread(&fresh, &[], None);
         if consent.part == 0 {
             self.note_holds(from, &consent.holds, near);
         }
@@ -163,13 +179,16 @@ impl Ipam {
         self.promises.remove(&dead);
         let Some(ring) = &mut self.ring else { return };
         let estate = Estate { dead, heir: near.card.key, id: asking.id };
-        ring.inherit(&estate, near.identity);
+        let transfers = ring.inherit(&estate, near.identity);
         let approvals = asking.consents.into_iter().filter_map(|(by, consent)| Some((by, consent.approval?))).collect();
         self.keep(&Succession { estate, approvals }, near);
         self.measure(near);
         self.persist();
-        // What justifies it, and what the consents told of the ring, is told with it.
-        self.spread_all(near);
+        // What justifies it is told with it.
+        let certificate = self.certificates.get(&dead).map(|certificate| told(certificate, near));
+        self.spread(&[], certificate.as_slice(), None);
+        self.spread_estate(&estate);
+        self.spread(&transfers, &[], None);
         self.is_changed = true;
     }
 

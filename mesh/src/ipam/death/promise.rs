@@ -96,7 +96,7 @@ impl Ipam {
         let known: Vec<PeerKey> =
             if members_hash(&alive) == members { Vec::new() } else { alive.into_iter().collect() };
         let transfers = match &self.ring {
-            Some(ours) if ours.state() != ring => ours.history(self.config.range.range()),
+            Some(ours) if ours.state() != ring => ours.history_after(&dead),
             Some(_) | None => Vec::new(),
         };
         let more = transfers.len().div_ceil(TRANSFERS_MAX).max(known.len().div_ceil(KNOWN_MAX));
@@ -104,7 +104,7 @@ impl Ipam {
         let (mut transfers, mut known) = (transfers.chunks(TRANSFERS_MAX), known.chunks(KNOWN_MAX));
         let holds = self.own_holds(near);
         // What another inherited already is nobody's to inherit again.
-        let approval = self.approval(&Estate { dead, heir, id }, near).filter(|_| self.owned_by(dead) > 0);
+        let approval = self.approval(&Estate { dead, heir, id }, near).filter(|_| self.is_owner(&dead));
         for part in 0..parts {
             let mut consent = Consent {
                 dead,
@@ -141,7 +141,7 @@ impl Ipam {
         let (own, estates) = (near.card.key, ring.estates());
         let is_over = |dead: &PeerKey, promise: &Promise| {
             promise.heir != own
-                && ring.owned_by(Owner::Peer(*dead)).next().is_none()
+                && !ring.owns_any(Owner::Peer(*dead))
                 && estates.iter().any(|estate| estate.dead == *dead)
         };
         self.promises.retain(|dead, promise| !is_over(dead, promise));

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::super::note::Note;
 use super::super::ring::Ring;
-use super::super::{Action, Ipam, Right, Surroundings, Transfer};
+use super::super::{Action, Ipam, Right, RingNews, Surroundings, Transfer};
 use super::accusation::told;
 use super::certificate::Certificate;
 use super::estate::{Approval, Approvals, Estate, Succession, parts};
@@ -35,6 +35,14 @@ impl Ipam {
         let estates = self.ring.as_ref().map(Ring::estates).unwrap_or_default();
         let kept = estates.into_iter().filter_map(|estate| Some((estate, self.successions.get(&estate)?)));
         kept.flat_map(|(estate, approvals)| parts(estate, approvals)).collect()
+    }
+
+    /// Tells all neighbours what an estate rests on.
+    pub(super) fn spread_estate(&mut self, estate: &Estate) {
+        let Some(approvals) = self.successions.get(estate) else { return };
+        for part in parts(*estate, approvals) {
+            self.spread_news(RingNews { succession: Some(Box::new(part)), ..RingNews::default() }, None);
+        }
     }
 
     /// What we believe of take-overs and names, besides what these transfers prove.
@@ -91,11 +99,10 @@ impl Ipam {
         if known.is_none() && !self.may_succeed(&estate, near) {
             return None;
         }
-        let alive = self.alive(near);
         let is_news = |by: &PeerKey, approval: &Approval| {
             let earlier = known.and_then(|known| known.get(by));
-            (alive.contains(by) || *by == estate.dead)
-                && earlier.is_none_or(|earlier| earlier.incarnation < approval.incarnation)
+            earlier.is_none_or(|earlier| earlier.incarnation < approval.incarnation)
+                && (*by == estate.dead || self.is_alive(by, near))
         };
         let mut news = Succession { estate, approvals: part.approvals.clone() };
         news.approvals.retain(|by, approval| is_news(by, approval));

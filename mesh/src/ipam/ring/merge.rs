@@ -4,7 +4,7 @@
 //!   of each piece that it touches  │ what is heard
 //!   ───────────────────────────────┼────────────────────────────────────────────────────────────────────────
 //!   as new as it, or newer         │ old; another transfer of that version: a conflict, and nothing changes
-//!   its owner's own grant          │ new
+//!   its owner's own grant          │ new, in the same epoch, or the newest of those that it makes one piece of
 //!   the next epoch, or a name      │ new, if this host has reason to believe that
 //!   anything else                  │ ahead: of what comes between, or of that reason
 //! ```
@@ -95,7 +95,8 @@ impl Ring {
     /// Takes into account what is signed by who makes it.
     pub(in crate::ipam) fn apply(&mut self, transfer: &Arc<Transfer>, faith: Faith<'_>) -> Merged {
         let standing: Vec<_> = self.overlapping(transfer.range).map(|(at, piece)| (at, piece.clone())).collect();
-        let steps: Vec<Step> = standing.iter().map(|(_, piece)| step(transfer, piece, faith)).collect();
+        let is_mending = is_mending(transfer, &standing);
+        let steps: Vec<Step> = standing.iter().map(|(_, piece)| step(transfer, piece, faith, is_mending)).collect();
         if !steps.contains(&Step::Next) {
             return match compare(transfer, &standing, faith) {
                 Some(conflict) => conflict,
@@ -165,7 +166,7 @@ impl Ring {
             .map(|(at, _)| at)
             .collect();
         for pair in parts.windows(2).rev().filter(|pair| pair[0].last + 1 == pair[1].first) {
-            if let Some(after) = self.pieces.remove(&pair[1].first)
+            if let Some(after) = self.take_out(pair[1].first)
                 && let Some(before) = self.pieces.get_mut(&pair[0].first)
             {
                 before.last = after.last;
@@ -175,24 +176,34 @@ impl Ring {
 
     /// `part` of the piece that is `at` goes where `transfer` says.
     fn replace(&mut self, at: Range, piece: &Piece, part: Range, transfer: &Arc<Transfer>) {
-        self.pieces.remove(&at.first);
+        self.take_out(at.first);
         if at.first < part.first {
-            self.pieces.insert(at.first, Piece { last: part.first - 1, ..piece.clone() });
+            self.put_in(at.first, Piece { last: part.first - 1, ..piece.clone() });
         }
         if part.last < at.last {
-            self.pieces.insert(part.last + 1, piece.clone());
+            self.put_in(part.last + 1, piece.clone());
         }
         let (version, owner, by) = (transfer.version, Owner::Peer(transfer.to), Some(Arc::clone(transfer)));
-        self.pieces.insert(part.first, Piece { last: part.last, version, owner, by });
+        self.put_in(part.first, Piece { last: part.last, version, owner, by });
     }
 }
 
-fn step(transfer: &Transfer, piece: &Piece, faith: Faith<'_>) -> Step {
+/// Whether an owner makes one piece of several: in the newest epoch that one of them has, and no other, so that no epoch is
+/// ever higher than take-overs have made it.
+fn is_mending(transfer: &Transfer, standing: &[(Range, Piece)]) -> bool {
+    let has_epoch =
+        |piece: &Piece| piece.owner == Owner::Peer(transfer.to) && piece.version.epoch == transfer.version.epoch;
+    transfer.is_grant_of(&transfer.to) && standing.iter().any(|(_, piece)| has_epoch(piece))
+}
+
+fn step(transfer: &Transfer, piece: &Piece, faith: Faith<'_>, is_mending: bool) -> Step {
     if piece.version >= transfer.version {
         return Step::Behind;
     }
     let is_by_owner = match transfer.right {
-        Right::Grant { from } => piece.owner == Owner::Peer(from) && transfer.version.epoch == piece.version.epoch,
+        Right::Grant { from } => {
+            piece.owner == Owner::Peer(from) && (is_mending || transfer.version.epoch == piece.version.epoch)
+        }
         Right::TakeOver { from, .. } => {
             piece.owner == Owner::Peer(from) && piece.version.taken_over() == Some(transfer.version)
         }

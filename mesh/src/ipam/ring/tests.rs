@@ -293,3 +293,30 @@ proptest! {
         prop_assert_eq!((covered[0].first, covered[covered.len() - 1].last), (RANGE.first, RANGE.last));
     }
 }
+
+#[test]
+fn an_owner_makes_one_piece_of_those_that_touch_whatever_their_epochs() {
+    let mut ring = ring(2);
+    let [low, high] = halves(&ring);
+    let estate = Estate { dead: identity(high).key(), heir: identity(low).key(), id: 1 };
+    let taken = ring.inherit(&estate, &identity(low)).remove(0);
+    let mut other = self::ring(2);
+
+    let mended = ring.mend(identity(low).key(), &identity(low)).remove(0);
+    assert_eq!((ring.pieces().count(), mended.range, mended.version), (1, RANGE, Version { epoch: 1, count: 1 }));
+    assert!(ring.mend(identity(low).key(), &identity(low)).is_empty());
+
+    assert_eq!(hear(&mut other, &mended), Merged::Ahead, "no piece of its is in that epoch yet");
+    assert_eq!(other.merge(&taken, &verifier(), Faith::All), Merged::New);
+    assert_eq!(hear(&mut other, &mended), Merged::New);
+    assert_eq!(other.state(), ring.state());
+}
+
+#[test]
+fn nobody_runs_an_epoch_up_by_giving_to_itself() {
+    let mut ring = ring(1);
+    let own = identity(1).key();
+    let version = Version { epoch: 9, count: 1 };
+    let run_up = Transfer::sign(ring.id(), RANGE, version, Right::Grant { from: own }, own, &identity(1));
+    assert_eq!(hear(&mut ring, &Arc::new(run_up)), Merged::Ahead);
+}

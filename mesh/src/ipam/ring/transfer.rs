@@ -79,6 +79,18 @@ impl Transfer {
         }
     }
 
+    /// Whose it was before; of a share that was reserved for a name nobody's.
+    pub(super) const fn giver(&self) -> Option<PeerKey> {
+        match self.right {
+            Right::Grant { from } | Right::TakeOver { from, .. } => Some(from),
+            Right::Bind { .. } => None,
+        }
+    }
+
+    pub(in crate::ipam) fn is_grant_of(&self, owner: &PeerKey) -> bool {
+        matches!(self.right, Right::Grant { from } if from == *owner)
+    }
+
     /// The estate that is taken over, if it is one.
     pub(in crate::ipam) const fn estate(&self) -> Option<Estate> {
         match self.right {

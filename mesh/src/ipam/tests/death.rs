@@ -6,10 +6,10 @@ use super::*;
 use crate::members::HOLD;
 
 /// A peer that met others a while ago: one is accused, another accuses and inherits.
-struct Asked {
-    alone: Alone,
-    dead: Fixture,
-    heir: Fixture,
+pub(super) struct Asked {
+    pub(super) alone: Alone,
+    pub(super) dead: Fixture,
+    pub(super) heir: Fixture,
 }
 
 impl Asked {
@@ -26,7 +26,7 @@ impl Asked {
         asked
     }
 
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::after(HOLD)
     }
 
@@ -34,13 +34,13 @@ impl Asked {
         self.alone.run(|ipam, _, near| ipam.handle_note(from, note, near));
     }
 
-    fn accuse(by: &Fixture, dead: &Fixture) -> Certificate {
+    pub(super) fn accuse(by: &Fixture, dead: &Fixture) -> Certificate {
         let newest = Some((dead.card.incarnation, dead.signed_card()));
         let reason = Reason::Operator { successor: None };
         Certificate::sign(&by.identity, by.card.mesh, dead.key(), reason, newest)
     }
 
-    fn news(&mut self, certificates: Vec<Certificate>) {
+    pub(super) fn news(&mut self, certificates: Vec<Certificate>) {
         let news = RingNews { certificates, ..RingNews::default() };
         let from = self.heir.key();
         self.alone.run(|ipam, _, near| ipam.handle_news(ConnectionId(1), from, &news, near));
@@ -56,11 +56,11 @@ impl Asked {
         self.alone.ipam.promises.values().map(|promise| promise.heir).collect()
     }
 
-    fn believed(&self) -> Vec<PeerKey> {
+    pub(super) fn believed(&self) -> Vec<PeerKey> {
         self.alone.ipam.certificates.keys().copied().collect()
     }
 
-    fn actions(&mut self) -> Vec<Action> {
+    pub(super) fn actions(&mut self) -> Vec<Action> {
         std::iter::from_fn(|| self.alone.ipam.poll_action()).collect()
     }
 }
