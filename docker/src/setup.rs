@@ -12,7 +12,7 @@ use crate::create::json::{JsonError, Object};
 pub const RUNTIME: &str = "weave-rs";
 const DEFAULT: &str = "default-runtime";
 const RUNTIMES: &str = "runtimes";
-/// What containers that were made with ours run by once it is gone.
+/// What containers run by once ours is gone. A reload does not forget settings that are absent, so both are named.
 const DOCKERS: &str = "runc";
 
 /// Why settings are left as they are.
@@ -60,7 +60,7 @@ pub fn installed(settings: &[u8], program: &Path, arguments: &[String], extent: 
     match (extent, default.as_str()) {
         (Extent::All, "" | DOCKERS | RUNTIME) => settings.set_key(DEFAULT, RUNTIME)?,
         (Extent::All, other) => return Err(SetupError::OtherDefault(other.to_owned())),
-        (Extent::Asking, RUNTIME) => settings.remove(DEFAULT),
+        (Extent::Asking, RUNTIME) => settings.set_key(DEFAULT, DOCKERS)?,
         (Extent::Asking, _) => {}
     }
     written(&settings)
@@ -74,7 +74,7 @@ pub fn removed(settings: &[u8]) -> Result<Vec<u8>, SetupError> {
     let mut settings = parse(settings)?;
     let default: String = settings.read(DEFAULT)?;
     if default == RUNTIME {
-        settings.remove(DEFAULT);
+        settings.set_key(DEFAULT, DOCKERS)?;
     }
     let mut runtimes = settings.object(RUNTIMES)?;
     if runtimes.has(RUNTIME) {
@@ -133,14 +133,15 @@ mod tests {
         assert_eq!(installed(&all, Path::new(PROGRAM), &[], Extent::All).unwrap(), all);
 
         let asking = value(installed(&all, Path::new(PROGRAM), &[], Extent::Asking));
-        assert_eq!(asking, json!({ "runtimes": { "weave-rs": { "path": PROGRAM } } }));
+        assert_eq!(asking, json!({ "default-runtime": "runc", "runtimes": { "weave-rs": { "path": PROGRAM } } }));
     }
 
     #[test]
     fn what_was_made_with_it_starts_without_it() {
         let all = install(r#"{"debug": true}"#, Extent::All).unwrap();
 
-        assert_eq!(value(removed(&all)), json!({ "debug": true, "runtimes": { "weave-rs": { "path": "runc" } } }));
+        let left = json!({ "debug": true, "default-runtime": "runc", "runtimes": { "weave-rs": { "path": "runc" } } });
+        assert_eq!(value(removed(&all)), left);
         assert_eq!(value(removed(b"{\"debug\": true}")), json!({ "debug": true }));
         assert_eq!(value(removed(b" \n")), json!({}));
     }

@@ -123,7 +123,7 @@ fn an_image_without_anything_and_an_unprivileged_user_are_attached_and_told() ->
     let safe = ["--security-opt", "no-new-privileges"];
     let address = ["scratch", "/busybox", "ip", "address", "show", "ethwe"];
     let seen = stage.docker.run(&[&["run", "--rm"][..], &options, &safe, &address].concat())?;
-    assert!(seen.contains("inet 10.32."), "{seen}");
+    assert!(seen.contains("inet 10."), "{seen}");
 
     stage.weaves[0].stop()?;
     let (code, _, told) = stage.docker.ask(&[&["run", "--rm"][..], &options, &safe, &address].concat())?;

@@ -87,11 +87,6 @@ impl<'a> Object<'a> {
         self.set(name, &list)
     }
 
-    /// Takes a member out, in whatever case it is written.
-    pub(crate) fn remove(&mut self, name: &str) {
-        self.0.retain(|(given, _)| !is_same_field(given, name));
-    }
-
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         serde_json::to_vec(&self).unwrap_or_default()
     }
