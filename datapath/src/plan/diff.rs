@@ -249,8 +249,10 @@ impl Diff<'_> {
             if seen.is_none_or(|entry| !entry.permanent || entry.mac != mac) {
                 self.steps.push(Step::SetNeighbour { bridge: bridge.clone(), address, mac });
             }
-            let before = seen.map(|entry| entry.mac).or_else(|| self.observed.former_neighbours.get(&address).copied());
-            if before.is_some_and(|before| before != mac) {
+            // What the kernel has heard itself meanwhile, the containers need not have heard.
+            let former = self.observed.former_neighbours.get(&address).copied();
+            let before = [seen.map(|entry| entry.mac), former];
+            if before.into_iter().flatten().any(|before| before != mac) {
                 announcements.push(Step::Announce { bridge: bridge.clone(), address, mac });
             }
         }

@@ -253,6 +253,11 @@ fn an_address_that_changes_its_mac_is_announced_also_when_it_was_gone_in_between
     plan.neighbours.insert(inner(9), mac(11));
     let other = diff(&observed, &plan).expect("no conflict");
     assert!(other.contains(&announce(11)));
+
+    // The kernel has heard the new one by itself; the containers may not have.
+    observed.neighbours.insert(inner(9), NeighbourEntry { mac: mac(11), permanent: false });
+    let heard = diff(&observed, &plan).expect("no conflict");
+    assert!(heard.contains(&announce(11)));
 }
 
 #[test]
