@@ -18,7 +18,7 @@ use weave_netns_tests::weave::{Launch, Weave};
 const START_TIMEOUT: u32 = 5;
 /// Looks at once for all that a container needs, and fails at the first thing that is not there.
 const LOOK: &str = "set -ex; ip link show ethwe | grep -q LOWER_UP; ip address show ethwe | grep -Eq 'inet 10.(3|4)'; \
-                    ip route | grep -q '^224.0.0.0/4 dev ethwe'; ping -c1 -W1 10.32.0.2; \
+                    ip route | grep -q '^224.0.0.0/4 dev ethwe'; ping -c1 -W5 10.32.0.2; \
                     hostname -i | grep -Eq '^10.(3|4)'; nslookup $(hostname)";
 
 /// Two hosts; Docker on the first.
