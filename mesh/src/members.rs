@@ -57,6 +57,11 @@ impl Reach {
         matches!(self, Self::Reachable { .. })
     }
 
+    /// Whether nobody we know of was ever connected to it.
+    pub const fn is_hearsay(self) -> bool {
+        matches!(self, Self::Heard { .. })
+    }
+
     pub const fn since(self) -> Instant {
         match self {
             Self::Heard { since } | Self::Reachable { since } | Self::Unreachable { since } | Self::Lost { since } => {
@@ -300,7 +305,7 @@ impl Members {
     /// The members to persist since this was last called; those never reachable are not.
     pub fn take_changed(&mut self) -> Vec<PeerKey> {
         let mut changed = std::mem::take(&mut self.changed);
-        changed.retain(|key| self.members.get(key).is_some_and(|member| !matches!(member.reach, Reach::Heard { .. })));
+        changed.retain(|key| self.members.get(key).is_some_and(|member| !member.reach.is_hearsay()));
         changed.into_iter().collect()
     }
 

@@ -33,7 +33,6 @@ use super::operation::Attempt;
 use super::ring::Ring;
 use super::{Answer, Error, Ipam, Operation, Owner, Range, Surroundings, Ticket, Wait};
 use crate::identity::{Hash, PeerKey, digest};
-use crate::members::Reach;
 
 pub(super) use self::accusation::told;
 pub use self::certificate::{Certificate, Reason};
@@ -52,8 +51,7 @@ impl Ipam {
     fn alive(&self, near: &Surroundings<'_>) -> BTreeSet<PeerKey> {
         #[cfg(test)]
         self.deaths.walks.update(|walks| walks + 1);
-        let was_reachable = |reach: Reach| !matches!(reach, Reach::Heard { .. });
-        let members = near.members.iter().filter(|(_, member)| was_reachable(member.reach)).map(|(key, _)| *key);
+        let members = near.members.iter().filter(|(_, member)| !member.reach.is_hearsay()).map(|(key, _)| *key);
         let mut alive: BTreeSet<PeerKey> = members.chain(self.ring.iter().flat_map(Ring::owners)).collect();
         alive.insert(near.card.key);
         alive.retain(|peer| !self.certificates.contains_key(peer));
@@ -62,9 +60,7 @@ impl Ipam {
 
     /// Whether it is one of those.
     fn is_alive(&self, peer: &PeerKey, near: &Surroundings<'_>) -> bool {
-        let is_met = |reach: Reach| !matches!(reach, Reach::Heard { .. });
-        let is_member = near.members.get(peer).is_some_and(|member| is_met(member.reach));
-        (is_member || *peer == near.card.key || self.is_owner(peer)) && !self.certificates.contains_key(peer)
+        (near.is_member(peer) || *peer == near.card.key || self.is_owner(peer)) && !self.certificates.contains_key(peer)
     }
 
     /// Believes a certificate that is sound.

@@ -172,7 +172,8 @@ impl Ipam {
             return;
         }
         let has_room = |block: &Range| self.ring.as_ref().is_some_and(|ring| ring.has_room_for(*block));
-        let block = self.whole_piece(window, near).or_else(|| self.space.donation(window));
+        let cut = self.space.donation(window);
+        let block = cut.map(|cut| self.whole_piece(window, cut, near).unwrap_or(cut));
         match block.filter(has_room) {
             Some(block) => {
                 self.grant(&[block], from, near);
@@ -206,14 +207,13 @@ impl Ipam {
         }
     }
 
-    /// A piece of the ring that is ours, all of it free, and hardly smaller than what would be cut out of another: the
+    /// A piece of the ring that is ours, all of it free, and hardly smaller than `cut`, which would be cut out of another: the
     /// biggest of at most half of what is free. So the ring is cut no further by hosts that come when there are pieces enough.
-    fn whole_piece(&self, window: Range, near: &Surroundings<'_>) -> Option<Range> {
+    fn whole_piece(&self, window: Range, cut: Range, near: &Surroundings<'_>) -> Option<Range> {
         let free: u64 = self.space.within(window).map(Range::size).sum();
-        let cut = self.space.donation(window)?.size();
         let is_fit = |piece: &Range| {
             let size = piece.size();
-            window.covers(*piece) && size * 2 <= free && size * 4 >= cut && self.space.covers(*piece)
+            window.covers(*piece) && size * 2 <= free && size * 4 >= cut.size() && self.space.covers(*piece)
         };
         let pieces = self.ring.iter().flat_map(|ring| ring.owned_by(Owner::Peer(near.card.key)));
         pieces.filter(is_fit).max_by_key(|piece| piece.size())

@@ -177,33 +177,18 @@ impl Ring {
 
     /// Gives `range`, which is ours, to `to`: one transfer for each epoch in it.
     pub(super) fn give(&mut self, range: Range, to: PeerKey, identity: &Identity) -> Vec<Arc<Transfer>> {
-        let mut parts: Vec<(Range, Version)> = Vec::new();
-        for (at, piece) in self.overlapping(range) {
-            let (Some(at), Some(version)) = (at.intersection(range), piece.version.given()) else { continue };
-            match parts.last_mut() {
-                Some((before, most)) if before.last + 1 == at.first && most.epoch == version.epoch => {
-                    (before.last, *most) = (at.last, version.max(*most));
-                }
-                Some(_) | None => parts.push((at, version)),
-            }
-        }
-        self.make(parts, Right::Grant { from: identity.key() }, to, identity)
+        let part = |(at, piece): (Range, &Piece)| Some((at.intersection(range)?, piece.version.given()?));
+        let rows = rows(self.overlapping(range).filter_map(part), |one, other| one.epoch == other.epoch);
+        self.make(rows, Right::Grant { from: identity.key() }, to, identity)
     }
 
     /// Makes one piece of those of ours that touch, the longest row of them, if there is one.
     pub(super) fn mend(&mut self, own: PeerKey, identity: &Identity) -> Vec<Arc<Transfer>> {
-        let mut rows: Vec<(Range, Version, usize)> = Vec::new();
-        for (range, piece) in self.pieces_of(Owner::Peer(own)) {
-            match rows.last_mut() {
-                Some((before, newest, pieces)) if before.last + 1 == range.first => {
-                    (before.last, *newest, *pieces) = (range.last, piece.version.max(*newest), *pieces + 1);
-                }
-                Some(_) | None => rows.push((range, piece.version, 1)),
-            }
-        }
-        let longest = rows.into_iter().filter(|(.., pieces)| *pieces > 1).max_by_key(|(.., pieces)| *pieces);
-        let part = longest.and_then(|(range, newest, _)| Some((range, newest.given()?)));
-        self.make(part.into_iter().collect(), Right::Grant { from: own }, own, identity)
+        let pieces = self.pieces_of(Owner::Peer(own)).map(|(range, piece)| (range, piece.version));
+        let rows = rows(pieces, |_, _| true).into_iter().filter(|row| row.pieces > 1);
+        let longest = rows.max_by_key(|row| row.pieces);
+        let row = longest.and_then(|row| Some(Row { version: row.version.given()?, ..row }));
+        self.make(row, Right::Grant { from: own }, own, identity)
     }
 
     /// Takes over an estate of which we are the heir.
@@ -224,26 +209,20 @@ impl Ring {
         next: impl Fn(Version) -> Option<Version>,
         identity: &Identity,
     ) -> Vec<Arc<Transfer>> {
-        let mut parts: Vec<(Range, Version)> = Vec::new();
-        for (range, piece) in self.pieces_of(owner) {
-            let Some(version) = next(piece.version) else { continue };
-            match parts.last_mut() {
-                Some((before, same)) if before.last + 1 == range.first && *same == version => before.last = range.last,
-                Some(_) | None => parts.push((range, version)),
-            }
-        }
-        self.make(parts, right, identity.key(), identity)
+        let part = |(range, piece): (Range, &Piece)| Some((range, next(piece.version)?));
+        let rows = rows(self.pieces_of(owner).filter_map(part), |one, other| one == other);
+        self.make(rows, right, identity.key(), identity)
     }
 
     fn make(
         &mut self,
-        parts: Vec<(Range, Version)>,
+        rows: impl IntoIterator<Item = Row>,
         right: Right,
         to: PeerKey,
         identity: &Identity,
     ) -> Vec<Arc<Transfer>> {
-        let sign = |(range, version)| Arc::new(Transfer::sign(&self.id, range, version, right, to, identity));
-        let mut transfers: Vec<_> = parts.into_iter().map(sign).collect();
+        let sign = |row: Row| Arc::new(Transfer::sign(&self.id, row.range, row.version, right, to, identity));
+        let mut transfers: Vec<_> = rows.into_iter().map(sign).collect();
         transfers.retain(|transfer| self.apply(transfer, Faith::All) == Merged::New);
         transfers
     }
@@ -255,6 +234,29 @@ impl Ring {
         let pieces = pieces.map(|(first, piece)| (Range { first: *first, last: piece.last }, piece));
         pieces.filter(move |(piece, _)| piece.intersection(range).is_some())
     }
+}
+
+/// Pieces that touch, as one transfer takes them.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    range: Range,
+    /// The newest of them.
+    version: Version,
+    pieces: usize,
+}
+
+/// The rows of pieces that come in order, each as long as the versions of neighbours allow.
+fn rows(pieces: impl Iterator<Item = (Range, Version)>, may_join: impl Fn(Version, Version) -> bool) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for (range, version) in pieces {
+        match rows.last_mut() {
+            Some(row) if row.range.last + 1 == range.first && may_join(row.version, version) => {
+                (row.range.last, row.version, row.pieces) = (range.last, version.max(row.version), row.pieces + 1);
+            }
+            Some(_) | None => rows.push(Row { range, version, pieces: 1 }),
+        }
+    }
+    rows
 }
 
 #[cfg(test)]

@@ -48,6 +48,11 @@ pub struct RingNews {
 }
 
 impl RingNews {
+    /// As many as these certificates need.
+    fn of_certificates(certificates: &[Certificate]) -> impl Iterator<Item = Self> {
+        certificates.chunks(NEWS_CERTIFICATES_MAX).map(|part| Self { certificates: part.to_vec(), ..Self::default() })
+    }
+
     pub(crate) fn is_within_limits(&self) -> bool {
         self.transfers.len() <= NEWS_TRANSFERS_MAX
             && self.certificates.len() <= NEWS_CERTIFICATES_MAX
@@ -125,16 +130,15 @@ impl Ipam {
         for part in transfers.chunks(NEWS_TRANSFERS_MAX) {
             self.spread_news(RingNews { transfers: part.to_vec(), ..RingNews::default() }, except);
         }
-        for part in certificates.chunks(NEWS_CERTIFICATES_MAX) {
-            self.spread_news(RingNews { certificates: part.to_vec(), ..RingNews::default() }, except);
+        for news in RingNews::of_certificates(certificates) {
+            self.spread_news(news, except);
         }
     }
 
     pub(super) fn tell_certificates(&mut self, to: ConnectionId, certificates: &[Certificate]) {
         let ring = self.ring.as_ref().map(|ring| *ring.id());
-        for part in certificates.chunks(NEWS_CERTIFICATES_MAX) {
-            let news = RingNews { ring, certificates: part.to_vec(), ..RingNews::default() };
-            self.actions.push_back(Action::Tell(to, news));
+        for news in RingNews::of_certificates(certificates) {
+            self.actions.push_back(Action::Tell(to, RingNews { ring, ..news }));
         }
     }
 

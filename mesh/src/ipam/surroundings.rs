@@ -6,7 +6,7 @@ use super::formation;
 use crate::card::Card;
 use crate::connector::Connector;
 use crate::identity::{Identity, PeerKey};
-use crate::members::{Members, Reach};
+use crate::members::Members;
 use crate::name::MeshId;
 use crate::node::Claims;
 use crate::node::links::Links;
@@ -73,7 +73,7 @@ impl Surroundings<'_> {
 
     /// Whether it is, or was, connected to anybody.
     pub(super) fn is_member(&self, peer: &PeerKey) -> bool {
-        self.members.get(peer).is_some_and(|member| !matches!(member.reach, Reach::Heard { .. }))
+        self.members.get(peer).is_some_and(|member| !member.reach.is_hearsay())
     }
 
     pub(super) fn given(&self) -> Given {

@@ -201,7 +201,7 @@ impl Node {
 
     /// Lists who became reachable, unlists who is not.
     pub(super) fn follow_topology(&mut self, now: Instant) {
-        let mut is_changed = false;
+        let (mut is_changed, mut is_lost) = (false, false);
         while let Some(change) = self.topology.poll_change() {
             match change {
                 Change::Up(peer) if !self.has_room_behind_others(&peer) => self.drop_set(&peer, now),
@@ -218,6 +218,7 @@ impl Node {
                 Change::Down(peer) => {
                     self.store.unlist(&peer);
                     self.members.set_unreachable(&peer, now);
+                    is_lost = true;
                     if self.members.get(&peer).is_some_and(|member| member.answering) {
                         self.schedule_lapse(&peer, now);
                     }
@@ -233,8 +234,10 @@ impl Node {
             self.degree.request_review(now);
             self.view_changed();
         }
-        if is_changed {
+        if is_lost {
             self.trim_unreachable(now);
+        }
+        if is_changed {
             self.inform_ipam(now, |ipam, near| ipam.handle_topology(near));
         }
     }

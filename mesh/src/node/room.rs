@@ -10,7 +10,6 @@
 use super::Node;
 use crate::connector::ConnectionId;
 use crate::identity::PeerKey;
-use crate::members::Reach;
 use crate::store::Set;
 use crate::time::Instant;
 
@@ -24,7 +23,7 @@ impl Node {
         let Some(neighbour) = self.links.get(from).map(|link| link.peer) else { return false };
         self.sponsors.meet(neighbour);
         let naming = self.naming(set);
-        let is_known = self.members.get(&owner).is_some_and(|member| !matches!(member.reach, Reach::Heard { .. }));
+        let is_known = self.members.get(&owner).is_some_and(|member| !member.reach.is_hearsay());
         match (naming.is_empty(), is_known) {
             (false, _) => self.sponsors.admit(owner, memory, naming),
             (true, true) => self.sponsors.admit(owner, memory, [neighbour]),

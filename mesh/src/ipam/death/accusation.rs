@@ -91,8 +91,7 @@ impl Ipam {
 
     fn judge(&self, certificate: &Certificate, near: &Surroundings<'_>) -> Verdict {
         let (dead, by) = (certificate.dead, certificate.by);
-        let is_met = |reach: Reach| !matches!(reach, Reach::Heard { .. });
-        let is_member = by == near.card.key || near.members.get(&by).is_some_and(|member| is_met(member.reach));
+        let is_member = by == near.card.key || near.is_member(&by);
         if !is_member || (by == dead && !certificate.is_goodbye()) || !self.is_known(&dead, near) {
             return Verdict::Refused;
         }
