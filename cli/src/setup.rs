@@ -101,9 +101,9 @@ fn reload(args: &SetupDockerArgs) -> Result<()> {
         return crate::print("Docker does not run here: it takes this up when it starts\n");
     };
     kill_process(engine, Signal::HUP).context("cannot have Docker read its settings again")?;
+    let docker = Docker::of_environment();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let is_ours = || -> Result<bool> {
-        let docker = Docker::of_this_host(std::env::var("DOCKER_HOST").ok().as_deref());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let runtimes = runtime.block_on(docker.runtimes())?;
         let is_default = runtimes.default() == RUNTIME;
         Ok(if args.undo { !is_default } else { runtimes.knows(RUNTIME) && is_default == args.all })

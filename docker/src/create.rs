@@ -19,9 +19,10 @@ use std::net::Ipv4Addr;
 use serde_json::value::RawValue;
 
 use self::json::{JsonError, Object};
-pub use self::naming::{NameRule, NameRuleError};
-pub use self::network::Network;
+pub use self::naming::{ECS_NAME_LABEL, ECS_PAUSE, NameRule, NameRuleError};
+pub use self::network::{Network, is_made_by_user};
 pub use self::wanted::{Cidr, Wanted, WantedError};
+use crate::setup::RUNTIME;
 
 /// The label that tells which addresses were reserved when the container was made.
 pub const ADDRESS_LABEL: &str = "weave-rs.address";
@@ -65,7 +66,7 @@ impl Default for Policy {
             without_dns: false,
             names: NameRule::default(),
             no_rewrite_hosts: false,
-            runtime: Some("weave-rs".to_owned()),
+            runtime: Some(RUNTIME.to_owned()),
             other_runtimes: BTreeMap::new(),
             cdi_device: None,
             own_networks: BTreeSet::new(),

@@ -149,8 +149,12 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// The engine that `DOCKER_HOST` names if that is a unix socket, else the usual one.
-    pub fn of_this_host(docker_host: Option<&str>) -> Self {
+    /// The engine that the variable `DOCKER_HOST` names if that is a unix socket, else the usual one.
+    pub fn of_environment() -> Self {
+        Self::of_this_host(std::env::var("DOCKER_HOST").ok().as_deref())
+    }
+
+    fn of_this_host(docker_host: Option<&str>) -> Self {
         let socket = docker_host.and_then(|host| host.strip_prefix("unix://")).unwrap_or(DEFAULT_SOCKET);
         Self { socket: socket.into() }
     }

@@ -103,7 +103,7 @@ impl Docker {
 
     /// Runs a command of the client.
     pub fn run(&self, words: &[&str]) -> Result<String> {
-        run(Command::new("docker").env("DOCKER_HOST", self.socket()).args(words)).with_context(|| self.log())
+        self.client().run(words).with_context(|| self.log())
     }
 
     /// Starts a container of this name without a network of Docker's own.
@@ -122,7 +122,11 @@ impl Docker {
 
     /// Runs a command of the client that may fail: exit code, output, errors.
     pub fn ask(&self, words: &[&str]) -> Result<(i32, String, String)> {
-        self.through(&self.directory.join("sock")).ask(words)
+        self.client().ask(words)
+    }
+
+    fn client(&self) -> DockerClient {
+        self.through(&self.directory.join("sock"))
     }
 
     /// Its client, by way of another socket.

@@ -30,7 +30,7 @@ impl Admin {
     /// When the system has no thread or descriptor left.
     pub fn spawn(listeners: Listeners, requester: Requester) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let docker = Docker::of_this_host(std::env::var("DOCKER_HOST").ok().as_deref());
+        let docker = Docker::of_environment();
         let watching = events::watch(docker.clone(), Following(requester.clone()));
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("admin".to_owned()).stack_size(STACK_BYTES).spawn(move || {

@@ -7,6 +7,7 @@
 //! | `host`, another container's | left alone | left alone |
 //! | `none`, a pause container of Amazon ECS | left alone: the agent gives it an interface | left alone |
 
+use weave_docker::create::{ECS_NAME_LABEL, ECS_PAUSE, is_made_by_user};
 use weave_docker::engine::Listed;
 
 use crate::attach::{AttachError, Wanted};
@@ -14,12 +15,8 @@ use crate::naming::Called;
 
 /// Keeps a container off the network.
 const NONE: &str = "none";
-/// What the ECS agent calls a container of a task.
-const ECS_NAME: &str = "com.amazonaws.ecs.container-name";
-/// How it calls those of its own.
+/// How the ECS agent calls containers of its own.
 const ECS_INTERNAL: &str = "~internal~ecs~";
-/// Those that hold the network of one container of a task, on Docker's bridge.
-const ECS_PAUSE: &str = "~internal~ecs~pause-";
 
 /// What is known of a container before it runs, beside what its engine says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,12 +36,11 @@ impl Starting {
     /// # Errors
     /// When its environment wants what is no address.
     pub fn verdict(&self, listed: &Listed) -> Result<Verdict, AttachError> {
-        let label = listed.labels.get(ECS_NAME).map(String::as_str);
+        let label = listed.labels.get(ECS_NAME_LABEL).map(String::as_str);
         let mode = listed.network_mode();
-        let is_made_by_user = !matches!(mode, "" | "default" | "bridge" | "none");
         let is_pause = mode == "none" && label.is_some_and(|label| label.starts_with(ECS_INTERNAL));
         let shares = mode == "host" || mode.starts_with("container:");
-        if shares || is_pause || is_made_by_user && self.cidr.is_none() {
+        if shares || is_pause || is_made_by_user(mode) && self.cidr.is_none() {
             return Ok(Verdict::Leave);
         }
         let ecs_name = label.map(|label| label.strip_prefix(ECS_PAUSE).unwrap_or(label).to_owned());
@@ -78,7 +74,7 @@ mod tests {
     use super::*;
 
     fn listed(mode: &str, label: Option<&str>) -> Listed {
-        let labels = label.map(|label| (ECS_NAME.to_owned(), label.to_owned()));
+        let labels = label.map(|label| (ECS_NAME_LABEL.to_owned(), label.to_owned()));
         Listed::new("/web", mode, labels.into_iter().collect())
     }
 

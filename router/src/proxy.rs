@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 use tracing::{error, info};
+use weave_datapath::plan::RESOLVER;
 use weave_docker::Docker;
 use weave_docker::create::{Change, Policy};
 use weave_docker::proxy::{Advisor, Limits, Proxy, Reservation};
@@ -61,7 +62,7 @@ impl ProxyThread {
     /// When the system has no thread or descriptor left.
     pub fn spawn(socket: ProxySocket, dns: Option<&DnsConfig>) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let docker = Docker::of_this_host(std::env::var("DOCKER_HOST").ok().as_deref());
+        let docker = Docker::of_environment();
         let engine = docker.socket().to_owned();
         let proxy = Arc::new(Proxy::new(engine, OurRuntime::new(docker, dns), Limits::default()));
         let listener = socket.listener.try_clone()?;
@@ -103,7 +104,7 @@ struct OurRuntime {
 impl OurRuntime {
     fn new(docker: Docker, dns: Option<&DnsConfig>) -> Self {
         let policy = match dns {
-            Some(dns) => Policy { domain: dns.domain.folded().to_owned(), ..Policy::default() },
+            Some(dns) => Policy { domain: dns.domain.folded().to_owned(), dns_server: RESOLVER, ..Policy::default() },
             None => Policy { without_dns: true, ..Policy::default() },
         };
         Self { docker, policy: Arc::new(policy), is_known: AtomicBool::new(false) }

@@ -8,11 +8,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::bundle::Bundle;
 use crate::command::Options;
@@ -33,7 +33,7 @@ struct Plan {
 }
 
 /// Who answers its questions for names.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Resolver {
     server: String,
     domain: String,
@@ -104,7 +104,7 @@ fn resolv_conf(text: &str, resolver: &Resolver) -> String {
 }
 
 /// Changes a file where it is: the container sees the file, not its name.
-pub(crate) fn rewrite(file: &PathBuf, change: impl FnOnce(&str) -> String) -> Result<()> {
+pub(crate) fn rewrite(file: &Path, change: impl FnOnce(&str) -> String) -> Result<()> {
     let changed = || fs::write(file, change(&fs::read_to_string(file)?));
     changed().with_context(|| format!("cannot change {}", file.display()))
 }

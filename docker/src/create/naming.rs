@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use regex::Regex;
 
 /// The label by which the ECS agent tells what its task definition calls a container.
-const ECS_NAME_LABEL: &str = "com.amazonaws.ecs.container-name";
+pub const ECS_NAME_LABEL: &str = "com.amazonaws.ecs.container-name";
 /// What the ECS agent calls containers of its own.
 const ECS_INTERNAL: &str = "~internal~ecs";
 /// One of them stands for a container of the task, whose name follows.
-const ECS_PAUSE: &str = "~internal~ecs~pause-";
+pub const ECS_PAUSE: &str = "~internal~ecs~pause-";
 
 /// An expression that cannot be used.
 #[derive(Debug, thiserror::Error)]

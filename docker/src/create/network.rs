@@ -30,7 +30,7 @@ impl Network {
         // An endpoint without a mode puts a container on that network too, instead of the bridge.
         let endpoints = body.object("NetworkingConfig")?.object("EndpointsConfig")?;
         let named = std::iter::once(mode.as_str()).chain(endpoints.names());
-        let others: Vec<&str> = named.filter(|name| !matches!(*name, "" | "default" | "bridge" | "none")).collect();
+        let others: Vec<&str> = named.filter(|name| is_made_by_user(name)).collect();
         Ok(match others.iter().find(|name| own.contains(**name)).or_else(|| others.first()) {
             Some(name) if own.contains(*name) => Self::Ours,
             Some(name) => Self::UserDefined((*name).to_owned()),
@@ -43,4 +43,9 @@ impl Network {
     pub(super) fn has_dockers_resolver(&self) -> bool {
         matches!(self, Self::UserDefined(_) | Self::Ours)
     }
+}
+
+/// Whether a network is none of those that every engine has.
+pub fn is_made_by_user(network: &str) -> bool {
+    !matches!(network, "" | "default" | "bridge" | "none")
 }

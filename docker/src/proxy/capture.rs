@@ -4,7 +4,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::framing::{Body, Measure};
 use super::head::Answer;
-use super::relay::{Halt, Side, Transfer, read_head};
+use super::relay::{Halt, Side, Transfer, last_head};
 use super::source::Source;
 
 /// Why a request's body was not had.
@@ -60,20 +60,13 @@ impl Captured {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        loop {
-            let length = read_head(engine).await?;
-            let answer = Answer::parse(&engine.bytes()[..length], false)?;
-            if answer.is_interim() {
-                Transfer::with_head(length, Body::Length(0)).run(engine, client).await?;
-                continue;
-            }
-            let head = engine.bytes()[..length].to_vec();
-            engine.consume(length);
-            let (rest, has_ended) = (answer.body.into(), false);
-            let mut captured = Self { answer, head, content: Vec::new(), raw: Vec::new(), rest, has_ended };
-            captured.read_content(engine, limit).await?;
-            return Ok(captured);
-        }
+        let (length, answer) = last_head(engine, client, false).await?;
+        let head = engine.bytes()[..length].to_vec();
+        engine.consume(length);
+        let (rest, has_ended) = (answer.body.into(), false);
+        let mut captured = Self { answer, head, content: Vec::new(), raw: Vec::new(), rest, has_ended };
+        captured.read_content(engine, limit).await?;
+        Ok(captured)
     }
 
     async fn read_content<R: AsyncRead + Unpin>(&mut self, engine: &mut Source<R>, limit: usize) -> Result<(), Halt> {

@@ -214,17 +214,33 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
+    let (head, answer) = last_head(engine, client, to_head).await?;
+    if answer.body == Body::UntilClose {
+        Transfer::with_head(head, Body::Length(0)).run(engine, client).await?;
+        return Ok(After::Stream);
+    }
+    Transfer::with_head(head, answer.body).run(engine, client).await?;
+    Ok(After::Next)
+}
+
+/// The head that answers a request, left at the front of the engine, and its length; those that come before it go to the
+/// client.
+pub(crate) async fn last_head<R, W>(
+    engine: &mut Source<R>,
+    client: &mut W,
+    to_head: bool,
+) -> Result<(usize, Answer), Halt>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     loop {
-        let head = read_head(engine).await?;
-        let answer = Answer::parse(&engine.bytes()[..head], to_head)?;
-        if answer.body == Body::UntilClose {
-            Transfer::with_head(head, Body::Length(0)).run(engine, client).await?;
-            return Ok(After::Stream);
-        }
-        Transfer::with_head(head, answer.body).run(engine, client).await?;
+        let length = read_head(engine).await?;
+        let answer = Answer::parse(&engine.bytes()[..length], to_head)?;
         if !answer.is_interim() {
-            return Ok(After::Next);
+            return Ok((length, answer));
         }
+        Transfer::with_head(length, answer.body).run(engine, client).await?;
     }
 }
 
