@@ -37,6 +37,8 @@ mod forgetting;
 mod formation;
 mod holdings;
 mod leaving;
+#[cfg(test)]
+pub(crate) mod lies;
 mod lodgers;
 mod newcomer;
 mod note;

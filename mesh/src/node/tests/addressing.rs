@@ -10,7 +10,7 @@ fn cidr(text: &str) -> Cidr {
     text.parse().unwrap()
 }
 
-fn managing(number: u8, range: &str, init: Init) -> Node {
+pub(super) fn managing(number: u8, range: &str, init: Init) -> Node {
     let (range, default_subnet) = (cidr(range), cidr(range));
     let mut node = node_with(number, 1_000, |config| config.ipam = Some(Addresses { range, default_subnet, init }));
     node.resume_containers(&[], START);

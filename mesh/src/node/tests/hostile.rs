@@ -5,6 +5,8 @@
 //!       └──2── the liar, with invented owners of its own, old things that the honest have signed, and garbage
 //! ```
 
+mod addresses;
+
 use proptest::prelude::*;
 use rand_core::RngCore;
 
@@ -38,6 +40,7 @@ struct Truth {
     peers: Vec<(PeerKey, bool, Arc<Card>, Option<Version>)>,
     names: Vec<Option<PeerKey>>,
     macs: Vec<(MacAddr, PeerKey)>,
+    estates: addresses::Estates,
     is_here: bool,
 }
 
@@ -57,7 +60,7 @@ impl Stage {
         let owners = [1, 2, 3, 4, LIAR, 100, 101, 102].map(Owner::new).into();
         let rng = ChaCha8Rng::seed_from_u64(seed);
         let (line, asks) = (ConnectionId(2), Vec::new());
-        let mut stage = Self { node: node(1), rng, now: START, line, asks, owners };
+        let mut stage = Self { node: addresses::victim(), rng, now: START, line, asks, owners };
         let victim = stage.node.key();
         let [two, three, four] = honest();
         stage.node.set_endpoints(endpoints(1), START).unwrap();
@@ -72,6 +75,9 @@ impl Stage {
         stage.connect(ConnectionId(3), &four);
         let leaf = [edge(&victim, Session::Direct), endpoint(4, 1)];
         stage.publish(ConnectionId(3), &four.set(5, leaf));
+        stage.grant(HONEST, &two);
+        stage.grant(HONEST, &three);
+        stage.grant(ConnectionId(3), &four);
         stage.pass(std::time::Duration::from_secs(1));
         stage.node.handle_closed(ConnectionId(3), CloseReason::Transport("gone".into()), START);
         stage.connect(stage.line, &Owner::new(LIAR));
@@ -150,6 +156,7 @@ impl Stage {
                 .filter(|(_, owner)| is_honest(owner))
                 .map(|(mac, key)| (*mac, *key))
                 .collect(),
+            estates: self.estates(),
             is_here: self.node.poll_timeout().is_some() && self.node.links.get(HONEST).is_some(),
         }
     }
@@ -279,7 +286,7 @@ impl Stage {
 
     /// Every kind of message, one more likely to be believed first.
     fn lies(&mut self) -> Vec<Message> {
-        let one = match self.below(14) {
+        let one = match self.below(18) {
             0 => return self.parts().into_iter().map(|part| Message::Part(Arc::new(part))).collect(),
             1 => {
                 let set = self.own_set();
@@ -304,6 +311,7 @@ impl Stage {
             10 => Message::Letter(self.letter()),
             11 => Message::Open(Summary([0; 16])),
             12 => Message::Probe,
+            13..=16 => return self.lies_about_addresses(),
             _ => return self.mutated(),
         };
         vec![one]
@@ -355,7 +363,7 @@ impl Stage {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn whatever_a_member_says_changes_nothing_about_others(seed in any::<u64>()) {
@@ -363,6 +371,7 @@ proptest! {
         let truth = stage.truth();
         prop_assert_eq!(truth.peers.iter().map(|(_, is_reachable, ..)| *is_reachable).collect::<Vec<_>>(), [true, true, false]);
         prop_assert_eq!(truth.macs.len(), 4);
+        prop_assert_eq!(truth.estates.owners(), 4, "each has something to lose");
         for _ in 0..120 {
             stage.step();
             prop_assert_eq!(&stage.truth(), &truth);
