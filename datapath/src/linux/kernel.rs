@@ -17,6 +17,7 @@
 mod firewalls;
 mod former;
 mod keeper;
+mod pace;
 mod underlay;
 mod usher;
 mod watcher;
