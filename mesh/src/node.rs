@@ -371,19 +371,24 @@ impl Node {
         Ok(())
     }
 
-    /// Replaces the names that were given by hand on this host.
+    /// Of the names that are given by hand on this host these are `gone`, and these are `new`.
     ///
     /// # Errors
     /// When one has a text over its limit, or they are too many; nothing is changed then.
-    pub fn set_host_names(&mut self, host_names: Vec<HostName>, now: Instant) -> Result<(), EndpointsError> {
-        if host_names.len() > HOST_NAMES_MAX {
-            return Err(EndpointsError::TooManyNames(host_names.len()));
+    pub fn change_host_names(
+        &mut self,
+        gone: &[HostName],
+        new: Vec<HostName>,
+        now: Instant,
+    ) -> Result<(), EndpointsError> {
+        let names = self.own.host_names() + new.len();
+        if names > HOST_NAMES_MAX + gone.len() {
+            return Err(EndpointsError::TooManyNames(names));
         }
-        if let Some(host_name) = host_names.iter().find(|host_name| !host_name.is_within_limits()) {
+        if let Some(host_name) = new.iter().find(|host_name| !host_name.is_within_limits()) {
             return Err(EndpointsError::OverLimit { container: host_name.container.clone() });
         }
-        let host_names = host_names.into_iter().map(|host_name| (host_name.id(), host_name)).collect();
-        let differences = self.own.set_host_names(host_names, now);
+        let differences = self.own.change_host_names(gone, new, now);
         self.answer_differences(&differences);
         self.finish(now);
         Ok(())

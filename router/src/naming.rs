@@ -100,26 +100,37 @@ impl Pattern {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostNames(BTreeSet<HostName>);
 
+/// Which names are there no more, and which are new.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamesChange {
+    pub gone: Vec<HostName>,
+    pub new: Vec<HostName>,
+}
+
 impl HostNames {
-    /// Returns whether any of them is new.
-    ///
     /// # Errors
     /// When they would be too many; nothing is changed then.
-    pub fn add(&mut self, names: impl IntoIterator<Item = HostName>) -> Result<bool, NameError> {
+    pub fn add(&mut self, names: impl IntoIterator<Item = HostName>) -> Result<NamesChange, NameError> {
         let before = self.0.len();
-        let all: BTreeSet<HostName> = self.0.iter().cloned().chain(names).collect();
-        if all.len() > HOST_NAMES_MAX {
+        let names = names.into_iter().filter(|name| !self.0.contains(name)).collect::<BTreeSet<_>>();
+        if before + names.len() > HOST_NAMES_MAX {
             return Err(NameError::TooMany(before));
         }
-        self.0 = all;
-        Ok(self.0.len() > before)
+        self.0.extend(names.iter().cloned());
+        Ok(NamesChange { new: names.into_iter().collect(), gone: Vec::new() })
     }
 
-    /// Returns whether there were any.
-    pub fn remove(&mut self, pattern: &Pattern) -> bool {
-        let before = self.0.len();
-        self.0.retain(|name| !pattern.matches(&name.container, Some(name.address), &name.name));
-        self.0.len() < before
+    pub fn remove(&mut self, pattern: &Pattern) -> NamesChange {
+        let is_meant = |name: &HostName| pattern.matches(&name.container, Some(name.address), &name.name);
+        let gone: Vec<HostName> = self.0.iter().filter(|name| is_meant(name)).cloned().collect();
+        self.0.retain(|name| !is_meant(name));
+        NamesChange { gone, new: Vec::new() }
+    }
+
+    /// They are what they were before that.
+    pub fn undo(&mut self, change: NamesChange) {
+        self.0.retain(|name| !change.new.contains(name));
+        self.0.extend(change.gone);
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &HostName> {
@@ -171,11 +182,15 @@ mod tests {
         let all = [name("A.weave.local", 1, "x"), name("a.weave.local", 2, "x"), name("b.weave.local", 1, "y")];
         let left = |container: Option<&str>, last: Option<u8>, fqdn: Option<&str>| {
             let mut names = HostNames::default();
-            assert!(names.add(all.clone()).unwrap() && !names.add(all.clone()).unwrap());
-            let address = last.map(|last| IpAddr::from([10, 32, 0, last]));
-            let removed = names.remove(&Pattern::new(container.map(str::to_owned), address, fqdn).unwrap());
-            assert_eq!(removed, names.iter().count() < all.len());
-            names.iter().count()
+            assert_eq!(names.add(all.clone()).unwrap().new.len(), all.len());
+            assert_eq!(names.add(all.clone()).unwrap(), NamesChange::default());
+            let (before, address) = (names.clone(), last.map(|last| IpAddr::from([10, 32, 0, last])));
+            let change = names.remove(&Pattern::new(container.map(str::to_owned), address, fqdn).unwrap());
+            let left = names.iter().count();
+            assert_eq!(change.gone.len() + left, all.len());
+            names.undo(change);
+            assert_eq!(names, before);
+            left
         };
 
         assert_eq!(left(None, None, None), 0);

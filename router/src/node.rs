@@ -218,7 +218,7 @@ impl Control {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(Outcome, Remains), NodeError> {
         tokio::pin!(stop);
         self.resume_containers();
-        self.publish_host_names();
+        self.publish_all_host_names();
         self.serve_names();
         while self.outcome.is_none() {
             self.settle()?;

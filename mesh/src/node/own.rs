@@ -3,7 +3,7 @@
 //! ```text
 //!   connected, session ──► edges     ┐ dirty ── edges: the first at once, then at most every 500 ms   ┐
 //!   set_endpoints      ──► endpoints ┤          endpoints, names: 64 at once, every 50 ms on average ─┴─► next version
-//!   set_host_names     ──► names     ┘
+//!   change_host_names  ──► names     ┘
 //! ```
 //!
 //! Invariants:
@@ -159,12 +159,23 @@ impl Own {
         differences
     }
 
-    pub(super) fn set_host_names(&mut self, host_names: BTreeMap<HostNameId, HostName>, now: Instant) -> Differences {
-        let record = |id: &HostNameId, host_name: &HostName| Record::new(Content::HostName(*id, host_name.clone()));
-        let differences = Differences::between(&self.host_names, &host_names, record);
-        self.host_names = host_names;
+    /// Takes names away and gives others; the work is that of the change, however many there are.
+    pub(super) fn change_host_names(&mut self, gone: &[HostName], new: Vec<HostName>, now: Instant) -> Differences {
+        let record = |id, host_name: HostName| Record::new(Content::HostName(id, host_name));
+        let take = |host_name: &HostName| self.host_names.remove_entry(&host_name.id());
+        let gone = gone.iter().filter_map(take).map(|(id, host_name)| record(id, host_name)).collect();
+        let give = |host_name: HostName| {
+            let id = host_name.id();
+            let is_new = self.host_names.insert(id, host_name.clone()).is_none();
+            is_new.then(|| record(id, host_name))
+        };
+        let differences = Differences { gone, new: new.into_iter().filter_map(give).collect() };
         self.request_endpoints(&differences, now);
         differences
+    }
+
+    pub(super) fn host_names(&self) -> usize {
+        self.host_names.len()
     }
 
     fn request_endpoints(&mut self, differences: &Differences, now: Instant) {

@@ -11,7 +11,7 @@ use weave_mesh::store::HostName;
 use super::Control;
 use crate::attach::Container;
 use crate::dns::Published;
-use crate::naming::{HostNames, NameError, Pattern};
+use crate::naming::{NameError, NamesChange, Pattern};
 use crate::status::DnsMaterial;
 
 impl Control {
@@ -85,10 +85,8 @@ impl Control {
         }
         let label = &container.label;
         let host_name = |address| HostName { name: name.clone(), address, container: label.clone() };
-        let before = self.host_names.clone();
-        if self.host_names.add(addresses.into_iter().map(host_name))? {
-            self.keep_host_names(before)?;
-        }
+        let change = self.host_names.add(addresses.into_iter().map(host_name))?;
+        self.keep_host_names(change)?;
         Ok(None)
     }
 
@@ -97,10 +95,8 @@ impl Control {
         if self.about.dns.is_none() {
             return Err(NameError::NoDns);
         }
-        let before = self.host_names.clone();
-        if self.host_names.remove(pattern) {
-            self.keep_host_names(before)?;
-        }
+        let change = self.host_names.remove(pattern);
+        self.keep_host_names(change)?;
         if self.ledger.remove_names(pattern) {
             self.keep_ledger();
             self.publish_endpoints();
@@ -111,29 +107,39 @@ impl Control {
     /// A container is gone, and the names that were given to it by hand with it.
     pub(super) fn forget_names_of(&mut self, container: &str) {
         let pattern = Pattern { container: Some(container.to_owned()), ..Pattern::default() };
-        if !self.host_names.remove(&pattern) {
+        let change = self.host_names.remove(&pattern);
+        if change == NamesChange::default() {
             return;
         }
-        self.publish_host_names();
+        self.publish_host_names(change);
         if let Err(error) = self.store.write_host_names(&self.host_names) {
             error!(%error, "cannot write down that the names of a container are gone");
         }
     }
 
-    /// Writes down the names given by hand, and publishes them; when they cannot be, they are what they were `before`.
-    fn keep_host_names(&mut self, before: HostNames) -> Result<(), NameError> {
+    /// Writes down the names given by hand, and publishes what is other than before; it is taken back when it cannot be
+    /// written down.
+    fn keep_host_names(&mut self, change: NamesChange) -> Result<(), NameError> {
+        if change == NamesChange::default() {
+            return Ok(());
+        }
         if let Err(error) = self.store.write_host_names(&self.host_names) {
-            self.host_names = before;
+            self.host_names.undo(change);
             return Err(error.into());
         }
-        self.publish_host_names();
+        self.publish_host_names(change);
         Ok(())
     }
 
+    /// Those that were written down before this daemon was started.
+    pub(super) fn publish_all_host_names(&mut self) {
+        let new = self.host_names.iter().cloned().collect();
+        self.publish_host_names(NamesChange { new, gone: Vec::new() });
+    }
+
     /// Whoever asks this host from here on is answered so.
-    pub(super) fn publish_host_names(&mut self) {
-        let host_names = self.host_names.iter().cloned().collect();
-        if let Err(error) = self.node.set_host_names(host_names, self.clock.now()) {
+    fn publish_host_names(&mut self, NamesChange { gone, new }: NamesChange) {
+        if let Err(error) = self.node.change_host_names(&gone, new, self.clock.now()) {
             error!(%error, "some names are not published");
         }
         self.serve_names();

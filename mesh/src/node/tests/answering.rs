@@ -53,7 +53,7 @@ fn a_name_is_found_on_the_other_host_as_soon_as_its_set_has_arrived() {
     let now = pair.now;
 
     pair.nodes[0].set_endpoints(named(), now).unwrap();
-    pair.nodes[0].set_host_names(vec![host_name("db.weave.local")], now).unwrap();
+    pair.nodes[0].change_host_names(&[], vec![host_name("db.weave.local")], now).unwrap();
     pair.run_for(1);
 
     assert_eq!(addresses(&mut pair.nodes[1], NAME).len(), 1);
@@ -73,15 +73,17 @@ fn a_change_of_names_is_told_once_until_they_are_asked_for() {
     let mut pair = Pair::connected();
     let told = |pair: &Pair| pair.events(1).iter().filter(|event| **event == Event::NamesChanged).count();
 
+    let mut before = Vec::new();
     for number in 0..3 {
-        let now = pair.now;
-        pair.nodes[0].set_host_names(vec![host_name(&format!("db{number}.weave.local"))], now).unwrap();
+        let (now, new) = (pair.now, vec![host_name(&format!("db{number}.weave.local"))]);
+        pair.nodes[0].change_host_names(&before, new.clone(), now).unwrap();
         pair.run_for(1);
+        before = new;
     }
     assert_eq!(told(&pair), 1);
     pair.nodes[1].names();
     let now = pair.now;
-    pair.nodes[0].set_host_names(Vec::new(), now).unwrap();
+    pair.nodes[0].change_host_names(&before, Vec::new(), now).unwrap();
     pair.run_for(1);
 
     assert_eq!(told(&pair), 2);
