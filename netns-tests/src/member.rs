@@ -152,6 +152,7 @@ struct Line {
     replies: Mutex<VecDeque<Message>>,
     has_replies: Condvar,
     is_over: AtomicBool,
+    is_deaf: AtomicBool,
 }
 
 /// A thread that failed has failed its test already.
@@ -250,6 +251,11 @@ impl Member {
         Ok(())
     }
 
+    /// What comes from here on but the next piece fills the daemon's buffers; its end is not noticed any more.
+    pub fn stop_reading(&self) {
+        self.line.is_deaf.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the connection is closed.
     pub fn is_over(&self) -> bool {
         self.line.is_over.load(Ordering::Relaxed)
@@ -283,6 +289,7 @@ impl Line {
             replies: Mutex::default(),
             has_replies: Condvar::new(),
             is_over: AtomicBool::new(false),
+            is_deaf: AtomicBool::new(false),
         }
     }
 
@@ -305,6 +312,9 @@ impl Line {
     fn read(&self) {
         let mut bytes = vec![0; 64 * 1_024];
         while !self.is_over.load(Ordering::Relaxed) {
+            if self.is_deaf.load(Ordering::Relaxed) {
+                return;
+            }
             match (&self.stream).read(&mut bytes) {
                 Ok(0) => break,
                 Ok(read) if lock(&self.machine).handle_bytes(&bytes[..read]).is_err() => break,

@@ -352,10 +352,10 @@ impl Weave {
         &self.host_path
     }
 
-    /// Resident memory in KiB.
-    pub fn resident_kib(&self) -> Result<u64> {
+    /// The most memory that it ever had resident since it was started, KiB.
+    pub fn peak_kib(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid().context("not running")?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 

@@ -250,7 +250,7 @@ fn garbage_on_every_port_disturbs_nobody() -> Result<()> {
     scene.wait_known()?;
     let stranger = scene.net.host()?;
     let target = scene.hosts[0].address();
-    let before = scene.weaves[0].resident_kib()?;
+    let before = scene.weaves[0].peak_kib()?;
 
     stranger.namespace().enter(|| {
         let mut noise = Noise(7);
@@ -273,7 +273,7 @@ fn garbage_on_every_port_disturbs_nobody() -> Result<()> {
     scene.ping_both_ways(0, 1)?;
     assert!(scene.weaves[0].is_running());
     assert!(!scene.weaves[0].log().contains("panicked"), "a panic in the log");
-    let grown = scene.weaves[0].resident_kib()?.saturating_sub(before);
+    let grown = scene.weaves[0].peak_kib()?.saturating_sub(before);
     assert!(grown < 8 * 1024, "{grown} KiB more than before");
     let late = scene.net.host()?;
     let newcomer = Weave::launch(&late, Launch::new().peer(&scene.hosts[0]))?;
@@ -287,7 +287,7 @@ fn a_million_forged_handshakes_leave_no_trace() -> Result<()> {
     let (host, stranger, late) = (net.host()?, net.host()?, net.host()?);
     let weave = Weave::launch(&host, Launch::new())?;
     let target = host.address();
-    let before = weave.resident_kib()?;
+    let before = weave.peak_kib()?;
 
     stranger.namespace().enter(|| {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
@@ -300,7 +300,7 @@ fn a_million_forged_handshakes_leave_no_trace() -> Result<()> {
         Ok(())
     })?;
 
-    let grown = weave.resident_kib()?.saturating_sub(before);
+    let grown = weave.peak_kib()?.saturating_sub(before);
     assert!(grown <= 1_024, "{grown} KiB more than before");
     let newcomer = Weave::launch(&late, Launch::new().peer(&host))?;
     newcomer.wait_path(&weave, "fastdp", SETTLED)?;

@@ -6,7 +6,7 @@
 //!       └──────────────── switch, 192.168.48.0/24 ──┘
 //! ```
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -88,14 +88,20 @@ impl Lab {
     }
 
     fn no_port_of_the_mesh_is_reached_by(&self, sender: &Namespace) -> Result<()> {
+        self.no_port_is_reached_by(sender, self.h2().address().into())
+    }
+
+    /// Nor by this address of h2.
+    fn no_port_is_reached_by(&self, sender: &Namespace, h2: IpAddr) -> Result<()> {
         let capture = Capture::start(self.h2().namespace(), "eth0")?;
-        let h2 = self.h2().address();
         let listener = listen(self.h2().namespace(), h2)?;
         assert!(connects(sender, listener.local_addr()?)?, "{}: the way is open", sender.name());
+        assert!(connects(self.h1().namespace(), (h2, 6783).into())?, "a host itself reaches the other");
         assert!(!connects(sender, (h2, 6783).into())?, "{}: control", sender.name());
         for (port, text) in [(6783, "to the sleeve"), (6784, "to the fast path"), (ELSEWHERE, "elsewhere")] {
             sender.enter(|| {
-                UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.send_to(text.as_bytes(), (h2, port))?;
+                let any = if h2.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+                UdpSocket::bind((any, 0))?.send_to(text.as_bytes(), (h2, port))?;
                 Ok(())
             })?;
         }
@@ -106,7 +112,8 @@ impl Lab {
     }
 }
 
-fn listen(at: &Namespace, address: Ipv4Addr) -> Result<TcpListener> {
+fn listen(at: &Namespace, address: impl Into<IpAddr>) -> Result<TcpListener> {
+    let address = address.into();
     at.enter(|| Ok(TcpListener::bind((address, 0))?))
 }
 
@@ -142,6 +149,41 @@ fn what_a_host_forwards_for_containers_reaches_no_port_of_the_mesh() -> Result<(
     lab.no_port_of_the_mesh_is_reached_by(lab.container().namespace())?;
     lab.no_port_of_the_mesh_is_reached_by(guest.namespace())?;
     lab.scene.ping_both_ways(0, 1)
+}
+
+#[test]
+fn nor_does_it_over_ipv6() -> Result<()> {
+    let lab = Lab::new(&Launch::new())?;
+    let guest = lab.guest(Some("natbr"))?;
+    let h2: Ipv6Addr = "fd48::2".parse()?;
+    for (namespace, commands) in [
+        (
+            lab.h1().namespace(),
+            &["ip addr add fd48::1/64 dev eth0 nodad", "ip addr add fd99::1/64 dev natbr nodad"][..],
+        ),
+        (lab.h2().namespace(), &["ip addr add fd48::2/64 dev eth0 nodad"]),
+        (guest.namespace(), &["ip addr add fd99::2/64 dev eth0 nodad", "ip route add default via fd99::1"]),
+    ] {
+        commands.iter().try_for_each(|command| namespace.run(command).map(drop))?;
+    }
+    lab.h1().namespace().run("sysctl -qw net.ipv6.conf.all.forwarding=1")?;
+    lab.h1().namespace().run("ip6tables -t nat -A POSTROUTING -s fd99::/64 -o eth0 -j MASQUERADE")?;
+    eventually(SETTLED, "h1 has heard that h2 has this address, too", || {
+        Ok(!connects(guest.namespace(), (h2, 6783).into())?)
+    })?;
+
+    lab.no_port_is_reached_by(guest.namespace(), h2.into())
+}
+
+/// Where frames between hosts are not sealed.
+#[test]
+fn nor_between_hosts_that_trust_their_network() -> Result<()> {
+    let trusting =
+        Launch::new().password("correct horse battery").argument("--trusted-subnets").argument("192.168.48.0/24");
+    let lab = Lab::new(&trusting)?;
+    lab.scene.wait_carrier("fastdp")?;
+    let guest = lab.guest(Some("natbr"))?;
+    lab.no_port_of_the_mesh_is_reached_by(guest.namespace())
 }
 
 #[test]
@@ -243,7 +285,7 @@ fn an_exposed_host_has_answers_to_what_it_asks() -> Result<()> {
     }
     let listener = listen(lab.scene.containers[1].namespace(), lab.scene.address(1))?;
     assert!(connects(lab.h1().namespace(), listener.local_addr()?)?);
-    ping_eventually(&lab.scene.containers[1], "fd00:32::9".parse::<std::net::Ipv6Addr>()?, SETTLED)?;
+    ping_eventually(&lab.scene.containers[1], "fd00:32::9".parse::<Ipv6Addr>()?, SETTLED)?;
     Ok(())
 }
 

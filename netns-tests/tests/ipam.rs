@@ -79,6 +79,13 @@ impl Mesh {
     }
 }
 
+/// What everybody owns, as one host has it.
+fn shares(weave: &Weave) -> Result<BTreeSet<String>> {
+    let table = weave.run(&["status", "ipam"])?;
+    let share = |line: &str| Some(line.split_once("% of total")?.0.to_owned());
+    Ok(table.lines().filter_map(share).collect())
+}
+
 /// Attaches a container without giving an address.
 fn attach(weave: &Weave, container: &Container) -> Result<Ipv4Addr> {
     let printed = weave.run(&["attach", "--wait", "30", &container.target()])?;
@@ -162,22 +169,37 @@ fn both_sides_of_a_partition_give_addresses_and_none_twice() -> Result<()> {
 /// Whoever shows the machine id of another lives on another machine all the same.
 #[test]
 fn hosts_of_one_image_are_never_taken_for_each_others_successors() -> Result<()> {
-    let mut mesh = Mesh::with(3, |number, hosts| {
-        hosts[number].namespace().set_machine_id("0123456789abcdef0123456789abcdef\n").expect("a file in /etc/netns");
-        hosts[..number].iter().fold(Launch::new(), |launch, other| launch.peer(other))
-    })?;
-    let mut containers = (0..3).map(|host| mesh.container(host)).collect::<Result<Vec<_>>>()?;
+    let mesh = mesh_of_machines("0123456789abcdef0123456789abcdef\n")?;
     eventually(LONG_THERE + SETTLED, "clones are told of", || {
         Ok(mesh.weaves[0].run(&["status", "ipam"])?.contains("made of one image"))
     })?;
+    assert_nobody_succeeds_another(mesh)
+}
 
+#[test]
+fn hosts_without_a_machine_id_are_never_taken_for_each_others_successors() -> Result<()> {
+    assert_nobody_succeeds_another(mesh_of_machines("")?)
+}
+
+/// Three hosts with this machine id.
+fn mesh_of_machines(id: &str) -> Result<Mesh> {
+    Mesh::with(3, |number, hosts| {
+        hosts[number].namespace().set_machine_id(id).expect("a file in /etc/netns");
+        hosts[..number].iter().fold(Launch::new(), |launch, other| launch.peer(other))
+    })
+}
+
+/// One is cut off and starts anew: both sides go on, and nobody's addresses go to another.
+fn assert_nobody_succeeds_another(mut mesh: Mesh) -> Result<()> {
+    let mut containers = (0..3).map(|host| mesh.container(host)).collect::<Result<Vec<_>>>()?;
     mesh.isolate(1)?;
     mesh.weaves[1].kill()?;
     mesh.weaves[1].start()?;
     mesh.wait_unreachable(0, 1)?;
+    let shares = || [0, 1].map(|host| shares(&mesh.weaves[host])).into_iter().collect::<Result<Vec<_>>>();
+    let before = shares()?;
     throughout(LONG_THERE + Duration::from_secs(10), "each side believes that the other lives", || {
-        let tables = [0, 1].map(|host| mesh.weaves[host].run(&["status", "ipam"]));
-        Ok(tables.into_iter().all(|table| table.is_ok_and(|table| table.matches(" IPs ").count() == 3)))
+        Ok(shares()? == before)
     })?;
     for host in [0, 1] {
         containers.push(mesh.container(host)?);

@@ -18,6 +18,12 @@ const DISMISSED: i32 = 10;
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[test]
+fn the_unit_does_not_start_what_was_ended_on_purpose() {
+    let unit = include_str!("../../deploy/systemd/weave-rs.service");
+    assert!(unit.lines().any(|line| line == format!("RestartPreventExitStatus={DISMISSED}")), "{unit}");
+}
+
+#[test]
 fn reset_leaves_nothing_behind() -> Result<()> {
     let mut scene = Scene::new(2, &Launch::new())?;
     scene.wait_carrier("fastdp")?;

@@ -32,7 +32,7 @@ const VERSIONS: [Version; 6] = [
 ];
 
 /// What launch gives addresses from by itself: 10.32.0.0/12.
-const RANGE: Range = Range { first: 0x0a20_0000, last: 0x0a2f_ffff };
+pub(crate) const RANGE: Range = Range { first: 0x0a20_0000, last: 0x0a2f_ffff };
 
 /// A liar, its connection, and the ring that the honest have.
 struct Thief {
@@ -41,17 +41,22 @@ struct Thief {
     owners: [PeerKey; 2],
 }
 
+/// The ring that the daemon has.
+pub(crate) fn ring_of(member: &Member) -> Result<Hash> {
+    let ring = |message: &Message| match message {
+        Message::RingState(state) => state.ring,
+        _ => None,
+    };
+    member.wait_for(SETTLED, "the ring", |message| ring(message).is_some())?;
+    member.heard(ring).context("it is forgotten")
+}
+
 impl Thief {
     fn new(stage: &Stage) -> Result<Self> {
         assert_gives(stage)?;
         let member = stage.member(66)?;
         member.publish(1, [])?;
-        let ring = |message: &Message| match message {
-            Message::RingState(state) => state.ring,
-            _ => None,
-        };
-        member.wait_for(SETTLED, "the ring", |message| ring(message).is_some())?;
-        let ring = member.heard(ring).context("it is forgotten")?;
+        let ring = ring_of(&member)?;
         let owners = [member.daemon.key, other_key(stage)?];
         Ok(Self { member, ring, owners })
     }
