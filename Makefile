@@ -19,6 +19,8 @@ RIVAL_CRATES := boringtun-cli@0.7.1 vpncloud@2.3.0
 # Where cargo builds, for the shell.
 TARGET := $${CARGO_TARGET_DIR:-$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')}
 
+ENGINES ?= trixie sid
+STARTS ?= 200
 SEEDS ?= 32
 SOAK_MINUTES ?= 60
 
@@ -44,6 +46,21 @@ test: ## everything that must hold before a change lands
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 	{ set +x; } 2> /dev/null
 	echo "not checked here: licences by cargo-deny (make deny), advisories (their database is outside the registry)"
+
+.PHONY: test-engines
+test-engines: ## the tests with Docker, against engines of newer Debian releases (ENGINES="trixie sid", STARTS=200; a GB in target/engines)
+	@$(call install,$(TEST_PACKAGES) debootstrap)
+	$(CARGO) test --locked --workspace --no-run
+	for suite in $(ENGINES); do
+	  root="$(TARGET)/engines/$$suite"
+	  if [ ! -e "$$root.made" ]; then
+	    rm -rf "$$root"
+	    debootstrap --variant=minbase --include=docker.io,ca-certificates,iptables "$$suite" "$$root" > "$$root.log"
+	    touch "$$root.made"
+	  fi
+	  echo "$$suite: $$(chroot "$$root" dockerd --version), $$(chroot "$$root" runc --version | head -n 1)"
+	  STARTS=$(STARTS) WEAVE_ENGINE_ROOT="$$root" $(CARGO) test --locked --workspace --no-fail-fast --test docker --test docker_start
+	done
 
 .PHONY: check
 check: ## what needs no root: format, lints, documents, and the tests without namespaces
