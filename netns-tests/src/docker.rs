@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -21,10 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Names the root file system of another engine than this machine's: `make test-engines` makes them.
 const ENGINE_ROOT: &str = "WEAVE_ENGINE_ROOT";
-/// Runs what follows in that root, with what the tests make and build where they have it. What others unmount must go
-/// here, too: a copy would keep their containers' namespaces.
-const IN_ROOT: &str = "set -e; root=$1; built=$2; shift 2
+/// Runs what follows in that root, with what the tests make and build where they have it, and our daemon's socket where
+/// it usually is. What others unmount must go here, too: a copy would keep their containers' namespaces.
+const IN_ROOT: &str = "set -e; root=$1; built=$2; socket=$3; shift 3
     mount --bind \"$root\" \"$root\"
+    mount -t tmpfs weave-rs-tests \"$root/run\"
+    mkdir \"$root/run/weave-rs\"; ln -s \"$socket\" \"$root/run/weave-rs/weave-rs.sock\"
     for path in /proc /sys /dev /tmp \"$built\"; do mkdir -p \"$root$path\"; mount --rbind \"$path\" \"$root$path\"; done
     exec chroot \"$root\" \"$@\"";
 
@@ -33,6 +36,8 @@ const IN_ROOT: &str = "set -e; root=$1; built=$2; shift 2
 pub struct Docker {
     netns: PathBuf,
     directory: Scratch,
+    /// Our daemon's socket, if it finds our runtime by itself.
+    found: Option<PathBuf>,
     child: Option<Child>,
 }
 
@@ -49,7 +54,7 @@ impl Docker {
         // Not in the host's directory: dockerd outlives the hosts of a test that fails.
         let directory = Scratch::new(&format!("{}-docker", host.namespace().name()))?;
         std::fs::write(directory.join("daemon.json"), "{}")?;
-        Ok(Self { netns: host.namespace().path().to_owned(), directory, child: None })
+        Ok(Self { netns: host.namespace().path().to_owned(), directory, found: None, child: None })
     }
 
     /// Runs all its containers by our runtime, which asks the daemon at `socket` and waits for it so many seconds.
@@ -59,6 +64,18 @@ impl Docker {
         let runtime = json!({ "path": program, "runtimeArgs": arguments });
         let settings = json!({ "default-runtime": "weave-rs", "runtimes": { "weave-rs": runtime } });
         Ok(std::fs::write(self.directory.join("daemon.json"), settings.to_string())?)
+    }
+
+    /// Lets it find our runtime in its `PATH`, as engines from 23 on do (in another root than this machine's).
+    pub fn find_our_runtime(&mut self, socket: &Path) -> Result<()> {
+        let (installed, found) = (self.directory.join("libexec"), self.directory.join("bin"));
+        std::fs::create_dir(&installed)?;
+        std::fs::create_dir(&found)?;
+        std::fs::copy(crate::weave::program("weave-rs-runc")?, installed.join("weave-rs-runc"))?;
+        symlink("weave-rs-runc", installed.join("runc"))?;
+        symlink(installed.join("weave-rs-runc"), found.join("containerd-shim-weave-v1"))?;
+        self.found = Some(socket.to_owned());
+        Ok(())
     }
 
     /// Has `weave-rs setup docker` change its settings.
@@ -78,7 +95,11 @@ impl Docker {
         if let Some(root) = std::env::var_os(ENGINE_ROOT) {
             let built = crate::weave::program("weave-rs-runc")?;
             command.args(["unshare", "--mount", "--propagation", "slave", "sh", "-c", IN_ROOT, "sh"]).arg(root);
-            command.arg(built.parent().context("it lies in a directory")?);
+            command.arg(built.parent().context("it lies in a directory")?).arg(self.found.clone().unwrap_or_default());
+        }
+        if self.found.is_some() {
+            let path = std::env::var("PATH")?;
+            command.env("PATH", format!("{}:{path}", self.directory.join("bin").display()));
         }
         command.arg("dockerd");
         command.args(["--bridge", "none", "--iptables=false", "--ip6tables=false", "--storage-driver", "vfs"]);
