@@ -15,6 +15,9 @@ const RUNTIMES: &str = "runtimes";
 /// What containers run by once ours is gone. A reload does not forget settings that are absent, so both are named.
 const DOCKERS: &str = "runc";
 
+/// The argument of our runtime that says where the daemon listens.
+pub const SOCKET: &str = "--weave-socket=";
+
 /// Why settings are left as they are.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -82,6 +85,20 @@ pub fn removed(settings: &[u8]) -> Result<Vec<u8>, SetupError> {
         settings.set_key(RUNTIMES, &runtimes)?;
     }
     written(&settings)
+}
+
+/// Whether our runtime is in there, and asks the daemon at `socket`; without an argument that says where it asks the one at
+/// the `usual` place. Where its name means Docker's own runtime it is not.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn leads_to(settings: &[u8], socket: &Path, usual: &Path) -> Result<bool, SetupError> {
+    let runtimes = parse(settings)?.object(RUNTIMES)?;
+    let ours = runtimes.object(RUNTIME)?;
+    let program: String = ours.read("path")?;
+    let arguments: Vec<String> = ours.read("runtimeArgs")?;
+    let asked = arguments.iter().rev().find_map(|argument| argument.strip_prefix(SOCKET)).map(Path::new);
+    Ok(!program.is_empty() && program != DOCKERS && asked.unwrap_or(usual) == socket)
 }
 
 /// An empty file says nothing, as an absent one.
@@ -156,11 +173,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn it_leads_to_one_daemon() {
+        let (usual, other) = (Path::new("/run/usual"), Path::new("/run/other"));
+        let leads = |settings: &[u8]| [usual, other].map(|socket| leads_to(settings, socket, usual).unwrap());
+        let with = |arguments: &[&str]| {
+            let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+            installed(b"", Path::new(PROGRAM), &arguments, Extent::All).unwrap()
+        };
+
+        assert_eq!(leads(&with(&[])), [true, false]);
+        assert_eq!(leads(&with(&["--weave-socket=/run/other", "--weave-timeout=5"])), [false, true]);
+        assert_eq!(leads(&removed(&with(&[])).unwrap()), [false, false]);
+        assert_eq!(leads(b""), [false, false]);
+        assert!(leads_to(b"[]", usual, usual).is_err());
+    }
+
     proptest! {
         #[test]
         fn no_settings_panic(settings in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = installed(&settings, Path::new(PROGRAM), &[], Extent::All);
             let _ = removed(&settings);
+            let _ = leads_to(&settings, Path::new(PROGRAM), Path::new(PROGRAM));
         }
     }
 }
