@@ -12,6 +12,10 @@ use crate::create::json::{JsonError, Object};
 pub const RUNTIME: &str = "weave-rs";
 const DEFAULT: &str = "default-runtime";
 const RUNTIMES: &str = "runtimes";
+const ARGUMENTS: &str = "runtimeArgs";
+/// What is said to runc anyway. For a runtime with arguments the engine writes a program of its own, by which containers that
+/// run are ended, too; without any it would be gone under them (20.10).
+const NO_CHANGE: &str = "--log-format=json";
 /// What containers run by once ours is gone. A reload does not forget settings that are absent, so both are named.
 const DOCKERS: &str = "runc";
 
@@ -55,7 +59,7 @@ pub fn installed(settings: &[u8], program: &Path, arguments: &[String], extent: 
     let mut runtimes = settings.object(RUNTIMES)?;
     let mut ours = json!({ "path": program });
     if !arguments.is_empty() {
-        ours["runtimeArgs"] = json!(arguments);
+        ours[ARGUMENTS] = json!(arguments);
     }
     runtimes.set_key(RUNTIME, &ours)?;
     settings.set_key(RUNTIMES, &runtimes)?;
@@ -81,7 +85,12 @@ pub fn removed(settings: &[u8]) -> Result<Vec<u8>, SetupError> {
     }
     let mut runtimes = settings.object(RUNTIMES)?;
     if runtimes.has(RUNTIME) {
-        runtimes.set_key(RUNTIME, &json!({ "path": DOCKERS }))?;
+        let former: Vec<String> = runtimes.object(RUNTIME)?.read(ARGUMENTS)?;
+        let mut dockers = json!({ "path": DOCKERS });
+        if !former.is_empty() {
+            dockers[ARGUMENTS] = json!([NO_CHANGE]);
+        }
+        runtimes.set_key(RUNTIME, &dockers)?;
         settings.set_key(RUNTIMES, &runtimes)?;
     }
     written(&settings)
@@ -96,7 +105,7 @@ pub fn leads_to(settings: &[u8], socket: &Path, usual: &Path) -> Result<bool, Se
     let runtimes = parse(settings)?.object(RUNTIMES)?;
     let ours = runtimes.object(RUNTIME)?;
     let program: String = ours.read("path")?;
-    let arguments: Vec<String> = ours.read("runtimeArgs")?;
+    let arguments: Vec<String> = ours.read(ARGUMENTS)?;
     let asked = arguments.iter().rev().find_map(|argument| argument.strip_prefix(SOCKET)).map(Path::new);
     Ok(!program.is_empty() && program != DOCKERS && asked.unwrap_or(usual) == socket)
 }
@@ -159,6 +168,12 @@ mod tests {
 
         let left = json!({ "debug": true, "default-runtime": "runc", "runtimes": { "weave-rs": { "path": "runc" } } });
         assert_eq!(value(removed(&all)), left);
+        let arguments = ["--weave-timeout=5".to_owned()];
+        let with_arguments = installed(b"", Path::new(PROGRAM), &arguments, Extent::Asking).unwrap();
+        let left = removed(&with_arguments).unwrap();
+        let dockers = json!({ "path": "runc", "runtimeArgs": ["--log-format=json"] });
+        assert_eq!(value(Ok(left.clone())), json!({ "runtimes": { "weave-rs": dockers } }));
+        assert_eq!(removed(&left).unwrap(), left);
         assert_eq!(value(removed(b"{\"debug\": true}")), json!({ "debug": true }));
         assert_eq!(value(removed(b" \n")), json!({}));
     }
