@@ -622,6 +622,7 @@ mod tests {
             "weave-rs launch --dns-listen-address 0.0.0.0",
             "weave-rs launch --dns-domain a..b",
             "weave-rs launch --dns-fallback-timeout 0",
+            "weave-rs launch --hostname-match (",
         ] {
             assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -205,7 +205,8 @@ fn status_tells_of_engine_ways_and_what_failed() -> Result<()> {
     told(&stage, "docker.sock\n         Starts: 0 waiting, 0 failed")?;
     assert!(stage.start("bad", &["--env", "WEAVE_CIDR=10.99.0.7"]).is_ok(), "it runs, and says why it has no network");
     told(&stage, "0 waiting, 1 failed")?;
-    told(&stage, "WEAVE_CIDR: `10.99.0.7` is no address")?;
+    told(&stage, "Z bad (")?;
+    told(&stage, "): WEAVE_CIDR: `10.99.0.7` is no address")?;
 
     let json: serde_json::Value = serde_json::from_str(&stage.weaves[0].run(&["status", "--json"])?)?;
     assert_eq!(json["docker"]["engine"]["runtime"], "all");

@@ -250,6 +250,11 @@ fn clients_of_the_proxy_need_no_option() -> Result<()> {
     docker.set_up(&weave, &[])?;
     let answer = through.ask_with_input(&run, b"to and fro")?;
     assert!(answer.0 == 0 && answer.1.ends_with("to and fro"), "{answer:?}");
+
+    docker.set_up(&weave, &["--undo"])?;
+    eventually(SETTLED, "the proxy has heard of it", || {
+        Ok(through.ask_with_input(&run, b"")?.2.contains("run `weave-rs setup docker`"))
+    })?;
     assert_eq!(through.run(&["ps", "--all", "--quiet"])?, "");
     Ok(())
 }

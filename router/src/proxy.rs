@@ -11,7 +11,6 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
@@ -100,8 +99,6 @@ pub struct OurRuntime {
     docker: Docker,
     policy: Arc<Policy>,
     starts: Arc<Starts>,
-    /// The engine had our runtime when it was last asked. If it has it no more, it says so itself.
-    is_known: AtomicBool,
 }
 
 impl OurRuntime {
@@ -119,21 +116,18 @@ impl OurRuntime {
             docker: context.docker.clone(),
             policy: Arc::new(Policy { domain, ..policy }),
             starts: Arc::clone(&context.starts),
-            is_known: AtomicBool::new(false),
         }
     }
 
     async fn check(&self) -> Result<(), String> {
-        if self.is_known.load(Ordering::Relaxed) {
+        // What the engine has read anew since it was met is told by an event.
+        if self.docker.engine().is_some_and(|engine| engine.runtimes.knows(RUNTIME)) {
             return Ok(());
         }
         let runtimes = self.docker.runtimes().await.map_err(|error| error.to_string())?;
-        if !runtimes.knows(RUNTIME) {
-            let todo = "run `weave-rs setup docker` on this host";
-            return Err(format!("this Docker does not know the runtime `{RUNTIME}`: {todo}"));
-        }
-        self.is_known.store(true, Ordering::Relaxed);
-        Ok(())
+        let todo = "run `weave-rs setup docker` on this host";
+        let unknown = || format!("this Docker does not know the runtime `{RUNTIME}`: {todo}");
+        if runtimes.knows(RUNTIME) { Ok(()) } else { Err(unknown()) }
     }
 }
 

@@ -1,8 +1,8 @@
 //! What `launch` is told about containers that come onto the network by themselves, and how containers are called.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
-use weave_docker::wish::{NameRule, Rules};
+use weave_docker::wish::{NameRule, NameRuleError, Rules};
 use weave_router::config::ContainerConfig;
 
 #[derive(Debug, Args)]
@@ -11,7 +11,7 @@ pub(crate) struct ContainerArgs {
     #[arg(long, value_name = "LABEL")]
     hostname_from_label: Option<String>,
     /// What of that is replaced to make the name of a container, as a regular expression
-    #[arg(long, value_name = "REGEX", default_value = "(.*)")]
+    #[arg(long, value_name = "REGEX", default_value = "(.*)", value_parser = parse_expression)]
     hostname_match: String,
     /// What it is replaced by; $1 is what the first group of it matched
     #[arg(long, value_name = "TEXT", default_value = "$1")]
@@ -30,10 +30,14 @@ pub(crate) struct ContainerArgs {
     no_multicast_route: bool,
 }
 
+/// What names are matched with is found wrong before anything else happens.
+fn parse_expression(text: &str) -> Result<String, NameRuleError> {
+    NameRule::new(None, text, "").map(|_| text.to_owned())
+}
+
 impl ContainerArgs {
     pub(crate) fn config(self) -> Result<ContainerConfig> {
-        let names = NameRule::new(self.hostname_from_label, &self.hostname_match, &self.hostname_replacement);
-        let names = names.context("--hostname-match cannot be used")?;
+        let names = NameRule::new(self.hostname_from_label, &self.hostname_match, &self.hostname_replacement)?;
         Ok(ContainerConfig {
             rules: Rules { names, no_default_ipalloc: self.no_default_ipalloc },
             without_dns: self.without_dns,

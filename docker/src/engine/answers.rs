@@ -80,7 +80,7 @@ struct NetworkSettings {
 
 impl Listed {
     /// What it is called; links of others to it are names with a slash inside.
-    fn name(&self) -> Option<&str> {
+    pub fn name(&self) -> Option<&str> {
         self.names.iter().filter_map(|name| bare(name)).find(|name| !name.contains('/'))
     }
 

@@ -67,7 +67,7 @@ pub(super) async fn prepare(
     Form(form): Fields,
 ) -> Result<Response, Refusal> {
     let _waiting = context.starts.wait();
-    let prepared = prepared(&context, &id, &form).await.inspect_err(|refusal| note(&context, &id, refusal))?;
+    let prepared = noted(&context, &id, prepared(&context, &id, &form).await).await?;
     Ok(prepared.map_or_else(|| StatusCode::NO_CONTENT.into_response(), |prepared| Json(prepared).into_response()))
 }
 
@@ -78,13 +78,23 @@ pub(super) async fn plug(
     Form(form): Fields,
 ) -> Result<Response, Refusal> {
     let _waiting = context.starts.wait();
-    let plugged = plugged(&context, &id, &form).await.inspect_err(|refusal| note(&context, &id, refusal))?;
+    let plugged = noted(&context, &id, plugged(&context, &id, &form).await).await?;
     Ok(plugged.map_or_else(|| StatusCode::NO_CONTENT.into_response(), IntoResponse::into_response))
 }
 
-/// `docker ps` shows as much of an id.
-fn note(context: &Context, id: &str, Refusal(_, why): &Refusal) {
-    context.starts.note_failure(&titles::container(id, None), why);
+/// A refusal is shown by `status`, too.
+async fn noted<T>(context: &Context, id: &str, answer: Result<T, Refusal>) -> Result<T, Refusal> {
+    if let Err(Refusal(_, why)) = &answer {
+        let listed = listed(context, id).await.ok();
+        let name = listed.as_ref().and_then(Listed::name);
+        context.starts.note_failure(&titles::container(id, name), why);
+    }
+    answer
+}
+
+async fn listed(context: &Context, id: &str) -> Result<Listed, DockerError> {
+    let listed = tokio::time::timeout(DOCKER_TIMEOUT, context.docker.listed(id)).await;
+    listed.unwrap_or(Err(DockerError::Timeout))
 }
 
 async fn prepared(context: &Context, id: &str, form: &[(String, String)]) -> Result<Option<Prepared>, Refusal> {
@@ -97,7 +107,8 @@ async fn prepared(context: &Context, id: &str, form: &[(String, String)]) -> Res
     let dns = context.requester.ask(Request::Dns).await?.filter(|_| !config.without_dns);
     if let Some(nameless) = dns.as_ref().and_then(|dns| container.called.nameless(&dns.config.domain)) {
         warn!(container = id, reason = %nameless, "a container starts without a name");
-        context.starts.note_failure(&titles::container(id, None), &nameless.to_string());
+        let name = container.called.name.as_deref();
+        context.starts.note_failure(&titles::container(id, name), &nameless.to_string());
     }
     Ok(Some(Prepared {
         address: addresses.first().copied().filter(|_| !config.no_rewrite_hosts),
@@ -137,8 +148,7 @@ async fn look(context: &Context, id: &str, form: &[(String, String)]) -> Result<
     if !weave_docker::is_id(id) {
         return Err(Refusal(StatusCode::BAD_REQUEST, format!("`{id}` is not the whole id of a container")));
     }
-    let listed = tokio::time::timeout(DOCKER_TIMEOUT, context.docker.listed(id)).await;
-    let listed = listed.unwrap_or(Err(DockerError::Timeout));
+    let listed = listed(context, id).await;
     let cidr = values(form, "cidr").next();
     let (wish, provisional) = match &listed {
         Ok(listed) => (read(&context.containers.rules, listed, cidr), false),

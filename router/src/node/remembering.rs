@@ -5,7 +5,7 @@
 //!   Docker: started, or found running ──► where is it? ──► the answer is what it is to have, attached as by hand
 //! ```
 
-use tracing::error;
+use tracing::{error, warn};
 use weave_docker::events::ContainerEvent;
 use weave_mesh::card::Subnet;
 
@@ -15,8 +15,17 @@ use crate::attach::{Container, Manual};
 impl Control {
     /// A container was attached by hand, so it is to be at every start. Other things than Docker's containers have one.
     pub(super) fn remember(&mut self, container: &str, manual: Manual) {
-        if weave_docker::is_id(container) && self.remembered.add(container, manual) {
+        if !weave_docker::is_id(container) {
+            return;
+        }
+        if self.remembered.add(container, manual) {
             self.keep_remembered();
+        }
+        if self.remembered.get(container).is_none() {
+            warn!(
+                container,
+                "too many containers are attached by hand: this one is not attached again when it restarts"
+            );
         }
     }
 
