@@ -23,6 +23,8 @@ use crate::wish::{self, Cidr, Network, Rules, Traits, Wanted, in_environment, is
 pub const ADDRESS_LABEL: &str = "weave-rs.address";
 /// The longest host name with its domain, octets: Linux has room for no more.
 const HOSTNAME_MAX_BYTES: usize = 64;
+/// The longest part of a name between dots, octets (RFC 1035 section 2.3.4).
+const LABEL_MAX_BYTES: usize = 63;
 /// The runtime that Docker uses unless told otherwise.
 const DOCKERS_RUNTIME: &str = "runc";
 /// The C library asks for `NAME.DOMAIN` before `NAME`, and Docker's own resolver knows only the latter.
@@ -146,6 +148,8 @@ pub struct Change<'a> {
     pub names: Vec<String>,
     pub network: Network,
     pub moment: Moment,
+    /// What its user is to know: that it is called otherwise than could be expected.
+    pub remark: Option<String>,
     hook: Option<Hook>,
     /// The host name to set, where the user gave none.
     hostname: Option<String>,
@@ -172,6 +176,7 @@ pub fn plan<'a>(body: &'a [u8], name: Option<&str>, policy: &Policy) -> Result<C
         wanted: wish.addresses,
         names: Vec::new(),
         moment: Moment::ByPlugin,
+        remark: None,
         hook: None,
         hostname: None,
         network: traits.network,
@@ -191,6 +196,23 @@ fn network_of(body: &Object<'_>, host_config: &Object<'_>, own: &BTreeSet<String
     let endpoints = body.object("NetworkingConfig")?.object("EndpointsConfig")?;
     let endpoints: Vec<&str> = endpoints.names().collect();
     Ok(Network::of(&mode, &endpoints, own).map_err(wish::Declined::from)?)
+}
+
+/// What comes of a name that is too long.
+fn too_long(name: &str, full: &str) -> String {
+    if name.split('.').any(|label| label.len() > LABEL_MAX_BYTES) {
+        let limit = format!("`{name}` has more than {LABEL_MAX_BYTES} octets");
+        return format!("weave-rs: {limit}: the container has no name on the network unless you give it a shorter one");
+    }
+    let limit = format!("`{full}` has more than {HOSTNAME_MAX_BYTES} octets");
+    format!("weave-rs: {limit}: the container is found by that name, and is called otherwise by itself")
+}
+
+/// The engine's answer to a creation with a remark beside its own; nothing when it is not understood.
+pub(crate) fn with_remark(answer: &[u8], remark: &str) -> Option<Vec<u8>> {
+    let mut answer = Object::parse(answer).ok()?;
+    answer.extend("Warnings", remark.to_owned(), |_| false).ok()?;
+    Some(answer.into_bytes())
 }
 
 /// A host's names as `/etc/hosts` has them: the full one, then the part before the first dot.
@@ -221,7 +243,7 @@ impl Change<'_> {
         let Some(name) = name else { return Ok(()) };
         let full = format!("{name}.{}", policy.domain());
         if full.len() > HOSTNAME_MAX_BYTES {
-            tracing::warn!(name, limit = HOSTNAME_MAX_BYTES, "the name of a container is too long for a host name");
+            self.remark = Some(too_long(&name, &full));
             return Ok(());
         }
         self.names = names_of(&full, "");

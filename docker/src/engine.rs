@@ -199,9 +199,9 @@ impl Docker {
 
     /// A path of the API, in the version that was agreed upon.
     async fn versioned(&self, path: &str) -> Result<String, DockerError> {
-        let met = self.engine();
-        let api = match met {
-            Some(engine) => engine.api,
+        let known = self.met().as_ref().map(|engine| engine.api);
+        let api = match known {
+            Some(api) => api,
             None => self.meet().await?.api,
         };
         Ok(format!("/v{api}{path}"))

@@ -6,7 +6,7 @@
 //! ```
 
 use anyhow::{Context, Result};
-use weave_netns_tests::docker::Docker;
+use weave_netns_tests::docker::{Docker, DockerClient};
 use weave_netns_tests::probe::eventually;
 use weave_netns_tests::scene::SETTLED;
 use weave_netns_tests::topology::{Host, Topology};
@@ -49,6 +49,11 @@ impl Stage {
         Ok(())
     }
 
+    /// Docker's client, by way of the proxy.
+    fn through(&self) -> DockerClient {
+        self.docker.through(&self.hosts[0].directory().join("docker.sock"))
+    }
+
     /// To how many addresses a name leads on the other host.
     fn found(&self, name: &str) -> Result<usize> {
         Ok(self.weaves[1].run(&["dns-lookup", name])?.lines().count())
@@ -78,9 +83,8 @@ fn containers_are_called_by_a_label_or_as_in_their_task() -> Result<()> {
     }
 
     // What it calls itself is the same, and told to it by whoever made it.
-    let through = stage.docker.through(&stage.hosts[0].directory().join("docker.sock"));
     let run = ["run", "--rm", "--network", "none", "--label", "role=aws-told", "--name", "x5"];
-    let name = through.run(&[&run[..], &["busybox", "/bin/busybox", "hostname", "-f"]].concat())?;
+    let name = stage.through().run(&[&run[..], &["busybox", "/bin/busybox", "hostname", "-f"]].concat())?;
     assert_eq!(name, "told.weave.local\n");
     Ok(())
 }
@@ -91,6 +95,11 @@ fn a_container_without_a_usable_name_is_told_of() -> Result<()> {
     stage.start(&"a".repeat(64), &[])?;
     let shown = stage.weaves[0].run(&["status"])?;
     assert!(shown.contains("has no name in weave.local") && shown.contains("1 to 63"), "{shown}");
+
+    let name = "b".repeat(64);
+    let run = ["run", "--rm", "--network", "none", "--name", &name, "busybox", "/bin/busybox", "true"];
+    let (code, _, told) = stage.through().ask(&run)?;
+    assert!(code == 0 && told.contains("more than 63 octets"), "{code}: {told}");
     Ok(())
 }
 

@@ -200,6 +200,10 @@ fn a_name_of_65_octets_is_none() {
     let named = |length: usize| changed(&json!({}), Some(&"a".repeat(length)), &policy());
 
     assert_eq!(named(64 - ".weave.local".len())["Domainname"], "weave.local");
+    let remark = |length: usize| plan(b"{}", Some(&"a".repeat(length)), &policy()).unwrap().remark.unwrap_or_default();
+    assert_eq!(remark(64 - ".weave.local".len()), "");
+    assert!(remark(65 - ".weave.local".len()).contains("called otherwise by itself"));
+    assert!(remark(63).contains("called otherwise by itself") && remark(64).contains("no name on the network"));
     let too_long = named(65 - ".weave.local".len());
     assert_eq!(too_long.get("Hostname"), None);
     assert_eq!(too_long["HostConfig"].get("ExtraHosts"), None);
@@ -234,6 +238,15 @@ fn the_users_full_name_is_the_name() {
     assert_eq!(names(json!({"Hostname": "a\nb"})), Vec::<String>::new());
 }
 
+#[test]
+fn a_remark_stands_beside_the_engines_own() {
+    let told = |answer: &str| with_remark(answer.as_bytes(), "b").map(|text| String::from_utf8(text).unwrap());
+
+    assert_eq!(told(r#"{"Id":"x","Warnings":["a"]}"#).as_deref(), Some(r#"{"Id":"x","Warnings":["a","b"]}"#));
+    assert_eq!(told(r#"{"Warnings":null,"N":1.0}"#).as_deref(), Some(r#"{"Warnings":["b"],"N":1.0}"#));
+    assert_eq!(told("[]"), None);
+}
+
 /// Any JSON, with the names that count among those of its members.
 fn anything() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -258,6 +271,7 @@ proptest! {
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), name in "\\PC*") {
         let _ = plan(&bytes, Some(&name), &policy());
+        let _ = with_remark(&bytes, &name);
     }
 
     #[test]
