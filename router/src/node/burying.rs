@@ -11,7 +11,6 @@ use std::collections::BTreeSet;
 
 use tracing::info;
 use weave_datapath::linux::kernel::Generation;
-use weave_docker::Health;
 use weave_docker::events::{Census, ContainerEvent};
 
 use super::Control;
@@ -65,25 +64,21 @@ impl Control {
             }
             ContainerEvent::Fares(health) => self.note_health(container, health),
             ContainerEvent::Died => {
-                self.depart(container);
+                self.note_departure(container);
+                self.note_end(container, false);
                 if !self.node.addresses(container).is_empty() {
                     self.burying.grace.handle_death(container, self.clock.now());
                 }
             }
             ContainerEvent::Destroyed => {
-                self.depart(container);
+                self.note_departure(container);
+                self.note_end(container, true);
                 self.forget_manual(container, &[]);
                 if !self.node.addresses(container).is_empty() {
                     self.bury(container);
                 }
             }
         }
-    }
-
-    /// Who does not run is neither ill nor well.
-    fn depart(&mut self, container: &str) {
-        self.note_departure(container);
-        self.note_health(container, Health::Healthy);
     }
 
     /// A container that gets an address lives.

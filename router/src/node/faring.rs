@@ -12,7 +12,7 @@
 //! Invariant: what a host publishes of a container depends on how well all of its name are, and not on who else gives way:
 //! two that are unwell do not wait for each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -29,33 +29,59 @@ const AILING_MAX: usize = 16_384;
 /// What is published of those that are, behind their name.
 const MARKS: [(Health, &str); 2] = [(Health::Starting, "starting"), (Health::Unhealthy, "unhealthy")];
 
-/// This host's containers that are not well, by their ids.
+/// How this host's containers are, by their ids.
 #[derive(Debug, Default)]
-pub(super) struct Faring(BTreeMap<String, Health>);
+pub(super) struct Faring {
+    /// Those that are not well.
+    ailing: BTreeMap<String, Health>,
+    /// Those that were not at some time, so they have a check.
+    checked: BTreeSet<String>,
+}
 
 impl Faring {
     /// Returns whether that is news.
     pub(super) fn note(&mut self, container: &str, health: Health) -> bool {
         if health == Health::Healthy {
-            return self.0.remove(container).is_some();
+            return self.ailing.remove(container).is_some();
         }
-        let has_room = self.0.len() < AILING_MAX || self.0.contains_key(container);
-        has_room && self.0.insert(container.to_owned(), health) != Some(health)
+        if self.checked.len() < AILING_MAX {
+            self.checked.insert(container.to_owned());
+        }
+        let has_room = self.ailing.len() < AILING_MAX || self.ailing.contains_key(container);
+        has_room && self.ailing.insert(container.to_owned(), health) != Some(health)
+    }
+
+    /// It does not run. It is attached again before anybody says that a check is due, so its next start begins with that.
+    pub(super) fn note_death(&mut self, container: &str) -> bool {
+        let health = if self.checked.contains(container) { Health::Starting } else { Health::Healthy };
+        self.note(container, health)
+    }
+
+    pub(super) fn forget(&mut self, container: &str) -> bool {
+        self.checked.remove(container);
+        self.note(container, Health::Healthy)
     }
 
     /// All of them, after a time in which nothing was heard. Returns whether that is news.
     pub(super) fn take_stock(&mut self, census: &Census) -> bool {
-        let ailing = census.iter().filter_map(|(container, health)| Some((container.clone(), (*health)?)));
-        let ailing = ailing.filter(|(_, health)| *health != Health::Healthy).take(AILING_MAX).collect();
-        std::mem::replace(&mut self.0, ailing) != self.0
+        let before = self.ailing.clone();
+        self.checked.retain(|container| census.contains_key(container));
+        self.ailing.retain(|container, _| census.contains_key(container));
+        for (container, health) in census {
+            match health {
+                Some(health) => self.note(container, *health),
+                None => self.note_death(container),
+            };
+        }
+        self.ailing != before
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.ailing.is_empty()
     }
 
     fn of(&self, container: &str) -> Health {
-        self.0.get(container).copied().unwrap_or_default()
+        self.ailing.get(container).copied().unwrap_or_default()
     }
 }
 
@@ -125,6 +151,14 @@ impl Control {
 
     pub(super) fn note_health(&mut self, container: &str, health: Health) {
         if self.faring.note(container, health) {
+            self.publish_endpoints();
+        }
+    }
+
+    /// It has died, or is gone for good.
+    pub(super) fn note_end(&mut self, container: &str, is_gone: bool) {
+        let is_news = if is_gone { self.faring.forget(container) } else { self.faring.note_death(container) };
+        if is_news {
             self.publish_endpoints();
         }
     }
@@ -205,5 +239,18 @@ mod tests {
         assert!(faring.take_stock(&census(Some(Health::Healthy))));
         assert_eq!(faring.of("a"), Health::Healthy);
         assert!(faring.note("a", Health::Starting) && faring.note("a", Health::Healthy));
+    }
+
+    #[test]
+    fn whoever_has_a_check_begins_anew_with_it() {
+        let mut faring = Faring::default();
+        faring.note("a", Health::Unhealthy);
+        faring.note("a", Health::Healthy);
+
+        assert!(faring.note_death("a") && !faring.note_death("b"));
+        assert_eq!((faring.of("a"), faring.of("b")), (Health::Starting, Health::Healthy));
+        assert!(!faring.take_stock(&Census::from([("a".to_owned(), None)])), "it is so still");
+        assert!(faring.forget("a") && !faring.note_death("a"));
+        assert!(faring.note("a", Health::Unhealthy) && faring.take_stock(&Census::new()) && faring.is_empty());
     }
 }
