@@ -178,6 +178,11 @@ fn a_container_that_is_not_well_gives_way_to_others_of_its_name() -> Result<()> 
     answered("the other one is better", &[&two])?;
     stage.docker.exec("two", "touch /sick")?;
     answered("neither is", &[&one, &two])?;
+    let by_hand = ["10.77.0.1", "-h", "web.weave.local"];
+    stage.weaves[0].run(&[&["dns-add"], &by_hand[..]].concat())?;
+    answered("one was given by hand", &["10.77.0.1"])?;
+    stage.weaves[0].run(&[&["dns-remove"], &by_hand[..]].concat())?;
+    answered("it was taken away", &[&one, &two])?;
     stage.docker.exec("one", "rm /sick")?;
     answered("the one is well again", &[&one])?;
     stage.docker.run(&["rm", "--force", "one"])?;

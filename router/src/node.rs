@@ -480,9 +480,15 @@ impl Control {
             Request::Expose { ticket, wanted, manner, reply } => self.expose(wanted, manner, Client { ticket, reply }),
             Request::Hide { addresses, networks, reply } => self.hide(&addresses, &networks, reply),
             Request::AddName { container, addresses, name, reply } => {
-                let _ = reply.send(self.add_name(&container, addresses, name));
+                let added = self.add_name(&container, addresses, name);
+                self.handle_names();
+                let _ = reply.send(added);
             }
-            Request::RemoveNames { pattern, reply } => drop(reply.send(self.remove_names(&pattern))),
+            Request::RemoveNames { pattern, reply } => {
+                let removed = self.remove_names(&pattern);
+                self.handle_names();
+                let _ = reply.send(removed);
+            }
             Request::Dns(reply) => drop(reply.send(self.dns_material())),
             Request::Pose { ticket, question, reply } => self.pose(ticket, question, reply),
             Request::Cancel { ticket, reply } => self.cancel(ticket, reply),
