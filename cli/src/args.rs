@@ -17,8 +17,11 @@ use weave_router::config::{
 };
 use weave_router::naming::EXTERN;
 
+use self::containers::ContainerArgs;
 use crate::client::{Format, escaped};
 use crate::sim::SimArgs;
+
+mod containers;
 
 /// An encrypted network for the containers of many Docker hosts.
 #[derive(Debug, Parser)]
@@ -157,7 +160,7 @@ pub(crate) enum Command {
     Genkey,
     /// End the daemon, and return when it is gone; containers keep what the kernel carries
     Stop,
-    /// Leave the mesh for good: remove kernel state and state directory, and end the daemon
+    /// Leave the mesh for good: remove kernel state and state directory, end the daemon, and undo `setup docker`
     Reset(ResetArgs),
     /// Print what has `docker` and others make containers on the network: eval "$(weave-rs env)"
     Env {
@@ -373,6 +376,19 @@ pub(crate) struct ResetArgs {
     /// Bridge to remove when the daemon is not running
     #[arg(long, value_name = "NAME", default_value = "weave")]
     pub(crate) bridge: BridgeName,
+    #[command(flatten)]
+    pub(crate) docker: DockerFiles,
+}
+
+/// Where Docker's own files are.
+#[derive(Debug, Arguments)]
+pub(crate) struct DockerFiles {
+    /// Docker's settings
+    #[arg(long, value_name = "FILE", default_value = "/etc/docker/daemon.json")]
+    pub(crate) daemon_json: PathBuf,
+    /// Where Docker writes down its process
+    #[arg(long, value_name = "FILE", default_value = "/var/run/docker.pid")]
+    pub(crate) pid_file: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -389,12 +405,8 @@ pub(crate) struct SetupDockerArgs {
     /// Undo it; containers that were made with it go on to start, without the network
     #[arg(long)]
     pub(crate) undo: bool,
-    /// Docker's settings
-    #[arg(long, value_name = "FILE", default_value = "/etc/docker/daemon.json")]
-    pub(crate) daemon_json: PathBuf,
-    /// Where Docker writes down its process
-    #[arg(long, value_name = "FILE", default_value = "/var/run/docker.pid")]
-    pub(crate) pid_file: PathBuf,
+    #[command(flatten)]
+    pub(crate) files: DockerFiles,
     /// The program that Docker is to run in the place of runc [default: weave-rs-runc beside weave-rs]
     #[arg(long, value_name = "FILE")]
     pub(crate) runtime: Option<PathBuf>,
@@ -439,6 +451,8 @@ pub(crate) struct LaunchArgs {
     /// Pass Docker's API on at this socket, so that containers that are made over it start on the network; see `env`
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = DEFAULT_DOCKER_PROXY)]
     pub(crate) docker_proxy: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) containers: ContainerArgs,
     /// Where identity and state are kept
     #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
     pub(crate) state_dir: PathBuf,
@@ -488,6 +502,9 @@ pub(crate) struct LaunchArgs {
     /// Where upstream servers are read from
     #[arg(long, value_name = "FILE", default_value = DEFAULT_RESOLV_CONF)]
     pub(crate) resolv_conf: PathBuf,
+    /// Answer containers that Docker calls unhealthy, too, where others of their name are well
+    #[arg(long)]
+    pub(crate) dns_all: bool,
     /// Serve no names
     #[arg(long)]
     pub(crate) no_dns: bool,
@@ -582,7 +599,8 @@ mod tests {
                     --ipalloc-range 10.2.0.0/16 --ipalloc-default-subnet 10.2.3.0/24 --ipalloc-init consensus=3 \
                     --status-addr 127.0.0.1:2 \
                     --dns-domain x.local --dns-listen-address 127.0.0.1 --dns-ttl 5 --dns-fallback-timeout 2s \
-                    --resolv-conf r --no-dns";
+                    --resolv-conf r --no-dns --dns-all --docker-proxy=p --hostname-from-label l --hostname-match ^(.*)$ \
+                    --hostname-replacement $1 --without-dns --no-default-ipalloc --no-rewrite-hosts --no-multicast-route";
 
         assert!(parsed(line).is_ok());
     }
@@ -604,6 +622,7 @@ mod tests {
             "weave-rs launch --dns-listen-address 0.0.0.0",
             "weave-rs launch --dns-domain a..b",
             "weave-rs launch --dns-fallback-timeout 0",
+            "weave-rs launch --hostname-match (",
         ] {
             assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -61,6 +61,7 @@ fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
         status_addr,
         socket: socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
         docker_proxy: args.docker_proxy,
+        containers: args.containers.config()?,
         bridge: args.bridge,
         mtu: environment::value(args.mtu, "WEAVE_MTU")?,
         allowed_ethertypes: args.allow_ethertype,
@@ -75,6 +76,7 @@ fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
             ttl: args.dns_ttl,
             resolv_conf: args.resolv_conf,
             fallback_timeout: args.dns_fallback_timeout,
+            all: args.dns_all,
         }),
     })
 }

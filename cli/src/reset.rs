@@ -1,10 +1,11 @@
-//! `reset`: leaves nothing behind. A running daemon does it itself; the rest of a stopped one is removed here.
+//! `reset`: leaves nothing behind. A running daemon does it itself; the rest of a stopped one is removed here, and what
+//! `setup docker` has changed for it.
 //!
 //! Invariant: nothing is removed while a daemon uses the state, or when the state is not where the operator says.
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use http_body_util::Full;
 use hyper::Request;
 use weave_router::app;
@@ -13,6 +14,7 @@ use weave_router::store::{self, Store};
 
 use crate::args::{Control, ResetArgs};
 use crate::client::{Client, NotRunning};
+use crate::setup;
 
 /// Asks the daemon to leave for good; without one, `--force` removes what it left.
 pub(crate) fn reset(args: &ResetArgs, control: &Control) -> Result<()> {
@@ -22,12 +24,16 @@ pub(crate) fn reset(args: &ResetArgs, control: &Control) -> Result<()> {
     }
     let request = Request::delete("/peer").body(Full::default())?;
     match Client::of(control)?.ask(request) {
-        Ok(_) => Ok(()),
-        Err(error) if error.is::<NotRunning>() && args.force => remove(args),
-        Err(error) if error.is::<NotRunning>() => Err(error
-            .context("nobody could be told that this peer leaves; `weave-rs reset --force` removes it all the same")),
-        Err(error) => Err(error),
+        Ok(_) => {}
+        Err(error) if error.is::<NotRunning>() && args.force => remove(args)?,
+        Err(error) if error.is::<NotRunning>() => {
+            let remedy = "nobody could be told that this peer leaves; `weave-rs reset --force` removes it all the same";
+            return Err(error.context(remedy));
+        }
+        Err(error) => return Err(error),
     }
+    setup::leave(&args.docker, control)
+        .context("this host has left; `weave-rs setup docker --undo` is still to be done")
 }
 
 fn remove(args: &ResetArgs) -> Result<()> {

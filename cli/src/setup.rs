@@ -15,10 +15,10 @@ use std::{fs, io};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use weave_docker::Docker;
-use weave_docker::setup::{Extent, RUNTIME, installed, removed};
+use weave_docker::setup::{Extent, RUNTIME, SOCKET, SetupError, installed, leads_to, removed};
 use weave_router::config::DEFAULT_SOCKET;
 
-use crate::args::{Control, SetupDockerArgs};
+use crate::args::{Control, DockerFiles, SetupDockerArgs};
 use crate::client::Client;
 
 /// How long the engine may take to read its settings again.
@@ -28,21 +28,44 @@ const RELOAD_INTERVAL: Duration = Duration::from_millis(50);
 const SETTINGS_MAX_BYTES: u64 = 1 << 20;
 
 pub(crate) fn docker(args: &SetupDockerArgs, control: &Control) -> Result<()> {
-    let before = read(&args.daemon_json)?;
-    let after = if args.undo {
-        removed(&before)
-    } else {
-        let extent = if args.all { Extent::All } else { Extent::Asking };
-        installed(&before, &program(args)?, &arguments(control)?, extent)
+    let before = read(&args.files.daemon_json)?;
+    let extent = if args.all { Extent::All } else { Extent::Asking };
+    let extent = (!args.undo).then_some(extent);
+    let after = match extent {
+        None => removed(&before),
+        Some(extent) => installed(&before, &program(args)?, &arguments(control)?, extent),
     };
-    let after = after.with_context(|| format!("the settings in {} are left alone", args.daemon_json.display()))?;
-    if after == before {
-        crate::print(&format!("{}: nothing to change\n", args.daemon_json.display()))?;
-    } else {
-        write(&args.daemon_json, &after)?;
-        crate::print(&difference(&args.daemon_json, &before, &after))?;
+    change(&args.files, &before, after, extent)
+}
+
+/// Undoes what was set up for the daemon that is asked: it has left for good. Where Docker runs containers for another one,
+/// or does nothing of the kind, nothing is changed.
+pub(crate) fn leave(files: &DockerFiles, control: &Control) -> Result<()> {
+    let Client::Unix(socket) = Client::of(control)? else { return Ok(()) };
+    let before = read(&files.daemon_json)?;
+    match leads_to(&before, &socket, Path::new(DEFAULT_SOCKET)) {
+        Ok(true) => change(files, &before, removed(&before), None),
+        // What cannot be read does not name us in a way that we could undo.
+        Ok(false) | Err(_) => Ok(()),
     }
-    reload(args)
+}
+
+/// `extent` is what the settings say from then on; nothing when they do without us.
+fn change(
+    files: &DockerFiles,
+    before: &[u8],
+    after: Result<Vec<u8>, SetupError>,
+    extent: Option<Extent>,
+) -> Result<()> {
+    let path = &files.daemon_json;
+    let after = after.with_context(|| format!("the settings in {} are left alone", path.display()))?;
+    if after == before {
+        crate::print(&format!("{}: nothing to change\n", path.display()))?;
+    } else {
+        write(path, &after)?;
+        crate::print(&difference(path, before, &after))?;
+    }
+    reload(files, extent)
 }
 
 /// Our runtime: as it was said, else beside this program.
@@ -57,7 +80,7 @@ fn program(args: &SetupDockerArgs) -> Result<PathBuf> {
 fn arguments(control: &Control) -> Result<Vec<String>> {
     match Client::of(control)? {
         Client::Unix(socket) if socket == Path::new(DEFAULT_SOCKET) => Ok(Vec::new()),
-        Client::Unix(socket) => Ok(vec![format!("--weave-socket={}", socket.display())]),
+        Client::Unix(socket) => Ok(vec![format!("{SOCKET}{}", socket.display())]),
         Client::Tcp(address) => bail!("containers are attached over the daemon's unix socket, not by {address}"),
     }
 }
@@ -96,31 +119,34 @@ fn difference(path: &Path, before: &[u8], after: &[u8]) -> String {
 }
 
 /// Has the engine read its settings, and returns when it has.
-fn reload(args: &SetupDockerArgs) -> Result<()> {
-    let Some(engine) = engine(&args.pid_file) else {
+fn reload(files: &DockerFiles, extent: Option<Extent>) -> Result<()> {
+    let Some(engine) = engine(&files.pid_file) else {
         return crate::print("Docker does not run here: it takes this up when it starts\n");
     };
     kill_process(engine, Signal::HUP).context("cannot have Docker read its settings again")?;
     let docker = Docker::of_environment();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let is_ours = || -> Result<bool> {
+    let has_read = || -> Result<bool> {
         let runtimes = runtime.block_on(docker.runtimes())?;
         let is_default = runtimes.default() == RUNTIME;
-        Ok(if args.undo { !is_default } else { runtimes.knows(RUNTIME) && is_default == args.all })
+        Ok(match extent {
+            None => !is_default && !runtimes.knows(RUNTIME),
+            Some(extent) => runtimes.knows(RUNTIME) && is_default == (extent == Extent::All),
+        })
     };
     let begin = Instant::now();
-    while !is_ours()? {
+    while !has_read()? {
         if begin.elapsed() > RELOAD_TIMEOUT {
             bail!("Docker has not taken it up in {} s; see its log, or restart it", RELOAD_TIMEOUT.as_secs());
         }
         std::thread::sleep(RELOAD_INTERVAL);
     }
-    crate::print(if args.undo {
-        "Docker runs containers by its own runtime\n"
-    } else if args.all {
-        "Docker runs containers by weave-rs\n"
-    } else {
-        "Docker runs those containers by weave-rs that ask for it: docker run --runtime weave-rs\n"
+    crate::print(match extent {
+        None => "Docker runs containers by its own runtime\n",
+        Some(Extent::All) => "Docker runs containers by weave-rs\n",
+        Some(Extent::Asking) => {
+            "Docker runs those containers by weave-rs that ask for it: docker run --runtime weave-rs\n"
+        }
     })
 }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::net::UnixListener;
-use weave_docker::create::{Change, Cidr, Policy};
+use weave_docker::create::{Change, Policy};
 use weave_docker::proxy::{Advisor, Limits, Proxy, Reservation};
+use weave_docker::wish::Cidr;
 
 struct Counter {
     policy: Arc<Policy>,

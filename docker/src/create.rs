@@ -9,9 +9,6 @@
 //! cannot be read is the engine's to refuse; nothing is decided by a field that could be read in two ways.
 
 pub(crate) mod json;
-mod naming;
-mod network;
-mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -19,15 +16,15 @@ use std::net::Ipv4Addr;
 use serde_json::value::RawValue;
 
 use self::json::{JsonError, Object};
-pub use self::naming::{ECS_NAME_LABEL, ECS_PAUSE, NameRule, NameRuleError};
-pub use self::network::{Network, is_made_by_user};
-pub use self::wanted::{Cidr, Wanted, WantedError};
 use crate::setup::RUNTIME;
+use crate::wish::{self, Cidr, Network, Rules, Traits, Wanted, in_environment, is_hostname};
 
 /// The label that tells which addresses were reserved when the container was made.
 pub const ADDRESS_LABEL: &str = "weave-rs.address";
 /// The longest host name with its domain, octets: Linux has room for no more.
 const HOSTNAME_MAX_BYTES: usize = 64;
+/// The longest part of a name between dots, octets (RFC 1035 section 2.3.4).
+const LABEL_MAX_BYTES: usize = 63;
 /// The runtime that Docker uses unless told otherwise.
 const DOCKERS_RUNTIME: &str = "runc";
 /// The C library asks for `NAME.DOMAIN` before `NAME`, and Docker's own resolver knows only the latter.
@@ -41,7 +38,7 @@ pub struct Policy {
     pub dns_server: Ipv4Addr,
     /// Containers get neither our DNS server nor names.
     pub without_dns: bool,
-    pub names: NameRule,
+    pub rules: Rules,
     /// `/etc/hosts` is Docker's alone.
     pub no_rewrite_hosts: bool,
     /// The runtime that attaches what it starts, if the engine has it.
@@ -52,8 +49,6 @@ pub struct Policy {
     pub cdi_device: Option<String>,
     /// Names and ids of the Docker networks that our plugin serves.
     pub own_networks: BTreeSet<String>,
-    /// Only containers with `WEAVE_CIDR` are attached.
-    pub no_default_ipalloc: bool,
     /// `docker inspect` tells the address on the network.
     pub rewrite_inspect: bool,
 }
@@ -64,13 +59,12 @@ impl Default for Policy {
             domain: "weave.local".to_owned(),
             dns_server: Ipv4Addr::new(169, 254, 65, 53),
             without_dns: false,
-            names: NameRule::default(),
+            rules: Rules::default(),
             no_rewrite_hosts: false,
             runtime: Some(RUNTIME.to_owned()),
             other_runtimes: BTreeMap::new(),
             cdi_device: None,
             own_networks: BTreeSet::new(),
-            no_default_ipalloc: false,
             rewrite_inspect: false,
         }
     }
@@ -97,30 +91,22 @@ impl Policy {
 /// Why a container is created as it was asked for, or not at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Declined {
-    #[error("it uses the host's network")]
-    Host,
-    #[error("it uses the network of `{0}`")]
-    Shared(String),
-    #[error("it is on Docker's network `{0}`, and WEAVE_CIDR is not set")]
-    OtherNetwork(String),
-    #[error("WEAVE_CIDR is `none`")]
-    AskedForNone,
-    #[error("WEAVE_CIDR is not set, and containers without it get no address here")]
-    NotAskedFor,
-    #[error("the ECS agent gives it an interface of its own")]
-    EcsInterface,
+    #[error(transparent)]
+    Wish(#[from] wish::Declined),
     #[error("its description cannot be read: {0}")]
     Unreadable(String),
     #[error("`{0}` is given twice; give it once")]
     Twice(String),
-    #[error(transparent)]
-    Wanted(#[from] WantedError),
 }
 
 impl Declined {
     /// Whether the client is told so, instead of the engine asked.
-    pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Twice(_) | Self::Wanted(_))
+    pub const fn is_refusal(&self) -> bool {
+        match self {
+            Self::Wish(declined) => declined.is_refusal(),
+            Self::Twice(_) => true,
+            Self::Unreadable(_) => false,
+        }
     }
 }
 
@@ -162,12 +148,13 @@ pub struct Change<'a> {
     pub names: Vec<String>,
     pub network: Network,
     pub moment: Moment,
+    /// What its user is to know: that it is called otherwise than could be expected.
+    pub remark: Option<String>,
     hook: Option<Hook>,
     /// The host name to set, where the user gave none.
     hostname: Option<String>,
     body: Object<'a>,
     host_config: Object<'a>,
-    labels: BTreeMap<String, String>,
 }
 
 /// Decides about one container.
@@ -177,68 +164,89 @@ pub struct Change<'a> {
 pub fn plan<'a>(body: &'a [u8], name: Option<&str>, policy: &Policy) -> Result<Change<'a>, Declined> {
     let body = Object::parse(body)?;
     let host_config = body.object("HostConfig")?;
-    let network = Network::of(&body, &host_config, &policy.own_networks)?;
-    let wanted = wanted::in_environment(&body.read::<Vec<String>>("Env")?)?;
+    let network = network_of(&body, &host_config, &policy.own_networks)?;
+    let environment: Vec<String> = body.read("Env")?;
     let labels: BTreeMap<String, String> = body.read("Labels")?;
-    is_ours(&network, wanted.as_deref(), &labels, policy)?;
+    let name = name.map(|name| name.trim_start_matches('/'));
+    let traits = Traits { network, labels: &labels, cidr: in_environment(&environment), name };
+    let wish = policy.rules.read(&traits)?;
     let runtime: String = host_config.read("Runtime")?;
     let mut change = Change {
-        container: name.map(|name| name.trim_start_matches('/').to_owned()),
-        wanted: wanted.unwrap_or_default(),
+        container: name.map(str::to_owned),
+        wanted: wish.addresses,
         names: Vec::new(),
         moment: Moment::ByPlugin,
+        remark: None,
         hook: None,
         hostname: None,
-        network,
+        network: traits.network,
         body,
         host_config,
-        labels,
     };
     if change.network != Network::Ours {
         change.hook = policy.hook_for(&runtime);
         change.moment = if change.hook.is_some() { Moment::BeforeFirstInstruction } else { Moment::AfterStart };
     }
-    change.give_name(policy)?;
+    change.give_name(wish.name, policy)?;
     Ok(change)
 }
 
-/// Whether the container is to be on the network at all.
-fn is_ours(
-    network: &Network,
-    wanted: Option<&[Wanted]>,
-    labels: &BTreeMap<String, String>,
-    policy: &Policy,
-) -> Result<(), Declined> {
-    if wanted.is_some_and(|wanted| wanted == [Wanted::None]) {
-        return Err(Declined::AskedForNone);
+fn network_of(body: &Object<'_>, host_config: &Object<'_>, own: &BTreeSet<String>) -> Result<Network, Declined> {
+    let mode: String = host_config.read("NetworkMode")?;
+    let endpoints = body.object("NetworkingConfig")?.object("EndpointsConfig")?;
+    let endpoints: Vec<&str> = endpoints.names().collect();
+    Ok(Network::of(&mode, &endpoints, own).map_err(wish::Declined::from)?)
+}
+
+/// What comes of a name that is too long.
+fn too_long(name: &str, full: &str) -> String {
+    if name.split('.').any(|label| label.len() > LABEL_MAX_BYTES) {
+        let limit = format!("`{name}` has more than {LABEL_MAX_BYTES} octets");
+        return format!("weave-rs: {limit}: the container has no name on the network unless you give it a shorter one");
     }
-    match network {
-        Network::UserDefined(name) if wanted.is_none() => Err(Declined::OtherNetwork(name.clone())),
-        Network::None if naming::is_internal_to_ecs(labels) => Err(Declined::EcsInterface),
-        Network::Bridge | Network::None if wanted.is_none() && policy.no_default_ipalloc => Err(Declined::NotAskedFor),
-        Network::Bridge | Network::None | Network::UserDefined(_) | Network::Ours => Ok(()),
+    let limit = format!("`{full}` has more than {HOSTNAME_MAX_BYTES} octets");
+    format!("weave-rs: {limit}: the container is found by that name, and is called otherwise by itself")
+}
+
+/// The engine's answer to a creation with a remark beside its own; nothing when it is not understood.
+pub(crate) fn with_remark(answer: &[u8], remark: &str) -> Option<Vec<u8>> {
+    let mut answer = Object::parse(answer).ok()?;
+    answer.extend("Warnings", remark.to_owned(), |_| false).ok()?;
+    Some(answer.into_bytes())
+}
+
+/// A host's names as `/etc/hosts` has them: the full one, then the part before the first dot.
+fn names_of(hostname: &str, domain: &str) -> Vec<String> {
+    let full = if domain.is_empty() { hostname.to_owned() } else { format!("{hostname}.{domain}") };
+    let full = full.trim_matches('.');
+    if !is_hostname(full) {
+        return Vec::new();
+    }
+    match full.split_once('.') {
+        Some((short, _)) => vec![full.to_owned(), short.to_owned()],
+        None => vec![full.to_owned()],
     }
 }
 
 impl Change<'_> {
     /// The user's own host name, else the one that the rules make.
-    fn give_name(&mut self, policy: &Policy) -> Result<(), Declined> {
+    fn give_name(&mut self, name: Option<String>, policy: &Policy) -> Result<(), Declined> {
         if policy.without_dns {
             return Ok(());
         }
         let given: String = self.body.read("Hostname")?;
         if !given.is_empty() {
             let domain: String = self.body.read("Domainname")?;
-            self.names = naming::names_of(&given, &domain);
+            self.names = names_of(&given, &domain);
             return Ok(());
         }
-        let Some(name) = policy.names.name(&self.labels, self.container.as_deref()) else { return Ok(()) };
+        let Some(name) = name else { return Ok(()) };
         let full = format!("{name}.{}", policy.domain());
         if full.len() > HOSTNAME_MAX_BYTES {
-            tracing::warn!(name, limit = HOSTNAME_MAX_BYTES, "the name of a container is too long for a host name");
+            self.remark = Some(too_long(&name, &full));
             return Ok(());
         }
-        self.names = naming::names_of(&full, "");
+        self.names = names_of(&full, "");
         let uts: String = self.host_config.read("UTSMode")?;
         // Docker refuses a host name where the container has the host's.
         self.hostname = (uts != "host").then_some(name);

@@ -1,16 +1,31 @@
 //! The engine of this host, asked over its unix socket: which process a container runs as, and what it is called.
+//!
+//! ```text
+//!   /version ─→ the newest version that both know ─→ /v1.41/containers/…       engine/version.rs
+//!                                                     └→ what we need of it     engine/answers.rs
+//! ```
+//!
+//! Invariant: every question but the first names the version of the API in which its answer is read.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+
+use self::answers::Inspection;
+pub use self::answers::{Health, Inspected, Listed, Runtimes};
+use self::version::Introduction;
+pub use self::version::{ApiVersion, InvalidVersion};
+use crate::wish::NameRule;
+
+mod answers;
+mod version;
 
 /// The letters of a container's id.
 const ID_BYTES: usize = 64;
@@ -40,89 +55,14 @@ pub enum DockerError {
     Answer(String),
 }
 
-/// What we need to know of a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inspected {
-    pub id: String,
-    pub pid: u32,
-    /// Host and domain name, if it was given a domain.
-    pub hostname: Option<String>,
-    pub name: Option<String>,
-}
-
-/// A container as the engine lists it, which it does also while it starts it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Listed {
-    names: Vec<String>,
-    pub labels: BTreeMap<String, String>,
-    host_config: HostConfig,
-}
-
-impl Listed {
-    pub fn new(name: &str, network_mode: &str, labels: BTreeMap<String, String>) -> Self {
-        let host_config = HostConfig { network_mode: network_mode.to_owned() };
-        Self { names: vec![name.to_owned()], labels, host_config }
-    }
-
-    /// What it is called; links of others to it are names with a slash inside.
-    pub fn name(&self) -> Option<String> {
-        self.names.iter().filter_map(|name| bare(name)).find(|name| !name.contains('/'))
-    }
-
-    pub fn network_mode(&self) -> &str {
-        &self.host_config.network_mode
-    }
-}
-
-/// The runtimes of an engine.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Runtimes {
-    runtimes: BTreeMap<String, serde_json::Value>,
-    default_runtime: String,
-}
-
-impl Runtimes {
-    pub fn knows(&self, name: &str) -> bool {
-        self.runtimes.contains_key(name)
-    }
-
-    /// The one that containers run by unless told otherwise.
-    pub fn default(&self) -> &str {
-        &self.default_runtime
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Inspection {
-    id: String,
-    #[serde(default)]
-    name: String,
-    state: State,
-    host_config: HostConfig,
-    #[serde(default)]
-    config: Naming,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Naming {
-    hostname: String,
-    domainname: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct State {
-    pid: u32,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct HostConfig {
-    network_mode: String,
+/// An engine, as it introduced itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Engine {
+    /// Such as `20.10.24`.
+    pub release: String,
+    /// In which version of its API it is asked.
+    pub api: ApiVersion,
+    pub runtimes: Runtimes,
 }
 
 /// Whether a text is the whole id of a container.
@@ -142,10 +82,12 @@ fn id_in(groups: &str) -> Option<String> {
     groups.rsplit(|letter: char| !letter.is_ascii_alphanumeric()).find(|part| is_id(part)).map(str::to_owned)
 }
 
-/// The Docker engine of this host.
+/// The Docker engine of this host; copies know the same.
 #[derive(Clone, Debug)]
 pub struct Docker {
     socket: PathBuf,
+    names: NameRule,
+    met: Arc<Mutex<Option<Engine>>>,
 }
 
 impl Docker {
@@ -156,12 +98,27 @@ impl Docker {
 
     fn of_this_host(docker_host: Option<&str>) -> Self {
         let socket = docker_host.and_then(|host| host.strip_prefix("unix://")).unwrap_or(DEFAULT_SOCKET);
-        Self { socket: socket.into() }
+        Self { socket: socket.into(), names: NameRule::default(), met: Arc::default() }
+    }
+
+    /// Containers are called as this rule says.
+    #[must_use]
+    pub fn naming_by(self, names: NameRule) -> Self {
+        Self { names, ..self }
     }
 
     /// Where it listens.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// The engine that was last met, unless it is gone.
+    pub fn engine(&self) -> Option<Engine> {
+        self.met().clone()
+    }
+
+    fn met(&self) -> MutexGuard<'_, Option<Engine>> {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether Docker could have a container of this name or id.
@@ -177,7 +134,7 @@ impl Docker {
     /// # Errors
     /// When there is none, it cannot be attached, or Docker cannot be asked.
     pub async fn inspect(&self, name: &str) -> Result<Inspected, DockerError> {
-        attachable(name, self.inspection(name).await?)
+        self.inspection(name).await?.attachable(name, &self.names)
     }
 
     async fn inspection(&self, name: &str) -> Result<Inspection, DockerError> {
@@ -186,9 +143,7 @@ impl Docker {
         if status == StatusCode::NOT_FOUND {
             return Err(DockerError::NoSuchContainer(name.to_owned()));
         }
-        if !status.is_success() {
-            return Err(DockerError::Answer(status.to_string()));
-        }
+        good(status)?;
         parse(&body)
     }
 
@@ -199,20 +154,17 @@ impl Docker {
     pub async fn listed(&self, id: &str) -> Result<Listed, DockerError> {
         let path = format!("/containers/json?all=true&filters=%7B%22id%22%3A%5B%22{id}%22%5D%7D");
         let (status, body) = self.read(&path, &format!("container `{id}`"), INSPECTION_MAX_BYTES).await?;
-        if !status.is_success() {
-            return Err(DockerError::Answer(status.to_string()));
-        }
+        good(status)?;
         let listed: Vec<Listed> = parse(&body)?;
         listed.into_iter().next().ok_or_else(|| DockerError::NoSuchContainer(id.to_owned()))
     }
 
-    /// The names of the runtimes that it knows, and of the one that containers run by unless told otherwise.
+    /// The names of the runtimes that it knows now, and of the one that containers run by unless told otherwise.
     ///
     /// # Errors
     /// When Docker cannot be asked.
     pub async fn runtimes(&self) -> Result<Runtimes, DockerError> {
-        let (status, body) = self.read("/info", "its runtimes", INSPECTION_MAX_BYTES).await?;
-        if status.is_success() { parse(&body) } else { Err(DockerError::Answer(status.to_string())) }
+        Ok(self.meet().await?.runtimes)
     }
 
     /// The id of a container, whether or not it runs.
@@ -223,6 +175,38 @@ impl Docker {
         Ok(self.inspection(name).await?.id)
     }
 
+    /// Has the engine introduce itself: it may be another one than before.
+    ///
+    /// # Errors
+    /// When Docker cannot be asked, or says of itself what cannot be read.
+    pub async fn meet(&self) -> Result<Engine, DockerError> {
+        self.part();
+        let (status, body) = self.whole("/version", "its version", INSPECTION_MAX_BYTES).await?;
+        good(status)?;
+        let introduction: Introduction = parse(&body)?;
+        let api = introduction.agreed().map_err(|error| DockerError::Answer(error.to_string()))?;
+        let (status, body) = self.whole(&format!("/v{api}/info"), "its runtimes", INSPECTION_MAX_BYTES).await?;
+        good(status)?;
+        let engine = Engine { release: introduction.release, api, runtimes: parse(&body)? };
+        *self.met() = Some(engine.clone());
+        Ok(engine)
+    }
+
+    /// Whoever is there next is to introduce itself anew.
+    pub(crate) fn part(&self) {
+        *self.met() = None;
+    }
+
+    /// A path of the API, in the version that was agreed upon.
+    async fn versioned(&self, path: &str) -> Result<String, DockerError> {
+        let known = self.met().as_ref().map(|engine| engine.api);
+        let api = match known {
+            Some(api) => api,
+            None => self.meet().await?.api,
+        };
+        Ok(format!("/v{api}{path}"))
+    }
+
     /// A whole answer, of at most `limit` octets; `subject` is what an error says was looked for.
     pub(crate) async fn read(
         &self,
@@ -230,8 +214,19 @@ impl Docker {
         subject: &str,
         limit: usize,
     ) -> Result<(StatusCode, Bytes), DockerError> {
+        let path = self.versioned(path).await.map_err(|error| error.about(subject))?;
+        self.whole(&path, subject, limit).await
+    }
+
+    /// The beginning of an answer; its body may go on for ever.
+    pub(crate) async fn open(&self, path: &str, subject: &str) -> Result<Response<Incoming>, DockerError> {
+        let path = self.versioned(path).await.map_err(|error| error.about(subject))?;
+        self.begin(&path, subject).await
+    }
+
+    async fn whole(&self, path: &str, subject: &str, limit: usize) -> Result<(StatusCode, Bytes), DockerError> {
         let answer = async {
-            let response = self.open(path, subject).await?;
+            let response = self.begin(path, subject).await?;
             let status = response.status();
             let body = Limited::new(response.into_body(), limit).collect().await;
             Ok((status, body.map_err(|error| DockerError::Answer(error.to_string()))?.to_bytes()))
@@ -239,8 +234,7 @@ impl Docker {
         tokio::time::timeout(TIMEOUT, answer).await.map_err(|_| DockerError::Timeout)?
     }
 
-    /// The beginning of an answer; its body may go on for ever.
-    pub(crate) async fn open(&self, path: &str, subject: &str) -> Result<Response<Incoming>, DockerError> {
+    async fn begin(&self, path: &str, subject: &str) -> Result<Response<Incoming>, DockerError> {
         tokio::time::timeout(TIMEOUT, self.ask(path, subject)).await.map_err(|_| DockerError::Timeout)?
     }
 
@@ -248,7 +242,7 @@ impl Docker {
         let unreachable =
             |source| DockerError::Unreachable { subject: subject.to_owned(), socket: self.socket.clone(), source };
         let unexpected = |error: &dyn std::fmt::Display| DockerError::Answer(error.to_string());
-        let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
+        let stream = UnixStream::connect(&self.socket).await.map_err(unreachable).inspect_err(|_| self.part())?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| unexpected(&error))?;
         // It ends with the answer, or when nobody reads that any more.
@@ -259,102 +253,25 @@ impl Docker {
     }
 }
 
-impl Naming {
-    /// A host name with a dot in it was given with its domain.
-    fn hostname(&self) -> Option<String> {
-        match (self.hostname.as_str(), self.domainname.as_str()) {
-            (hostname, "") => hostname.contains('.').then(|| hostname.to_owned()),
-            (hostname, domain) => Some(format!("{hostname}.{domain}")),
+impl DockerError {
+    /// The same, where the engine was to introduce itself before it was asked for `subject`.
+    fn about(self, subject: &str) -> Self {
+        match self {
+            Self::Unreachable { socket, source, .. } => {
+                Self::Unreachable { subject: subject.to_owned(), socket, source }
+            }
+            other => other,
         }
     }
 }
 
-/// Docker's names begin with a slash.
-fn bare(name: &str) -> Option<String> {
-    Some(name.trim_start_matches('/').to_owned()).filter(|name| !name.is_empty())
+pub(crate) fn good(status: StatusCode) -> Result<(), DockerError> {
+    if status.is_success() { Ok(()) } else { Err(DockerError::Answer(status.to_string())) }
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, DockerError> {
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, DockerError> {
     serde_json::from_slice(body).map_err(|error| DockerError::Answer(error.to_string()))
 }
 
-fn attachable(name: &str, inspection: Inspection) -> Result<Inspected, DockerError> {
-    match inspection {
-        Inspection { state: State { pid: 0 }, .. } => Err(DockerError::NotRunning(name.to_owned())),
-        Inspection { host_config: HostConfig { network_mode }, .. } if network_mode == "host" => {
-            Err(DockerError::HostNetwork(name.to_owned()))
-        }
-        Inspection { id, name, state: State { pid }, config, .. } => {
-            Ok(Inspected { id, pid, hostname: config.hostname(), name: bare(&name) })
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn inspected(name: &str, body: &[u8]) -> Result<Inspected, DockerError> {
-        attachable(name, parse(body)?)
-    }
-
-    #[test]
-    fn a_running_container_has_a_process() {
-        let body = |pid: u32, mode: &str| {
-            format!(r#"{{"Id":"abc","State":{{"Pid":{pid},"Status":"x"}},"HostConfig":{{"NetworkMode":"{mode}"}}}}"#)
-        };
-
-        let found = inspected("web", body(42, "bridge").as_bytes());
-
-        assert_eq!(found.unwrap(), Inspected { id: "abc".to_owned(), pid: 42, hostname: None, name: None });
-        assert!(matches!(inspected("web", body(0, "bridge").as_bytes()), Err(DockerError::NotRunning(_))));
-        assert!(matches!(inspected("web", body(42, "host").as_bytes()), Err(DockerError::HostNetwork(_))));
-        assert!(matches!(inspected("web", b"<html>"), Err(DockerError::Answer(_))));
-    }
-
-    #[test]
-    fn a_container_is_called_by_its_host_name_with_a_domain_and_by_its_own_name() {
-        let called = |config: &str| {
-            let body = format!(
-                r#"{{"Id":"abc","Name":"/web","State":{{"Pid":1}},"HostConfig":{{"NetworkMode":"x"}},"Config":{config}}}"#
-            );
-            inspected("web", body.as_bytes()).unwrap().hostname
-        };
-
-        assert_eq!(called(r#"{"Hostname":"h","Domainname":"weave.local"}"#).as_deref(), Some("h.weave.local"));
-        assert_eq!(called(r#"{"Hostname":"h.weave.local","Domainname":""}"#).as_deref(), Some("h.weave.local"));
-        assert_eq!(called(r#"{"Hostname":"0123456789ab"}"#), None);
-    }
-
-    #[test]
-    fn a_processs_container_is_told_by_its_control_group() {
-        let (outer, inner) = ("0a".repeat(32), "b1".repeat(32));
-        for (groups, expected) in [
-            (format!("0::/system.slice/docker-{outer}.scope\n"), Some(&outer)),
-            (format!("12:pids:/docker/{outer}\n1:name=systemd:/docker/{outer}\n"), Some(&outer)),
-            (format!("0::/docker/{outer}/docker/{inner}\n"), Some(&inner)),
-            ("0::/user.slice/session-3.scope\n".to_owned(), None),
-            (format!("0::/docker/{outer}0\n"), None),
-        ] {
-            assert_eq!(id_in(&groups).as_ref(), expected, "{groups}");
-        }
-    }
-
-    #[test]
-    fn a_name_cannot_lead_to_another_url() {
-        for text in ["a/../b", "a?x", "a#", "-a", "", "a b"] {
-            assert!(!Docker::is_container_name(text), "{text}");
-        }
-        assert!(Docker::is_container_name("web_1.my-app"));
-    }
-
-    #[tokio::test]
-    async fn an_absent_engine_is_named_in_the_error() {
-        let docker = Docker::of_this_host(Some("unix:///nonexistent/docker.sock"));
-
-        let error = docker.inspect("web").await.unwrap_err();
-
-        let text = error.to_string();
-        assert!(text.contains("/nonexistent/docker.sock") && text.contains("`web`"), "{text}");
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! What becomes of Docker's containers, as it happens; and all of them anew after every gap.
 //!
 //! ```text
-//!   subscribe ─► list ─► census ─► event, event, …  ─ stream ends ─► wait, again
+//!   meet ─► subscribe ─► list ─► census ─► event, event, …  ─ stream ends ─► wait, again
 //! ```
 //!
 //! The subscription comes before the list, so that nothing falls between the two; an event that the list has already
@@ -17,7 +17,7 @@ use hyper::body::{Bytes, Incoming};
 use serde::Deserialize;
 use tracing::{debug, info};
 
-use crate::engine::{Docker, DockerError, Inspected, is_id};
+use crate::engine::{Docker, DockerError, Health, Inspected, Listed, good, is_id, parse};
 
 /// Between two looks for an engine that is not there. One costs a few microseconds: nobody listens at the socket.
 const ABSENT_PAUSE: Duration = Duration::from_millis(500);
@@ -28,22 +28,36 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const LIST_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// The longest event that is read; it carries the container's labels.
 const EVENT_MAX_BYTES: usize = 1024 * 1024;
-/// Containers and their fates, and nothing else.
-const EVENTS: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%2C\
-                      %22event%22%3A%5B%22start%22%2C%22die%22%2C%22destroy%22%5D%7D";
+/// Containers and their fates, the engine's settings, and nothing else.
+const EVENTS: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%2C%22daemon%22%5D%2C%22event%22%3A%5B\
+                      %22start%22%2C%22die%22%2C%22destroy%22%2C%22health_status%22%2C%22reload%22%5D%7D";
+/// As far as the event says.
+const STARTED: ContainerEvent = ContainerEvent::Started(Health::Healthy);
+/// How news of a container's health begin.
+const HEALTH: &str = "health_status: ";
 const CONTAINERS: &str = "/containers/json?all=true";
 
 /// What happened to a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContainerEvent {
-    Started,
+    Started(Health),
+    /// It runs, and a check of it says so.
+    Fares(Health),
     /// It may be started again.
     Died,
     Destroyed,
 }
 
-/// Every container that Docker has, by its id, and whether it runs.
-pub type Census = BTreeMap<String, bool>;
+/// Every container that Docker has, by its id, and how well it is if it runs.
+pub type Census = BTreeMap<String, Option<Health>>;
+
+/// What a line of the stream says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum News {
+    Of(String, ContainerEvent),
+    /// The engine has read its settings again.
+    Reloaded,
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -58,23 +72,16 @@ struct Actor {
     id: String,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Listed {
-    id: String,
-    state: String,
-}
-
 /// Whoever wants to know.
 pub trait Listener {
-    /// All containers, after a time in which nothing was heard of them; answers of which of them it wants to know what they
-    /// are called.
+    /// All containers, after a time in which nothing was heard of them; answers which of them it wants to have found.
     fn census(&self, census: Census) -> impl Future<Output = Result<Vec<String>, Over>> + Send;
 
-    /// What one of those is called.
+    /// One of those, which runs.
     fn found(&self, container: Inspected) -> impl Future<Output = Result<(), Over>> + Send;
 
-    fn happened(&self, id: String, event: ContainerEvent) -> impl Future<Output = Result<(), Over>> + Send;
+    /// Answers whether it wants to have this one found.
+    fn happened(&self, id: String, event: ContainerEvent) -> impl Future<Output = Result<bool, Over>> + Send;
 }
 
 /// Nobody wants to know any more.
@@ -103,7 +110,9 @@ impl From<Over> for Ended {
 pub async fn watch(docker: Docker, listener: impl Listener) {
     let mut pauses = Pauses::default();
     loop {
-        let pause = match follow(&docker, &listener, &mut pauses).await {
+        let ended = follow(&docker, &listener, &mut pauses).await;
+        docker.part();
+        let pause = match ended {
             Err(Ended::Listener(Over)) => return,
             Err(Ended::Docker(error)) => {
                 debug!(%error, "no events from Docker");
@@ -143,24 +152,46 @@ impl Pauses {
 }
 
 async fn follow(docker: &Docker, listener: &impl Listener, pauses: &mut Pauses) -> Result<(), Ended> {
+    let engine = docker.meet().await?;
     let mut events = docker.open(EVENTS, "events of containers").await?;
     let census = list(docker, events.status()).await?;
-    info!(containers = census.len(), "following Docker's containers");
-    let nameless = listener.census(census).await?;
+    info!(containers = census.len(), engine = engine.release, api = %engine.api, "following Docker's containers");
+    let wanted = listener.census(census).await?;
     *pauses = Pauses::default();
-    name(docker, listener, nameless).await?;
+    find(docker, listener, wanted).await?;
     let mut lines = Lines::default();
     while let Some(chunk) = next(events.body_mut()).await? {
-        for (id, event) in lines.take(&chunk)? {
-            listener.happened(id, event).await?;
+        for news in lines.take(&chunk)? {
+            tell(docker, listener, news).await?;
         }
     }
     Ok(())
 }
 
-/// Tells what containers of ours are called that were found running.
-async fn name(docker: &Docker, listener: &impl Listener, nameless: Vec<String>) -> Result<(), Ended> {
-    for id in nameless.into_iter().filter(|id| is_id(id)) {
+async fn tell(docker: &Docker, listener: &impl Listener, news: News) -> Result<(), Ended> {
+    match news {
+        News::Reloaded => drop(docker.meet().await?),
+        News::Of(id, event) => {
+            let event = if event == STARTED { ContainerEvent::Started(health(docker, &id).await) } else { event };
+            if listener.happened(id.clone(), event).await? {
+                find(docker, listener, vec![id]).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// That a container has a check, and no result of it, is no event.
+async fn health(docker: &Docker, id: &str) -> Health {
+    if !is_id(id) {
+        return Health::default();
+    }
+    docker.listed(id).await.map(|listed| listed.health()).unwrap_or_default()
+}
+
+/// Tells what is to be known of containers that run.
+async fn find(docker: &Docker, listener: &impl Listener, wanted: Vec<String>) -> Result<(), Ended> {
+    for id in wanted.into_iter().filter(|id| is_id(id)) {
         let found = match docker.inspect(&id).await {
             Ok(found) => found,
             // What becomes of it is told by an event.
@@ -174,9 +205,6 @@ async fn name(docker: &Docker, listener: &impl Listener, nameless: Vec<String>) 
 
 /// All containers, once the stream of events was opened with `status`.
 async fn list(docker: &Docker, status: StatusCode) -> Result<Census, DockerError> {
-    let good = |status: StatusCode| {
-        if status.is_success() { Ok(()) } else { Err(DockerError::Answer(status.to_string())) }
-    };
     good(status)?;
     let (status, body) = docker.read(CONTAINERS, "its containers", LIST_MAX_BYTES).await?;
     good(status)?;
@@ -194,9 +222,9 @@ async fn next(body: &mut Incoming) -> Result<Option<Bytes>, DockerError> {
 }
 
 fn census(body: &[u8]) -> Result<Census, DockerError> {
-    let listed: Vec<Listed> = serde_json::from_slice(body).map_err(|error| DockerError::Answer(error.to_string()))?;
-    let runs = |state: &str| matches!(state, "running" | "paused" | "restarting");
-    Ok(listed.into_iter().map(|container| (container.id, runs(&container.state))).collect())
+    let listed: Vec<Listed> = parse(body)?;
+    let standing = |listed: &Listed| listed.runs().then(|| listed.health());
+    Ok(listed.into_iter().map(|listed| (listed.id.clone(), standing(&listed))).collect())
 }
 
 /// Cuts the stream into events, one JSON object a line.
@@ -204,11 +232,11 @@ fn census(body: &[u8]) -> Result<Census, DockerError> {
 struct Lines(Vec<u8>);
 
 impl Lines {
-    fn take(&mut self, chunk: &[u8]) -> Result<Vec<(String, ContainerEvent)>, DockerError> {
+    fn take(&mut self, chunk: &[u8]) -> Result<Vec<News>, DockerError> {
         self.0.extend_from_slice(chunk);
         let mut events = Vec::new();
         while let Some(end) = self.0.iter().position(|octet| *octet == b'\n') {
-            events.extend(event(&self.0[..end])?);
+            events.extend(news(&self.0[..end])?);
             self.0.drain(..=end);
         }
         if self.0.len() > EVENT_MAX_BYTES {
@@ -219,18 +247,22 @@ impl Lines {
 }
 
 /// What a line tells; nothing when it is about something else.
-fn event(line: &[u8]) -> Result<Option<(String, ContainerEvent)>, DockerError> {
+fn news(line: &[u8]) -> Result<Option<News>, DockerError> {
     if line.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
-    let event: Event = serde_json::from_slice(line).map_err(|error| DockerError::Answer(error.to_string()))?;
-    let happened = match event.action.as_str() {
-        "start" => ContainerEvent::Started,
+    let Event { action, actor } = parse(line)?;
+    let happened = match action.as_str() {
+        "reload" => return Ok(Some(News::Reloaded)),
+        "start" => STARTED,
         "die" => ContainerEvent::Died,
         "destroy" => ContainerEvent::Destroyed,
-        _ => return Ok(None),
+        other => match other.strip_prefix(HEALTH) {
+            Some(word @ ("healthy" | "unhealthy")) => ContainerEvent::Fares(Health::of_word(word)),
+            Some(_) | None => return Ok(None),
+        },
     };
-    Ok(Some((event.actor.id, happened)))
+    Ok(Some(News::Of(actor.id, happened)))
 }
 
 #[cfg(test)]
@@ -246,6 +278,12 @@ mod tests {
             "\n",
             r#"{"Type":"container","Action":"exec_start: sh","Actor":{"ID":"a"}}"#,
             "\n",
+            r#"{"Type":"container","Action":"health_status: unhealthy","Actor":{"ID":"a"}}"#,
+            "\n",
+            r#"{"Type":"container","Action":"health_status: running","Actor":{"ID":"a"}}"#,
+            "\n",
+            r#"{"Type":"daemon","Action":"reload","Actor":{"ID":"VGHC","Attributes":{"name":"h1"}}}"#,
+            "\n",
             r#"{"Type":"container","Action":"destroy","Actor":{"ID":"b"}}"#,
             "\r\n",
         );
@@ -255,11 +293,10 @@ mod tests {
             let mut events = lines.take(&stream.as_bytes()[..cut]).unwrap();
             events.extend(lines.take(&stream.as_bytes()[cut..]).unwrap());
 
-            assert_eq!(
-                events,
-                [("a".to_owned(), ContainerEvent::Started), ("b".to_owned(), ContainerEvent::Destroyed)],
-                "{cut}"
-            );
+            let of = |id: &str, event| News::Of(id.to_owned(), event);
+            let unhealthy = ContainerEvent::Fares(Health::Unhealthy);
+            let expected = [of("a", STARTED), of("a", unhealthy), News::Reloaded, of("b", ContainerEvent::Destroyed)];
+            assert_eq!(events, expected, "{cut}");
         }
     }
 
@@ -288,11 +325,13 @@ mod tests {
 
     #[test]
     fn a_paused_container_counts_as_running() {
-        let body = br#"[{"Id":"a","State":"running"},{"Id":"b","State":"exited"},{"Id":"c","State":"paused"}]"#;
+        let body = br#"[{"Id":"a","State":"running","Status":"Up 1 second (health: starting)"},
+                        {"Id":"b","State":"exited","Status":"Exited (0)"},{"Id":"c","State":"paused"}]"#;
 
         let census = census(body).unwrap();
 
-        assert_eq!(census.values().copied().collect::<Vec<_>>(), [true, false, true]);
+        let expected = [Some(Health::Starting), None, Some(Health::Healthy)];
+        assert_eq!(census.into_values().collect::<Vec<_>>(), expected);
     }
 
     proptest! {

@@ -3,9 +3,9 @@
 //! Engines up to API 1.51 have it in `NetworkSettings` itself, and all of them in `NetworkSettings.Networks.bridge`.
 //! Everything else stays as it was written.
 
-use crate::create::Cidr;
 use crate::create::json::{JsonError, Object};
 use crate::engine::is_id;
+use crate::wish::Cidr;
 
 /// The id of the container that an answer is about.
 pub fn id_of(body: &[u8]) -> Option<String> {

@@ -4,6 +4,7 @@
 //!   engine.rs   asks the engine: which process a container runs as, what it is called
 //!   events.rs   what becomes of containers, as it happens; and all of them anew after every gap
 //!   proxy.rs    passes the API on to the engine, octet by octet
+//!   wish.rs     what a container asks for, and what it is called; pure
 //!   create.rs   what the proxy changes when a container is created; pure
 //!   inspect.rs  what it changes when one is inspected; pure
 //!   setup.rs    our runtime in the engine's settings; pure
@@ -17,5 +18,6 @@ pub mod events;
 pub mod inspect;
 pub mod proxy;
 pub mod setup;
+pub mod wish;
 
-pub use self::engine::{Docker, DockerError, Inspected, Runtimes, container_of, is_id};
+pub use self::engine::{Docker, DockerError, Health, Inspected, container_of, is_id};

@@ -22,7 +22,8 @@ use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::create::{Change, Cidr, Policy};
+use crate::create::{Change, Policy};
+use crate::wish::Cidr;
 
 mod capture;
 mod connection;

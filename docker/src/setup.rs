@@ -12,8 +12,15 @@ use crate::create::json::{JsonError, Object};
 pub const RUNTIME: &str = "weave-rs";
 const DEFAULT: &str = "default-runtime";
 const RUNTIMES: &str = "runtimes";
+const ARGUMENTS: &str = "runtimeArgs";
+/// What is said to runc anyway. For a runtime with arguments the engine writes a program of its own, by which containers that
+/// run are ended, too; without any it would be gone under them (20.10).
+const NO_CHANGE: &str = "--log-format=json";
 /// What containers run by once ours is gone. A reload does not forget settings that are absent, so both are named.
 const DOCKERS: &str = "runc";
+
+/// The argument of our runtime that says where the daemon listens.
+pub const SOCKET: &str = "--weave-socket=";
 
 /// Why settings are left as they are.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +59,7 @@ pub fn installed(settings: &[u8], program: &Path, arguments: &[String], extent: 
     let mut runtimes = settings.object(RUNTIMES)?;
     let mut ours = json!({ "path": program });
     if !arguments.is_empty() {
-        ours["runtimeArgs"] = json!(arguments);
+        ours[ARGUMENTS] = json!(arguments);
     }
     runtimes.set_key(RUNTIME, &ours)?;
     settings.set_key(RUNTIMES, &runtimes)?;
@@ -78,10 +85,29 @@ pub fn removed(settings: &[u8]) -> Result<Vec<u8>, SetupError> {
     }
     let mut runtimes = settings.object(RUNTIMES)?;
     if runtimes.has(RUNTIME) {
-        runtimes.set_key(RUNTIME, &json!({ "path": DOCKERS }))?;
+        let former: Vec<String> = runtimes.object(RUNTIME)?.read(ARGUMENTS)?;
+        let mut dockers = json!({ "path": DOCKERS });
+        if !former.is_empty() {
+            dockers[ARGUMENTS] = json!([NO_CHANGE]);
+        }
+        runtimes.set_key(RUNTIME, &dockers)?;
         settings.set_key(RUNTIMES, &runtimes)?;
     }
     written(&settings)
+}
+
+/// Whether our runtime is in there, and asks the daemon at `socket`; without an argument that says where it asks the one at
+/// the `usual` place. Where its name means Docker's own runtime it is not.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn leads_to(settings: &[u8], socket: &Path, usual: &Path) -> Result<bool, SetupError> {
+    let runtimes = parse(settings)?.object(RUNTIMES)?;
+    let ours = runtimes.object(RUNTIME)?;
+    let program: String = ours.read("path")?;
+    let arguments: Vec<String> = ours.read(ARGUMENTS)?;
+    let asked = arguments.iter().rev().find_map(|argument| argument.strip_prefix(SOCKET)).map(Path::new);
+    Ok(!program.is_empty() && program != DOCKERS && asked.unwrap_or(usual) == socket)
 }
 
 /// An empty file says nothing, as an absent one.
@@ -142,6 +168,12 @@ mod tests {
 
         let left = json!({ "debug": true, "default-runtime": "runc", "runtimes": { "weave-rs": { "path": "runc" } } });
         assert_eq!(value(removed(&all)), left);
+        let arguments = ["--weave-timeout=5".to_owned()];
+        let with_arguments = installed(b"", Path::new(PROGRAM), &arguments, Extent::Asking).unwrap();
+        let left = removed(&with_arguments).unwrap();
+        let dockers = json!({ "path": "runc", "runtimeArgs": ["--log-format=json"] });
+        assert_eq!(value(Ok(left.clone())), json!({ "runtimes": { "weave-rs": dockers } }));
+        assert_eq!(removed(&left).unwrap(), left);
         assert_eq!(value(removed(b"{\"debug\": true}")), json!({ "debug": true }));
         assert_eq!(value(removed(b" \n")), json!({}));
     }
@@ -156,11 +188,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn it_leads_to_one_daemon() {
+        let (usual, other) = (Path::new("/run/usual"), Path::new("/run/other"));
+        let leads = |settings: &[u8]| [usual, other].map(|socket| leads_to(settings, socket, usual).unwrap());
+        let with = |arguments: &[&str]| {
+            let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+            installed(b"", Path::new(PROGRAM), &arguments, Extent::All).unwrap()
+        };
+
+        assert_eq!(leads(&with(&[])), [true, false]);
+        assert_eq!(leads(&with(&["--weave-socket=/run/other", "--weave-timeout=5"])), [false, true]);
+        assert_eq!(leads(&removed(&with(&[])).unwrap()), [false, false]);
+        assert_eq!(leads(b""), [false, false]);
+        assert!(leads_to(b"[]", usual, usual).is_err());
+    }
+
     proptest! {
         #[test]
         fn no_settings_panic(settings in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = installed(&settings, Path::new(PROGRAM), &[], Extent::All);
             let _ = removed(&settings);
+            let _ = leads_to(&settings, Path::new(PROGRAM), Path::new(PROGRAM));
         }
     }
 }

@@ -80,10 +80,15 @@ impl Docker {
 
     /// Has `weave-rs setup docker` change its settings.
     pub fn set_up(&self, weave: &Weave, options: &[&str]) -> Result<String> {
+        self.changed_by(weave, &[&["setup", "docker"], options].concat())
+    }
+
+    /// Has this command of weave-rs change its settings.
+    pub fn changed_by(&self, weave: &Weave, command: &[&str]) -> Result<String> {
         let file = |name: &str| self.directory.join(name).display().to_string();
         let (settings, process) = (file("daemon.json"), file("pid"));
-        let here = ["setup", "docker", "--daemon-json", &settings, "--pid-file", &process];
-        weave.run_with(&[("DOCKER_HOST", &self.socket())], &[&here[..], options].concat())
+        let here = ["--daemon-json", &settings, "--pid-file", &process];
+        weave.run_with(&[("DOCKER_HOST", &self.socket())], &[command, &here].concat())
     }
 
     /// Starts it, and waits until it answers.

@@ -70,6 +70,55 @@ fn a_container_keeps_its_address_over_a_restart_and_loses_it_when_it_is_removed(
 }
 
 #[test]
+fn a_container_that_was_attached_by_hand_is_so_at_every_start_until_it_is_detached_or_removed() -> Result<()> {
+    let net = Topology::new()?;
+    let host = net.host()?;
+    let docker = Docker::start_on(&host)?;
+    let mut weave = Weave::launch(&host, Launch::new().environment("DOCKER_HOST", &docker.socket()))?;
+    let has = |name: &str, address: &str| {
+        let shown = docker.exec(name, "ip address show")?;
+        Ok(shown.contains(&format!("inet {address}/")))
+    };
+    for name in ["web", "last"] {
+        docker.run_container(name)?;
+    }
+    weave.run(&["attach", "10.99.0.7/24", "net:default", "web"])?;
+    let address = weave.run(&["attach", "web"])?;
+    let address = address.trim();
+    weave.run(&["attach", "last"])?;
+
+    docker.run(&["restart", "--time", "0", "web"])?;
+    eventually(SETTLED, "it has both again", || Ok(has("web", "10.99.0.7")? && has("web", address)?))?;
+    let name = weave.run(&["dns-lookup", "web"])?;
+    assert!(name.contains(address), "{name}");
+
+    // Also what happens while nobody listens, and however long it does not run.
+    docker.run(&["stop", "--time", "0", "web"])?;
+    weave.kill()?;
+    docker.run(&["start", "web"])?;
+    weave.start()?;
+    eventually(SETTLED, "it has both once more", || Ok(has("web", "10.99.0.7")? && has("web", address)?))?;
+
+    weave.run(&["detach", "10.99.0.7/24", "web"])?;
+    docker.run(&["restart", "--time", "0", "web"])?;
+    eventually(SETTLED, "it has the other one", || has("web", address))?;
+    assert!(!has("web", "10.99.0.7")?);
+    weave.run(&["detach", "web"])?;
+    docker.run(&["restart", "--time", "0", "web"])?;
+    docker.run(&["restart", "--time", "0", "last"])?;
+    let last = weave.run(&["attach", "last"])?;
+    eventually(SETTLED, "whoever started later is attached", || has("last", last.trim()))?;
+    assert!(!docker.exec("web", "ip link")?.contains("ethwe"), "it was detached");
+
+    weave.run(&["attach", "web"])?;
+    docker.run(&["rm", "--force", "web"])?;
+    eventually(SETTLED, "the removed container's address is free", || {
+        Ok(weave.run(&["status", "ipam"])?.contains("(1 active)"))
+    })?;
+    Ok(())
+}
+
+#[test]
 fn an_engine_that_starts_late_or_again_is_noticed_at_once() -> Result<()> {
     let net = Topology::new()?;
     let host = net.host()?;

@@ -221,6 +221,32 @@ fn an_engine_finds_our_runtime_without_any_setting() -> Result<()> {
 }
 
 #[test]
+fn a_host_that_leaves_for_good_leaves_docker_as_it_was() -> Result<()> {
+    let net = Topology::new()?;
+    let host = net.host()?;
+    let mut docker = Docker::start_on(&host)?;
+    let mut weave = Weave::launch(&host, Launch::new().environment("DOCKER_HOST", &docker.socket()))?;
+    docker.set_up(&weave, &["--all"])?;
+    let look = ["busybox", "/bin/busybox", "sh", "-c", "ip link; exec sleep 600"];
+    let always = ["run", "--detach", "--restart", "always", "--network", "none", "--name", "old"];
+    docker.run(&[&always[..], &look].concat())?;
+    let seen = |docker: &Docker| Ok::<_, anyhow::Error>(docker.run(&["logs", "old"])?.matches("ethwe").count());
+    eventually(SETTLED, "it was on the network", || Ok(seen(&docker)? == 1))?;
+
+    docker.changed_by(&weave, &["reset"])?;
+    weave.wait_end(SETTLED)?;
+
+    assert_eq!(docker.run(&["info", "--format", "{{.DefaultRuntime}}"])?, "runc\n");
+    // By its policy, as the engine's settings are read again: without us, and without waiting for us.
+    docker.stop()?;
+    docker.start()?;
+    eventually(SETTLED, "it runs", || Ok(docker.run(&["ps", "--quiet"])?.lines().count() == 1))?;
+    docker.run(&["restart", "--time", "0", "old"])?;
+    assert_eq!(seen(&docker)?, 1, "and nothing else is there for it");
+    Ok(())
+}
+
+#[test]
 fn clients_of_the_proxy_need_no_option() -> Result<()> {
     let net = Topology::new()?;
     let host = net.host()?;
@@ -243,6 +269,11 @@ fn clients_of_the_proxy_need_no_option() -> Result<()> {
     docker.set_up(&weave, &[])?;
     let answer = through.ask_with_input(&run, b"to and fro")?;
     assert!(answer.0 == 0 && answer.1.ends_with("to and fro"), "{answer:?}");
+
+    docker.set_up(&weave, &["--undo"])?;
+    eventually(SETTLED, "the proxy has heard of it", || {
+        Ok(through.ask_with_input(&run, b"")?.2.contains("run `weave-rs setup docker`"))
+    })?;
     assert_eq!(through.run(&["ps", "--all", "--quiet"])?, "");
     Ok(())
 }

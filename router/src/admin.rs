@@ -1,16 +1,16 @@
 //! The admin thread: HTTP and Docker on a runtime of their own, so that a slow report cannot delay a heartbeat.
 
 use std::io;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tracing::error;
-use weave_docker::{Docker, events};
+use weave_docker::events;
 
 use crate::api::{Context, Listeners};
 use crate::following::Following;
-use crate::request::Requester;
 
 /// Rendering a report needs little.
 const STACK_BYTES: usize = 512 * 1024;
@@ -28,10 +28,10 @@ pub struct Admin {
 impl Admin {
     /// # Errors
     /// When the system has no thread or descriptor left.
-    pub fn spawn(listeners: Listeners, requester: Requester) -> io::Result<Self> {
+    pub fn spawn(listeners: Listeners, context: Context) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let docker = Docker::of_environment();
-        let watching = events::watch(docker.clone(), Following(requester.clone()));
+        let following = Following { requester: context.requester.clone(), starts: Arc::clone(&context.starts) };
+        let watching = events::watch(context.docker.clone(), following);
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("admin".to_owned()).stack_size(STACK_BYTES).spawn(move || {
             runtime.block_on(async {
@@ -47,7 +47,7 @@ impl Admin {
                 };
                 tokio::select! {
                     () = patience => {}
-                    served = listeners.serve(Context { requester, docker }, stop) => {
+                    served = listeners.serve(context, stop) => {
                         if let Err(error) = served {
                             error!(%error, "the control API has ended; restart the daemon to get it back");
                         }

@@ -46,7 +46,7 @@ pub struct Books<'a> {
 impl Books<'_> {
     /// Takes in a container whose port was found; which engine's it is, `owner` finds out from a process..
     pub fn adopt(&mut self, mut found: Behind, observed: &Observed, owner: impl Fn(u32) -> Option<String>) {
-        let (container, called) = self.identify(&found, owner);
+        let container = self.identify(&found, owner);
         let mac = found.port.mac;
         let is_another =
             |address: &IpAddr| observed.neighbours.get(address).is_some_and(|it| it.permanent && it.mac != mac);
@@ -65,16 +65,15 @@ impl Books<'_> {
         }
         warn!(%container, %port, addresses = ?texts(&adopted), "a container that no book has was found, and is kept");
         found.port.addresses = adopted;
-        self.ledger.adopt(&container, &found.port, called);
+        self.ledger.adopt(&container, &found.port);
     }
 
     /// Which container it is: one of an engine's by its processes, else whoever the address books name, else what names
-    /// the namespace. And what it is called, unless the engine is to be asked.
-    fn identify(&self, found: &Behind, owner: impl Fn(u32) -> Option<String>) -> (Container, Option<Called>) {
+    /// the namespace. What it is called may have to be asked of the engine.
+    fn identify(&self, found: &Behind, owner: impl Fn(u32) -> Option<String>) -> Container {
         let owned = found.processes.iter().find_map(|process| Some((owner(*process)?, *process)));
         if let Some((label, process)) = owned {
-            let container = Container { label, netns: process_netns(process), called: Called::default() };
-            return (container, None);
+            return Container { label, netns: process_netns(process), provisional: true, ..Container::default() };
         }
         let named = found.name.as_ref().or(found.sandbox.as_ref());
         let (label, netns) = match (named, found.processes.first()) {
@@ -86,7 +85,7 @@ impl Books<'_> {
         let filed = found.port.addresses.iter().find_map(|subnet| self.filed(subnet.address));
         let label = filed.filter(|filed| !weave_docker::is_id(filed)).unwrap_or(label);
         let called = Called { hostname: None, name };
-        (Container { label, netns, called: called.clone() }, Some(called))
+        Container { label, netns, called, provisional: false }
     }
 
     fn filed(&self, address: IpAddr) -> Option<String> {

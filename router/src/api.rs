@@ -39,6 +39,8 @@
 //! this host's root is meant to ask: the socket's mode sees to that on the unix socket, and `access.rs` keeps browsers
 //! from being used against the loopback address. No client costs others anything by being slow: `serve.rs`.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -51,8 +53,10 @@ use axum::routing::{delete, get, post, put};
 use weave_docker::Docker;
 
 use crate::attach::AttachError;
+use crate::config::ContainerConfig;
 use crate::request::{Requester, Stopping};
 use crate::shown;
+use crate::starts::Starts;
 
 mod access;
 mod attach;
@@ -80,6 +84,10 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Context {
     pub requester: Requester,
     pub docker: Docker,
+    pub containers: Arc<ContainerConfig>,
+    pub starts: Arc<Starts>,
+    /// Where Docker's API is passed on, if it is.
+    pub docker_proxy: Option<PathBuf>,
 }
 
 /// The routes, as one kind of listener serves them.

@@ -11,6 +11,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::Arc;
 
 use rand_core::{OsRng, RngCore};
 use tokio::runtime::Runtime;
@@ -33,6 +34,7 @@ use weave_datapath::linux::underlay::{self, UnderlayError};
 use weave_datapath::linux::veth;
 use weave_datapath::plan::{BridgeNames, InvalidLinkName, Observed, Resolver};
 use weave_datapath::sleeve::seal::Cipher;
+use weave_docker::Docker;
 use weave_mesh::card::ADDRESSES_MAX;
 use weave_mesh::connection;
 use weave_mesh::identity::Identity;
@@ -44,7 +46,7 @@ use zeroize::Zeroizing;
 
 use crate::admin::Admin;
 use crate::adoption::{self, Books};
-use crate::api::{ListenError, Listeners};
+use crate::api::{Context, ListenError, Listeners};
 use crate::attach::Ledger;
 use crate::config::{Allocation, AllocationError, Config, ConfigError, FastPath, PasswordError, Targets};
 use crate::descriptors::{self, Descriptors, TooFewDescriptors};
@@ -52,8 +54,8 @@ use crate::dns::{Dns, DnsError};
 use crate::fabric::{FastSetting, Loom};
 use crate::node::{Control, Host, NodeError, Outcome, Parts, Reach, Remains, Weaving};
 use crate::peers::{self, Peers};
-use crate::proxy::{ProxySocket, ProxyThread};
-use crate::request;
+use crate::proxy::{OurRuntime, ProxySocket, ProxyThread};
+use crate::request::{self, Requester};
 use crate::status::About;
 use crate::store::{FileError, Machine, Selfhood, Store, StoreError};
 use crate::watchdog;
@@ -261,6 +263,7 @@ fn run(
     let Selfhood { identity, name } = store.selfhood(config.name, &machine)?;
     let key = identity.key();
     let mut ledger = living(store.ledger()?, &store)?;
+    let remembered = store.remembered()?;
     let mut exposure = store.exposure()?;
     let host_names = store.host_names()?;
 
@@ -294,8 +297,10 @@ fn run(
     let connection = connection::Config { identity, card: node.signed_card(), mesh, psks: psks.to_vec() };
     let (requester, requests) = request::channel();
     let peers = Peers::new(sockets.tcp, config.host, connection.clone(), clock).map_err(start("the TCP listener"))?;
-    let admin = Admin::spawn(sockets.control, requester).map_err(start("the admin thread"))?;
-    let proxy = sockets.docker.map(|socket| ProxyThread::spawn(socket, config.dns.as_ref())).transpose();
+    let context = context(config, requester);
+    let advisor = || OurRuntime::new(&context, config.dns.as_ref());
+    let proxy = sockets.docker.map(|socket| ProxyThread::spawn(socket, advisor())).transpose();
+    let admin = Admin::spawn(sockets.control, context.clone()).map_err(start("the admin thread"))?;
     let _proxy = proxy.map_err(start("the proxy's thread"))?;
     info!(%name, %key, mtu, version = env!("CARGO_PKG_VERSION"), "started");
     let parts = Parts {
@@ -304,6 +309,7 @@ fn run(
         store,
         peers,
         ledger,
+        remembered,
         exposure,
         weaving,
         host,
@@ -320,6 +326,17 @@ fn run(
     };
     let (outcome, remains) = runtime.block_on(Control::new(parts)?.run(stopped()?))?;
     Ok(Ended { outcome, remains, admin })
+}
+
+/// What those have who ask control.
+fn context(config: &Config, requester: Requester) -> Context {
+    Context {
+        requester,
+        docker: Docker::of_environment().naming_by(config.containers.rules.names.clone()),
+        containers: Arc::new(config.containers.clone()),
+        starts: Arc::default(),
+        docker_proxy: config.docker_proxy.clone(),
+    }
 }
 
 /// What the packet thread's engine is made of.

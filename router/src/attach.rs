@@ -7,22 +7,24 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use weave_datapath::linux::veth;
+use weave_docker::wish::{self, WANTED_MAX};
 use weave_docker::{Docker, DockerError, Inspected};
 use weave_mesh::card::Subnet;
-use weave_mesh::ipam::Cidr;
+use weave_mesh::ipam::{Cidr, InvalidCidr};
 use weave_mesh::store::{ENDPOINT_ADDRESSES_MAX, ENDPOINT_NAME_MAX_BYTES};
 
-use crate::config::value::parse_subnet;
 use crate::naming::Called;
 use crate::request::AddressError;
 
 pub use self::chain::{Chain, Next};
 pub use self::grace::{GRACE, Grace};
 pub use self::ledger::{Attachment, Ledger, Left, Tenant};
+pub use self::remembered::{Manual, Remembered};
 
 mod chain;
 mod grace;
 mod ledger;
+mod remembered;
 
 /// The longest target, octets: a path.
 const TARGET_MAX_BYTES: usize = 4_096;
@@ -107,12 +109,13 @@ impl Subject {
             Self::Docker(name) => Ok(docker.inspect(&name).await?.into()),
             Self::Process(pid) => {
                 let label = format!("pid:{pid}");
-                Ok(Container { label, netns: process_netns(pid), called: Called::default() })
+                Ok(Container { label, netns: process_netns(pid), ..Container::default() })
             }
             Self::Namespace(path) => {
                 let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
                 let called = Called { hostname: None, name };
-                Ok(Container { label: format!("netns:{}", path.display()), netns: path, called })
+                let label = format!("netns:{}", path.display());
+                Ok(Container { label, netns: path, called, ..Container::default() })
             }
         }
     }
@@ -136,15 +139,46 @@ impl FromStr for Wanted {
     type Err = AttachError;
 
     fn from_str(text: &str) -> Result<Self, AttachError> {
-        let bad = |error: &dyn fmt::Display| AttachError::UnusableAddress(error.to_string());
-        match text.split_once(':') {
-            Some(("net", "default")) => Ok(Self::In(None)),
-            Some(("net", subnet)) => subnet.parse().map(|subnet| Self::In(Some(subnet))).map_err(|error| bad(&error)),
-            Some(("ip", address)) => parse_subnet(address).map(Self::This).map_err(|error| bad(&error)),
-            Some(_) | None => parse_subnet(text).map(Self::This).map_err(|error| bad(&error)),
+        let word: Result<wish::Wanted, _> = text.parse();
+        word.map_err(|error| unusable(&error))?.try_into()
+    }
+}
+
+impl TryFrom<wish::Wanted> for Wanted {
+    type Error = AttachError;
+
+    fn try_from(wanted: wish::Wanted) -> Result<Self, AttachError> {
+        match wanted {
+            wish::Wanted::This(wish::Cidr { address, prefix_length }) => {
+                Ok(Self::This(Subnet { address, prefix_len: prefix_length }))
+            }
+            wish::Wanted::In(subnet) => {
+                let subnet = subnet.to_string().parse().map_err(|error: InvalidCidr| unusable(&error))?;
+                Ok(Self::In(Some(subnet)))
+            }
+            wish::Wanted::Default => Ok(Self::In(None)),
         }
     }
 }
+
+fn unusable(error: &dyn fmt::Display) -> AttachError {
+    AttachError::UnusableAddress(error.to_string())
+}
+
+impl Wanted {
+    /// What a container asks for; one of the default subnet where it asks for nothing in particular.
+    ///
+    /// # Errors
+    /// When one of them is of no use.
+    pub fn of(wishes: &[wish::Wanted]) -> Result<Vec<Self>, AttachError> {
+        let default = [wish::Wanted::Default];
+        let wishes = if wishes.is_empty() { &default } else { wishes };
+        wishes.iter().copied().map(Self::try_from).collect()
+    }
+}
+
+// Whoever asks for more is told so before anything is done.
+const _: () = assert!(WANTED_MAX == ENDPOINT_ADDRESSES_MAX);
 
 /// A container that was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -153,11 +187,13 @@ pub struct Container {
     pub label: String,
     pub netns: PathBuf,
     pub called: Called,
+    /// What it is called may not be all: its engine is to be asked when it answers.
+    pub provisional: bool,
 }
 
 impl From<Inspected> for Container {
     fn from(Inspected { id, pid, hostname, name }: Inspected) -> Self {
-        Self { label: id, netns: process_netns(pid), called: Called { hostname, name } }
+        Self { label: id, netns: process_netns(pid), called: Called { hostname, name }, provisional: false }
     }
 }
 
@@ -165,7 +201,7 @@ impl Container {
     /// Gets no name, now or at a later start.
     #[must_use]
     pub fn nameless(self) -> Self {
-        Self { called: Called::default(), ..self }
+        Self { called: Called::default(), provisional: false, ..self }
     }
 }
 

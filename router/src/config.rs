@@ -13,11 +13,13 @@ use weave_mesh::name::PeerName;
 use crate::shown::{self, Shown};
 
 pub use self::allocation::{Allocation, AllocationError, Init};
+pub use self::containers::ContainerConfig;
 pub use self::dns::{DnsConfig, DnsDomain};
 pub use self::password::{PasswordError, Passwords};
 pub use self::value::{BridgeName, EtherType, MeshName, MtuBytes};
 
 pub mod allocation;
+pub mod containers;
 pub mod dns;
 pub mod password;
 pub mod value;
@@ -95,6 +97,7 @@ pub struct Config {
     pub socket: PathBuf,
     /// Where Docker's API is passed on, changed so that containers start on the network; nowhere when `None`.
     pub docker_proxy: Option<PathBuf>,
+    pub containers: ContainerConfig,
     pub bridge: BridgeName,
     pub mtu: Option<MtuBytes>,
     pub allowed_ethertypes: Vec<EtherType>,
@@ -208,6 +211,7 @@ mod tests {
             status_addr: DEFAULT_STATUS_ADDR.parse().ok(),
             socket: DEFAULT_SOCKET.into(),
             docker_proxy: None,
+            containers: ContainerConfig::default(),
             bridge: BridgeName::default(),
             mtu: None,
             allowed_ethertypes: Vec::new(),

@@ -16,7 +16,7 @@ use weave_datapath::linux::traffic::Traffic;
 use weave_mesh::ipam::Wait;
 
 use self::process::Process;
-use crate::status::{Carrier, ConnectionState, EndpointState, Material, Snapshot, Tallies};
+use crate::status::{Carrier, ConnectionState, DockerPart, EndpointState, Material, Snapshot, Tallies};
 
 mod process;
 
@@ -36,7 +36,7 @@ type Series<T> = Vec<(Labels, T)>;
 ///
 /// # Errors
 /// Never in practice: text is written to memory.
-pub fn render(material: Material, fast_path: Traffic) -> Result<String, fmt::Error> {
+pub fn render(material: Material, docker: DockerPart, fast_path: Traffic) -> Result<String, fmt::Error> {
     let scrape = Scrape {
         sleeve: sleeve(&material),
         handshakes: material.packets.paths.iter().map(|path| path.counters.handshakes).sum(),
@@ -47,7 +47,7 @@ pub fn render(material: Material, fast_path: Traffic) -> Result<String, fmt::Err
         started: material.about.started.0 as f64 / 1e6,
         names: material.view.own.endpoints().map(|(_, endpoint)| endpoint.names.len() * endpoint.addresses.len()).sum(),
         pending: Pending::of(&material),
-        snapshot: material.into(),
+        snapshot: Snapshot::of(&material, docker),
         process: Process::now(),
         fast_path,
     };
@@ -116,6 +116,7 @@ impl Collector for Scrape {
         self.mesh(&mut page)?;
         self.data_paths(&mut page)?;
         self.host(&mut page)?;
+        self.docker(&mut page)?;
         self.process(&mut page)
     }
 }
@@ -207,6 +208,21 @@ impl Scrape {
             "weave_kernel_repairs",
             "Steps that put back kernel state that others had changed",
             self.tallies.kernel_repairs,
+        )
+    }
+
+    fn docker(&self, page: &mut Page<'_>) -> fmt::Result {
+        let part = &self.snapshot.docker;
+        let engine = part.engine.iter().map(|engine| {
+            let labels = [("version", &engine.version), ("api", &engine.api_version)];
+            (labels.map(|(name, value)| (name, value.clone())).to_vec(), 1_u64)
+        });
+        page.gauges("weave_docker_engine", "The engine that answers", engine.collect())?;
+        page.gauge("weave_docker_waiting_starts", "Containers whose start waits here", part.waiting_starts)?;
+        page.counter(
+            "weave_docker_failed_starts",
+            "Containers that did not get what they asked for",
+            part.failed_starts,
         )
     }
 

@@ -30,12 +30,13 @@ use weave_mesh::node::{CloseReason, Event, Link, Node, Output, Persist};
 use weave_mesh::time::Instant;
 
 use self::addressing::Addressing;
-use self::attaching::{Attaching, Client};
+use self::attaching::{Attachable, Attaching, Client};
 use self::burying::Burying;
 use self::exposing::Waiting;
+use self::faring::Faring;
 use self::keeping::Keeping;
 use self::showing::Showing;
-use crate::attach::Ledger;
+use crate::attach::{Ledger, Remembered};
 use crate::dns::Dns;
 use crate::expose::Exposure;
 use crate::naming::HostNames;
@@ -49,8 +50,10 @@ mod addressing;
 mod attaching;
 mod burying;
 mod exposing;
+mod faring;
 mod keeping;
 mod naming;
+mod remembering;
 mod showing;
 mod vacating;
 mod weaving;
@@ -104,6 +107,7 @@ pub struct Parts {
     pub store: Store,
     pub peers: Peers,
     pub ledger: Ledger,
+    pub remembered: Remembered,
     pub exposure: Exposure,
     pub weaving: Weaving,
     pub host: Host,
@@ -146,6 +150,8 @@ pub struct Control {
     flushing: Option<JoinHandle<()>>,
     peers: Peers,
     ledger: Ledger,
+    remembered: Remembered,
+    faring: Faring,
     exposure: Exposure,
     weaving: Weaving,
     host: Host,
@@ -196,6 +202,8 @@ impl Control {
             store: parts.store,
             peers: parts.peers,
             ledger: parts.ledger,
+            remembered: parts.remembered,
+            faring: Faring::default(),
             exposure: parts.exposure,
             weaving: parts.weaving,
             host: parts.host,
@@ -398,7 +406,7 @@ impl Control {
                 self.refresh_card();
                 self.weaving.touch(self.clock.now());
             }
-            Event::NamesChanged => self.serve_names(),
+            Event::NamesChanged => self.handle_names(),
             Event::PeerUp(peer) => info!(%peer, name = %self.label(&peer), "peer is reachable"),
             Event::PeerDown(peer) => info!(%peer, name = %self.label(&peer), "peer is unreachable"),
             Event::Renamed(name) => warn!(%name, "another peer has our name; this is ours from here on"),
@@ -461,10 +469,10 @@ impl Control {
                 self.node.forget(&targets, now);
                 let _ = reply.send(self.keep_wishes());
             }
-            Request::Attach { ticket, container, wanted, named, multicast_route, reply } => {
+            Request::Attach { ticket, container, wanted, named, multicast_route, by_hand, reply } => {
                 let container = if named { container } else { container.nameless() };
-                let name = self.own_name(&container);
-                self.attach(container, wanted, name, multicast_route, Client { ticket, reply });
+                let manner = Attachable { name: self.own_name(&container), named, multicast_route, by_hand };
+                self.attach(container, wanted, manner, Client { ticket, reply });
             }
             Request::Detach { ticket, container, addresses, reply } => {
                 self.detach(container, addresses, Client { ticket, reply });
@@ -472,9 +480,15 @@ impl Control {
             Request::Expose { ticket, wanted, manner, reply } => self.expose(wanted, manner, Client { ticket, reply }),
             Request::Hide { addresses, networks, reply } => self.hide(&addresses, &networks, reply),
             Request::AddName { container, addresses, name, reply } => {
-                let _ = reply.send(self.add_name(&container, addresses, name));
+                let added = self.add_name(&container, addresses, name);
+                self.handle_names();
+                let _ = reply.send(added);
             }
-            Request::RemoveNames { pattern, reply } => drop(reply.send(self.remove_names(&pattern))),
+            Request::RemoveNames { pattern, reply } => {
+                let removed = self.remove_names(&pattern);
+                self.handle_names();
+                let _ = reply.send(removed);
+            }
             Request::Dns(reply) => drop(reply.send(self.dns_material())),
             Request::Pose { ticket, question, reply } => self.pose(ticket, question, reply),
             Request::Cancel { ticket, reply } => self.cancel(ticket, reply),
@@ -491,8 +505,7 @@ impl Control {
                 let _ = reply.send(self.waited_for(None));
             }
             Request::Containers { census, reply } => {
-                self.handle_census(&census);
-                let _ = reply.send(self.ledger.nameless());
+                let _ = reply.send(self.handle_census(&census));
             }
             Request::Holder { address, reply } => drop(reply.send(self.holder(address))),
             Request::Vacate { holder, address, reply } => {
@@ -500,13 +513,10 @@ impl Control {
                 let _ = reply.send(());
             }
             Request::Recall { target, id, reply } => drop(reply.send(self.recall(&target, id.as_deref()))),
-            Request::Called { container, reply } => {
-                self.call(&container);
-                let _ = reply.send(());
-            }
+            Request::Found { container, reply } => drop(reply.send(self.handle_found(&container))),
             Request::Container { id, event, reply } => {
                 self.handle_container_event(&id, event);
-                let _ = reply.send(());
+                let _ = reply.send(self.is_wanted(&id, event));
             }
             Request::Stop(reply) => self.outcome = Some(Outcome::Dismissed(reply)),
             Request::Reset(reply) => self.begin_leaving(reply),

@@ -11,7 +11,6 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
@@ -22,9 +21,12 @@ use weave_docker::create::{Change, Policy};
 use weave_docker::proxy::{Advisor, Limits, Proxy, Reservation};
 use weave_docker::setup::RUNTIME;
 
-use crate::api::{ListenError, open_unix};
+use crate::api::{Context, ListenError, open_unix};
 use crate::config::DnsConfig;
+use crate::starts::Starts;
 
+/// Who is to be called by Docker as it likes.
+const NAMELESS: &str = "a container without a name";
 /// Copying needs little.
 const STACK_BYTES: usize = 512 * 1024;
 
@@ -60,11 +62,10 @@ pub struct ProxyThread {
 impl ProxyThread {
     /// # Errors
     /// When the system has no thread or descriptor left.
-    pub fn spawn(socket: ProxySocket, dns: Option<&DnsConfig>) -> std::io::Result<Self> {
+    pub fn spawn(socket: ProxySocket, advisor: OurRuntime) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let docker = Docker::of_environment();
-        let engine = docker.socket().to_owned();
-        let proxy = Arc::new(Proxy::new(engine, OurRuntime::new(docker, dns), Limits::default()));
+        let engine = advisor.docker.socket().to_owned();
+        let proxy = Arc::new(Proxy::new(engine, advisor, Limits::default()));
         let listener = socket.listener.try_clone()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serve = async move {
@@ -94,20 +95,39 @@ impl Drop for ProxyThread {
 
 /// Has containers run by our runtime, which does the rest.
 #[derive(Debug)]
-struct OurRuntime {
+pub struct OurRuntime {
     docker: Docker,
     policy: Arc<Policy>,
-    /// The engine had our runtime when it was last asked. If it has it no more, it says so itself.
-    is_known: AtomicBool,
+    starts: Arc<Starts>,
 }
 
 impl OurRuntime {
-    fn new(docker: Docker, dns: Option<&DnsConfig>) -> Self {
-        let policy = match dns {
-            Some(dns) => Policy { domain: dns.domain.folded().to_owned(), dns_server: RESOLVER, ..Policy::default() },
-            None => Policy { without_dns: true, ..Policy::default() },
+    pub fn new(context: &Context, dns: Option<&DnsConfig>) -> Self {
+        let containers = &context.containers;
+        let policy = Policy {
+            rules: containers.rules.clone(),
+            without_dns: containers.without_dns || dns.is_none(),
+            no_rewrite_hosts: containers.no_rewrite_hosts,
+            dns_server: RESOLVER,
+            ..Policy::default()
         };
-        Self { docker, policy: Arc::new(policy), is_known: AtomicBool::new(false) }
+        let domain = dns.map_or_else(|| policy.domain.clone(), |dns| dns.domain.folded().to_owned());
+        Self {
+            docker: context.docker.clone(),
+            policy: Arc::new(Policy { domain, ..policy }),
+            starts: Arc::clone(&context.starts),
+        }
+    }
+
+    async fn check(&self) -> Result<(), String> {
+        // What the engine has read anew since it was met is told by an event.
+        if self.docker.engine().is_some_and(|engine| engine.runtimes.knows(RUNTIME)) {
+            return Ok(());
+        }
+        let runtimes = self.docker.runtimes().await.map_err(|error| error.to_string())?;
+        let todo = "run `weave-rs setup docker` on this host";
+        let unknown = || format!("this Docker does not know the runtime `{RUNTIME}`: {todo}");
+        if runtimes.knows(RUNTIME) { Ok(()) } else { Err(unknown()) }
     }
 }
 
@@ -118,15 +138,9 @@ impl Advisor for OurRuntime {
         Arc::clone(&self.policy)
     }
 
-    async fn before_create(&self, _: &Change<'_>) -> Result<Reservation<()>, String> {
-        if !self.is_known.load(Ordering::Relaxed) {
-            let runtimes = self.docker.runtimes().await.map_err(|error| error.to_string())?;
-            if !runtimes.knows(RUNTIME) {
-                let todo = "run `weave-rs setup docker` on this host";
-                return Err(format!("this Docker does not know the runtime `{RUNTIME}`: {todo}"));
-            }
-            self.is_known.store(true, Ordering::Relaxed);
-        }
+    async fn before_create(&self, change: &Change<'_>) -> Result<Reservation<()>, String> {
+        let container = change.container.as_deref().unwrap_or(NAMELESS);
+        self.check().await.inspect_err(|why| self.starts.note_failure(container, why))?;
         Ok(Reservation { token: (), addresses: Vec::new() })
     }
 

@@ -12,7 +12,7 @@ use weave_mesh::card::Subnet;
 use weave_mesh::connector::{Earlier, Target};
 use weave_mesh::ipam::{self, Answer, Cidr, Ticket};
 
-use crate::attach::{AttachError, Container, Wanted};
+use crate::attach::{AttachError, Container, Manual, Wanted};
 use crate::naming::{NameError, Pattern};
 use crate::node::Manner;
 use crate::status::{DnsMaterial, Material};
@@ -45,6 +45,8 @@ pub enum Request {
         named: bool,
         /// Whether its IPv4 multicast leaves by the overlay.
         multicast_route: bool,
+        /// An operator asks: if the container is one of Docker's it is to be so at every start.
+        by_hand: bool,
         reply: Reply<Result<Vec<Subnet>, AttachError>>,
     },
     /// Without addresses: all of them.
@@ -94,8 +96,7 @@ pub enum Request {
     Allocation(Reply<Option<ipam::Config>>),
     /// What questions wait for, each thing once.
     WaitedFor(Reply<Vec<String>>),
-    /// All of Docker's containers, after a time in which we heard nothing of them. The answer is of whom it is to be told
-    /// what they are called.
+    /// All of Docker's containers, after a time in which we heard nothing of them. The answer is who is to be found.
     Containers {
         census: Census,
         reply: Reply<Vec<String>>,
@@ -117,16 +118,16 @@ pub enum Request {
         id: Option<String>,
         reply: Reply<Option<Container>>,
     },
-    /// What a container that was found running is called.
-    Called {
+    /// A container that was found running: what it is called, and where it is. The answer is what it is to have.
+    Found {
         container: Container,
-        reply: Reply<()>,
+        reply: Reply<Option<Manual>>,
     },
-    /// Something happened to one of Docker's containers.
+    /// Something happened to one of Docker's containers. The answer is whether it is to be found.
     Container {
         id: String,
         event: ContainerEvent,
-        reply: Reply<()>,
+        reply: Reply<bool>,
     },
     /// Gives a container a name at `addresses`, or at all that it has; the answer is what there is to say about that.
     AddName {

@@ -14,9 +14,11 @@ use serde::Serialize;
 
 use crate::shown::Shown;
 
+pub use self::docker::{DockerPart, EnginePart, RuntimeUse};
 pub use self::gather::{About, CarrierChanges, DnsMaterial, Material, Tallies};
 pub use self::ipam::{Election, Ipam, IpamOwner, IpamProblem, IpamWaiting};
 
+mod docker;
 mod gather;
 mod ipam;
 pub mod ps;
@@ -55,6 +57,7 @@ pub struct Snapshot {
     pub ipam: Option<Ipam>,
     /// Absent with `--no-dns`.
     pub dns: Option<Dns>,
+    pub docker: DockerPart,
     /// Conditions that a human should know of, such as a mesh without a password.
     pub warnings: Vec<String>,
     /// Dropped frames and datagrams by reason, over the life of the daemon.

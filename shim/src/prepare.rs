@@ -25,8 +25,8 @@ const EXCUSE: &str = "weave-rs-excuse";
 /// What the daemon has for a container.
 #[derive(Debug, Deserialize)]
 struct Plan {
-    /// Its address first in `/etc/hosts`, without a prefix length.
-    address: String,
+    /// Its address first in `/etc/hosts`, without a prefix length; none where that file is Docker's alone.
+    address: Option<String>,
     /// What it is called, in full and in short.
     names: Vec<String>,
     resolver: Option<Resolver>,
@@ -73,7 +73,8 @@ fn connect(bundle: &mut Bundle, plan: &Plan, options: &Options) -> Result<()> {
     if let (Some(resolver), Some(file)) = (&plan.resolver, bundle.source_of("/etc/resolv.conf")) {
         rewrite(&file, |text| resolv_conf(text, resolver))?;
     }
-    hosts::note(bundle, &plan.address, &names(&plan.names, bundle.hostname()))
+    let Some(address) = &plan.address else { return Ok(()) };
+    hosts::note(bundle, address, &names(&plan.names, bundle.hostname()))
 }
 
 /// Each once.

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::wish::{NameRule, Shared};
 
 fn policy() -> Policy {
     Policy::default()
@@ -11,8 +12,8 @@ fn address(text: &str) -> Cidr {
     text.parse().unwrap()
 }
 
-fn declined(body: &Value, policy: &Policy) -> Option<Declined> {
-    plan(body.to_string().as_bytes(), None, policy).err()
+fn declined(body: &Value) -> Option<Declined> {
+    plan(body.to_string().as_bytes(), None, &policy()).err()
 }
 
 /// The body that the engine gets.
@@ -132,23 +133,15 @@ fn a_device_attaches_where_the_runtime_is_not_ours() {
 #[test]
 fn containers_that_are_not_ours_are_left_alone() {
     let on = |mode: &str| json!({"HostConfig": {"NetworkMode": mode}});
-    assert_eq!(declined(&on("host"), &policy()), Some(Declined::Host));
-    assert_eq!(declined(&on("container:db"), &policy()), Some(Declined::Shared("db".to_owned())));
-    assert_eq!(declined(&on("front"), &policy()), Some(Declined::OtherNetwork("front".to_owned())));
-    for mode in ["", "default", "bridge", "none"] {
-        assert_eq!(declined(&on(mode), &policy()), None, "{mode}");
-    }
+    let left = |declined: wish::Declined| Some(Declined::Wish(declined));
+    assert_eq!(declined(&on("host")), left(Shared::Host.into()));
+    assert_eq!(declined(&on("front")), left(wish::Declined::OtherNetwork("front".to_owned())));
+    assert_eq!(declined(&on("bridge")), None);
     let endpoint = json!({"NetworkingConfig": {"EndpointsConfig": {"front": {}}}});
-    assert_eq!(declined(&endpoint, &policy()), Some(Declined::OtherNetwork("front".to_owned())));
-    let none = json!({"Env": ["A=1", "WEAVE_CIDR=none"]});
-    assert_eq!(declined(&none, &policy()), Some(Declined::AskedForNone));
-    let pause = json!({
-        "Labels": {"com.amazonaws.ecs.container-name": "~internal~ecs~pause"}, "HostConfig": {"NetworkMode": "none"},
-    });
-    assert_eq!(declined(&pause, &policy()), Some(Declined::EcsInterface));
-    let not_by_default = Policy { no_default_ipalloc: true, ..policy() };
-    assert_eq!(declined(&on("bridge"), &not_by_default), Some(Declined::NotAskedFor));
-    assert_eq!(declined(&json!({"Env": ["WEAVE_CIDR="]}), &not_by_default), None);
+    assert_eq!(declined(&endpoint), left(wish::Declined::OtherNetwork("front".to_owned())));
+    let none = json!({"Env": ["WEAVE_CIDR=net:default", "A=1", "WEAVE_CIDR=none"]});
+    assert_eq!(declined(&none), left(wish::Declined::AskedForNone));
+    assert!(declined(&json!({"Env": ["WEAVE_CIDR=x"]})).is_some_and(|declined| declined.is_refusal()));
     for unreadable in ["", "[]", "{", r#"{"Env":1}"#, r#"{"HostConfig":[]}"#, "{} {}"] {
         let declined = plan(unreadable.as_bytes(), None, &policy()).unwrap_err();
         assert!(matches!(declined, Declined::Unreadable(_)) && !declined.is_refusal(), "{unreadable}");
@@ -193,55 +186,13 @@ fn our_plugin_attaches_what_is_on_its_networks() {
 }
 
 #[test]
-fn addresses_are_asked_for_in_the_environment() {
-    let wanted = |value: &str| {
-        let body = json!({"Env": [format!("WEAVE_CIDR={value}")]}).to_string();
-        plan(body.as_bytes(), None, &policy()).map(|change| change.wanted)
-    };
-    assert_eq!(wanted(""), Ok(vec![]));
-    assert_eq!(
-        wanted("net:default  net:10.40.0.0/24 ip:10.32.0.1/12\t10.33.0.1/12"),
-        Ok(vec![
-            Wanted::Default,
-            Wanted::In(address("10.40.0.0/24")),
-            Wanted::This(address("10.32.0.1/12")),
-            Wanted::This(address("10.33.0.1/12")),
-        ])
-    );
-    assert_eq!(wanted("none"), Err(Declined::AskedForNone));
-    assert_eq!(wanted("none net:default"), Err(WantedError::NoneAndMore.into()));
-    for bad in ["10.32.0.1", "net:", "ip:10.32.0.1", "10.32.0.1/33", "10.32.0.1/+8", "net:none", "x"] {
-        assert_eq!(wanted(bad), Err(WantedError::Word(bad.to_owned()).into()), "{bad}");
-    }
-    let twice = json!({"Env": ["WEAVE_CIDR=none", "WEAVE_CIDR=net:default"]}).to_string();
-    assert_eq!(plan(twice.as_bytes(), None, &policy()).unwrap().wanted, [Wanted::Default]);
-}
+fn the_rules_make_the_name_unless_the_user_gave_a_host_name() {
+    let rules = Rules { names: NameRule::new(None, "^aws-(.*)$", "$1").unwrap(), ..Rules::default() };
+    let policy = Policy { rules, ..policy() };
 
-#[test]
-fn the_name_comes_from_a_label_or_the_request_and_is_matched_and_replaced() {
-    let names = |labels: Value, name: Option<&str>, rule: NameRule| {
-        let body = json!({"Labels": labels}).to_string();
-        let policy = Policy { names: rule, ..policy() };
-        plan(body.as_bytes(), name, &policy).unwrap().names.first().cloned().unwrap_or_default()
-    };
-    let plain = NameRule::default;
-    let rule =
-        |label: &str, expression, replacement| NameRule::new(Some(label.to_owned()), expression, replacement).unwrap();
-    let ecs = |name: &str| json!({"com.amazonaws.ecs.container-name": name});
-
-    assert_eq!(names(json!({}), Some("web"), plain()), "web.weave.local");
-    assert_eq!(names(json!({"role": "api"}), Some("web"), rule("role", "(.*)", "$1")), "api.weave.local");
-    assert_eq!(
-        names(json!(null), Some("aws-12-web"), rule("role", "^aws-[0-9]+-(.*)$", "my-${1}")),
-        "my-web.weave.local"
-    );
-    assert_eq!(names(json!({}), Some("web"), rule("role", "^aws-(.*)$", "$1")), "web.weave.local");
-    assert_eq!(names(ecs("httpserver"), Some("ecs-task-1-httpserver-ab"), plain()), "httpserver.weave.local");
-    assert_eq!(names(ecs("~internal~ecs~pause-httpserver"), Some("x"), plain()), "httpserver.weave.local");
-    assert_eq!(names(ecs("~internal~ecs-emptyvolume-source"), Some("x"), plain()), "");
-    assert_eq!(names(json!({}), Some("a b"), plain()), "");
-    assert_eq!(names(json!({}), None, plain()), "");
-    assert!(NameRule::new(None, "(", "").unwrap_err().to_string().starts_with("`(` is no regular expression"));
+    assert_eq!(changed(&json!({}), Some("aws-web"), &policy)["Hostname"], "web");
+    let own = changed(&json!({"Hostname": "mine", "Domainname": "a.b"}), Some("aws-web"), &policy);
+    assert_eq!((&own["Hostname"], &own["Domainname"]), (&json!("mine"), &json!("a.b")));
 }
 
 #[test]
@@ -249,6 +200,10 @@ fn a_name_of_65_octets_is_none() {
     let named = |length: usize| changed(&json!({}), Some(&"a".repeat(length)), &policy());
 
     assert_eq!(named(64 - ".weave.local".len())["Domainname"], "weave.local");
+    let remark = |length: usize| plan(b"{}", Some(&"a".repeat(length)), &policy()).unwrap().remark.unwrap_or_default();
+    assert_eq!(remark(64 - ".weave.local".len()), "");
+    assert!(remark(65 - ".weave.local".len()).contains("called otherwise by itself"));
+    assert!(remark(63).contains("called otherwise by itself") && remark(64).contains("no name on the network"));
     let too_long = named(65 - ".weave.local".len());
     assert_eq!(too_long.get("Hostname"), None);
     assert_eq!(too_long["HostConfig"].get("ExtraHosts"), None);
@@ -283,6 +238,15 @@ fn the_users_full_name_is_the_name() {
     assert_eq!(names(json!({"Hostname": "a\nb"})), Vec::<String>::new());
 }
 
+#[test]
+fn a_remark_stands_beside_the_engines_own() {
+    let told = |answer: &str| with_remark(answer.as_bytes(), "b").map(|text| String::from_utf8(text).unwrap());
+
+    assert_eq!(told(r#"{"Id":"x","Warnings":["a"]}"#).as_deref(), Some(r#"{"Id":"x","Warnings":["a","b"]}"#));
+    assert_eq!(told(r#"{"Warnings":null,"N":1.0}"#).as_deref(), Some(r#"{"Warnings":["b"],"N":1.0}"#));
+    assert_eq!(told("[]"), None);
+}
+
 /// Any JSON, with the names that count among those of its members.
 fn anything() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -307,6 +271,7 @@ proptest! {
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), name in "\\PC*") {
         let _ = plan(&bytes, Some(&name), &policy());
+        let _ = with_remark(&bytes, &name);
     }
 
     #[test]

@@ -178,13 +178,18 @@ impl<'a, A: Advisor, R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send> 
 
     async fn create_changed(&mut self, head: &[u8], change: Change<'_>, policy: &Policy) -> Result<After, Failure> {
         let advisor = &self.proxy.advisor;
-        let container = change.container.clone().unwrap_or_default();
+        let (container, remark) = (change.container.clone().unwrap_or_default(), change.remark.clone());
         tracing::debug!(container, names = ?change.names, moment = ?change.moment, "a container comes onto the network");
         let Reservation { token, addresses } = advisor.before_create(&change).await.map_err(Refusal::failure)?;
         let created = self.created(head, change.apply(&addresses, policy)).await;
         let id = created.as_ref().ok().and_then(container_id);
         advisor.after_create(token, id.as_deref()).await;
-        self.deliver(created?).await
+        let created = created?;
+        let remark = remark.filter(|_| id.is_some() && created.is_whole());
+        match remark.and_then(|remark| create::with_remark(&created.content, &remark)) {
+            Some(content) => self.answer_with(&created.head, content).await,
+            None => self.deliver(created).await,
+        }
     }
 
     async fn created(&mut self, head: &[u8], body: Result<Vec<u8>, Declined>) -> Result<Captured, Failure> {
@@ -216,7 +221,12 @@ impl<'a, A: Advisor, R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send> 
         let Some(content) = inspect::rewrite(&captured.content, &addresses) else {
             return self.deliver(captured).await;
         };
-        let head = with_length(&captured.head, content.len()).map_err(Halt::from)?;
+        self.answer_with(&captured.head, content).await
+    }
+
+    /// Gives an answer of the engine's another content.
+    async fn answer_with(&mut self, head: &[u8], content: Vec<u8>) -> Result<After, Failure> {
+        let head = with_length(head, content.len()).map_err(Halt::from)?;
         self.client.sink.write_all(&[head, content].concat()).await.map_err(Halt::Sink)?;
         self.client.sink.flush().await.map_err(Halt::Sink)?;
         Ok(After::Next)

@@ -44,7 +44,8 @@ pub(super) async fn attach(State(context): State<Context>, Form(form): Fields) -
     let is_set = |field| values(&form, field).any(|value| value == "true");
     let (named, multicast_route) = (!is_set("without-dns"), !is_set("no-multicast-route"));
     let remark = if named { names::nameless(&context, &container).await? } else { None };
-    let request = |ticket, reply| Request::Attach { ticket, container, wanted, named, multicast_route, reply };
+    let by_hand = true;
+    let request = |ticket, reply| Request::Attach { ticket, container, wanted, named, multicast_route, by_hand, reply };
     Ok(remarked(line(&context.requester.commit(ip::patience(&form)?, request).await?), remark))
 }
 

@@ -12,7 +12,7 @@ use super::{Context, Refusal};
 use crate::attach::{AttachError, Container, Subject};
 use crate::naming::{NameError, Pattern};
 use crate::request::Request;
-use crate::status::{DnsMaterial, Snapshot};
+use crate::status::DnsMaterial;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Parameters {
@@ -112,8 +112,7 @@ pub(super) async fn list(State(context): State<Context>, headers: HeaderMap) -> 
         let why = "names are listed as JSON: ask with `Accept: application/json`";
         return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, why.to_owned()));
     }
-    let snapshot: Snapshot = context.requester.ask(Request::Snapshot).await?.into();
-    let dns = snapshot.dns.ok_or(NameError::NoDns)?;
+    let dns = super::status::snapshot(&context).await?.dns.ok_or(NameError::NoDns)?;
     super::status::json(&dns.entries)
 }
 

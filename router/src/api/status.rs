@@ -12,7 +12,7 @@ use crate::metrics;
 use crate::naming::NameError;
 use crate::request::Request;
 use crate::shown;
-use crate::status::{Snapshot, report as reporting, text, why as explaining};
+use crate::status::{DockerPart, Snapshot, report as reporting, text, why as explaining};
 
 /// How the asker wants to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,8 @@ pub(super) fn json<T: Serialize>(value: &T) -> Result<Response, Refusal> {
 }
 
 pub(super) async fn snapshot(context: &Context) -> Result<Snapshot, Refusal> {
-    Ok(context.requester.ask(Request::Snapshot).await?.into())
+    let material = context.requester.ask(Request::Snapshot).await?;
+    Ok(Snapshot::of(&material, DockerPart::of(context)))
 }
 
 pub(super) async fn summary(State(context): State<Context>, headers: HeaderMap) -> Result<Response, Refusal> {
@@ -104,7 +105,8 @@ pub(super) async fn metrics(State(context): State<Context>) -> Result<Response, 
     let failed = |why: String| Refusal(StatusCode::INTERNAL_SERVER_ERROR, why);
     let names = BridgeNames::of(&material.about.bridge).map_err(|error| failed(error.to_string()))?;
     let fast_path = traffic(&names.vxlan).map_err(|error| failed(error.to_string()))?;
-    let page = metrics::render(material, fast_path).map_err(|error| failed(error.to_string()))?;
+    let page =
+        metrics::render(material, DockerPart::of(&context), fast_path).map_err(|error| failed(error.to_string()))?;
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response())
 }
 

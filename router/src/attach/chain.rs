@@ -53,6 +53,11 @@ impl<S: Copy, E> Chain<S, E> {
         }
     }
 
+    /// Whether it turned round.
+    pub const fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
     /// Why it turned round, if it did.
     pub fn into_failure(self) -> Option<E> {
         self.failure

@@ -141,13 +141,9 @@ impl Ledger {
     }
 
     /// Writes down a container that was found running, with what its port has.
-    pub fn adopt(&mut self, container: &Container, port: &Attached, called: Option<Called>) {
+    pub fn adopt(&mut self, container: &Container, port: &Attached) {
         self.plan(container, port, None, 0);
         self.settle(port);
-        let tenants = self.entries.get_mut(port.host_link.as_str()).into_iter().flat_map(|entry| &mut entry.tenants);
-        tenants
-            .filter(|tenant| tenant.container == container.label)
-            .for_each(|tenant| tenant.called.clone_from(&called));
     }
 
     fn tenants_mut(&mut self) -> impl Iterator<Item = &mut Tenant> {
@@ -199,7 +195,7 @@ impl Ledger {
         }
         entry.mac = port.mac;
         entry.addresses.extend(gained);
-        let called = Some(container.called.clone());
+        let called = (!container.provisional).then(|| container.called.clone());
         let tenant = Tenant { container: container.label.clone(), netns: container.netns.clone(), name, called };
         match entry.tenants.iter_mut().find(|known| known.container == tenant.container) {
             Some(known) => *known = tenant,

@@ -31,6 +31,8 @@ pub struct DnsConfig {
     pub ttl: u32,
     pub resolv_conf: PathBuf,
     pub fallback_timeout: Duration,
+    /// Names lead to containers that Docker calls unhealthy as to others.
+    pub all: bool,
 }
 
 /// The domain whose names are answered here.

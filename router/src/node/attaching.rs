@@ -31,7 +31,7 @@ use weave_mesh::time::Instant;
 
 use self::jobs::{Finished, Jobs};
 use super::{Control, Manner};
-use crate::attach::{AttachError, Attachment, Chain, Container, Next, Wanted};
+use crate::attach::{AttachError, Attachment, Chain, Container, Manual, Next, Wanted};
 use crate::expose::HOST_LABEL;
 use crate::request::{AddressError, Reply};
 
@@ -72,15 +72,23 @@ const EXPOSE: &[Step] = &[Step::Addresses, Step::Record, Step::Weave];
 /// What is asked for.
 #[derive(Debug)]
 enum Errand {
-    Attach {
-        /// The container is called so from now on.
-        name: Option<String>,
-        multicast_route: bool,
-    },
+    Attach(Attachable),
     /// These addresses, or all.
     Detach(Vec<Subnet>),
     /// Which addresses were not exposed before.
     Expose(Manner, Vec<Subnet>),
+}
+
+/// How a container is attached.
+#[derive(Debug)]
+pub(super) struct Attachable {
+    /// It is called so from now on.
+    pub(super) name: Option<String>,
+    /// Whether that was asked for.
+    pub(super) named: bool,
+    pub(super) multicast_route: bool,
+    /// It is to be so at every start.
+    pub(super) by_hand: bool,
 }
 
 /// A container, and where it is.
@@ -193,15 +201,8 @@ impl Attaching {
 }
 
 impl Control {
-    pub(super) fn attach(
-        &mut self,
-        container: Container,
-        wanted: Vec<Wanted>,
-        name: Option<String>,
-        multicast_route: bool,
-        client: Client,
-    ) {
-        self.begin(ATTACH, Errand::Attach { name, multicast_route }, Some(container), wanted, client);
+    pub(super) fn attach(&mut self, container: Container, wanted: Vec<Wanted>, manner: Attachable, client: Client) {
+        self.begin(ATTACH, Errand::Attach(manner), Some(container), wanted, client);
     }
 
     pub(super) fn detach(&mut self, container: Container, addresses: Vec<Subnet>, client: Client) {
@@ -286,9 +287,12 @@ impl Control {
     }
 
     fn conclude(&mut self, operation: Operation) {
-        let Operation { chain, errand, client, addresses, .. } = operation;
+        let Operation { chain, errand, client, addresses, seat, .. } = operation;
+        if let (Some(seat), false) = (&seat, chain.has_failed()) {
+            self.note_manual(&seat.container.label, &errand, &addresses);
+        }
         let errand = match errand {
-            Errand::Attach { .. } => "attach",
+            Errand::Attach(_) => "attach",
             Errand::Detach(_) => "detach",
             Errand::Expose(..) => "expose",
         };
@@ -305,6 +309,18 @@ impl Control {
         // A client that went away learns it from `ps`.
         let _ = client.reply.send(answer);
         self.pursue_those_in_turn();
+    }
+
+    /// What an operator has done to a container is so at its next start, too.
+    fn note_manual(&mut self, container: &str, errand: &Errand, addresses: &[Subnet]) {
+        match errand {
+            Errand::Attach(Attachable { named, multicast_route, by_hand: true, .. }) => {
+                let (addresses, named, multicast_route) = (addresses.to_vec(), *named, *multicast_route);
+                self.remember(container, Manual { addresses, named, multicast_route });
+            }
+            Errand::Detach(addresses) => self.forget_manual(container, addresses),
+            Errand::Attach(_) | Errand::Expose(..) => {}
+        }
     }
 
     /// A port is free for the next operation.
@@ -379,7 +395,7 @@ impl Control {
     /// A container has gone while the kernel was to open its port.
     pub(super) fn note_port_gone(&mut self, host_link: &str) {
         let is_its = |operation: &Operation| {
-            let is_attached = matches!(operation.errand, Errand::Attach { .. }) && operation.plan.is_some();
+            let is_attached = matches!(operation.errand, Errand::Attach(_)) && operation.plan.is_some();
             is_attached && operation.host_link().is_some_and(|own| own.as_str() == host_link)
         };
         for id in self.attaching.find(is_its) {

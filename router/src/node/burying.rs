@@ -2,7 +2,7 @@
 //! somebody asks for one by name (`vacating.rs`).
 //!
 //! ```text
-//!   Docker: died ─── 30 s, not started again ──┐
+//!   Docker: died ─── 30 s, not started again ──┐                 unless it was attached by hand
 //!           destroyed, or unknown to Docker ───┴─► doomed ─── no port left ──► released
 //!   pid:, netns:  port gone ──────────────────────────────────────────────────► released
 //! ```
@@ -29,33 +29,55 @@ pub(super) fn is_namespace(container: &str) -> bool {
 }
 
 impl Control {
-    /// What Docker has now; the containers that it does not know are gone.
-    pub(super) fn handle_census(&mut self, census: &Census) {
-        // Ids that others made up live until they are freed.
-        let tenants = self.ledger.entries().flat_map(|(_, entry)| &entry.tenants);
-        let tenants = tenants.map(|tenant| tenant.container.clone());
-        let known: BTreeSet<String> = self.node.all_addresses().into_keys().chain(tenants).collect();
-        for container in known.into_iter().filter(|container| weave_docker::is_id(container)) {
+    /// What Docker has now; the containers that it does not know are gone. The answer is who is to be found.
+    pub(super) fn handle_census(&mut self, census: &Census) -> Vec<String> {
+        if self.faring.take_stock(census) {
+            self.publish_endpoints();
+        }
+        let mut wanted = BTreeSet::from_iter(self.ledger.nameless());
+        for container in self.known_to_docker() {
             let event = match census.get(&container) {
-                Some(true) => ContainerEvent::Started,
-                Some(false) => ContainerEvent::Died,
+                Some(Some(health)) => ContainerEvent::Started(*health),
+                Some(None) => ContainerEvent::Died,
                 None => ContainerEvent::Destroyed,
             };
             self.handle_container_event(&container, event);
+            wanted.extend(Some(container).filter(|container| self.is_wanted(container, event)));
         }
+        wanted.into_iter().collect()
+    }
+
+    /// Ids that others made up live until they are freed.
+    fn known_to_docker(&self) -> BTreeSet<String> {
+        let tenants = self.ledger.entries().flat_map(|(_, entry)| &entry.tenants);
+        let tenants = tenants.map(|tenant| tenant.container.clone());
+        let remembered = self.remembered.containers().map(str::to_owned);
+        let known = self.node.all_addresses().into_keys().chain(tenants).chain(remembered);
+        known.filter(|container| weave_docker::is_id(container)).collect()
     }
 
     pub(super) fn handle_container_event(&mut self, container: &str, event: ContainerEvent) {
-        if event != ContainerEvent::Started {
-            self.note_departure(container);
-        }
-        if self.node.addresses(container).is_empty() {
-            return;
-        }
         match event {
-            ContainerEvent::Started => self.revive(container),
-            ContainerEvent::Died => self.burying.grace.handle_death(container, self.clock.now()),
-            ContainerEvent::Destroyed => self.bury(container),
+            ContainerEvent::Started(health) => {
+                self.note_health(container, health);
+                self.revive(container);
+            }
+            ContainerEvent::Fares(health) => self.note_health(container, health),
+            ContainerEvent::Died => {
+                self.note_departure(container);
+                self.note_end(container, false);
+                if !self.node.addresses(container).is_empty() {
+                    self.burying.grace.handle_death(container, self.clock.now());
+                }
+            }
+            ContainerEvent::Destroyed => {
+                self.note_departure(container);
+                self.note_end(container, true);
+                self.forget_manual(container, &[]);
+                if !self.node.addresses(container).is_empty() {
+                    self.bury(container);
+                }
+            }
         }
     }
 
@@ -67,7 +89,10 @@ impl Control {
 
     pub(super) fn bury_expired(&mut self) {
         for container in self.burying.grace.expired(self.clock.now()) {
-            self.bury(&container);
+            // Who was attached by hand is to have the same at its next start.
+            if self.remembered.get(&container).is_none() {
+                self.bury(&container);
+            }
         }
     }
 

@@ -32,6 +32,8 @@ impl Control {
         if let Some(port) = &holder.port {
             self.handle_port_gone(port, self.weaving.applied());
         }
+        let prefix_len = if address.is_ipv4() { 32 } else { 128 };
+        self.forget_manual(&holder.container, &[Subnet { address, prefix_len }]);
         let IpAddr::V4(number) = address else { return };
         if self.ledger.holder(address).is_none() {
             // What it gave up meanwhile is free already.

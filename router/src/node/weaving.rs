@@ -381,12 +381,22 @@ impl Control {
     /// Hands our stations to the mesh, and their names to those who answer: attached containers, and learnt ones that
     /// nobody else owns.
     pub(super) fn publish_endpoints(&mut self) {
+        self.set_endpoints();
+        if !self.faring.is_empty() {
+            // Others of its name see how well a container is once that is published.
+            self.set_endpoints();
+        }
+        self.serve_names();
+    }
+
+    fn set_endpoints(&mut self) {
+        let judge = self.judge();
         let attached = self.ledger.entries().flat_map(|(host_link, attachment)| {
             let endpoint = |tenant: &Tenant| Endpoint {
                 mac: attachment.mac,
                 addresses: attachment.addresses.clone(),
                 container: shortened(&tenant.container),
-                names: tenant.name.iter().cloned().collect(),
+                names: judge.published(&self.faring, tenant, &attachment.addresses),
                 attached: attachment.attached,
             };
             let id = move |tenant: &Tenant| endpoint_id(&[host_link.as_bytes(), tenant.container.as_bytes()]);
@@ -404,7 +414,6 @@ impl Control {
         if let Err(error) = self.node.set_endpoints(endpoints, self.clock.now()) {
             error!(%error, "some containers are not published");
         }
-        self.serve_names();
     }
 
     fn learnt_endpoints(&self) -> Vec<(EndpointId, Endpoint)> {

@@ -23,8 +23,8 @@ use weave_mesh::time::{Instant, UnixTime};
 use super::time::rfc3339;
 use super::titles;
 use super::{
-    Carrier, Connection, ConnectionState, Direction, Dns, DnsEntry, Endpoint, EndpointState, Ipam, Path, Peer,
-    PeerConnection, PeerLabel, Router, Sends, Snapshot,
+    Carrier, Connection, ConnectionState, Direction, Dns, DnsEntry, DockerPart, Endpoint, EndpointState, Ipam, Path,
+    Peer, PeerConnection, PeerLabel, Router, Sends, Snapshot,
 };
 use crate::config::DnsConfig;
 use crate::config::value::Network;
@@ -96,9 +96,10 @@ pub struct Material {
     pub wall: UnixTime,
 }
 
-impl From<Material> for Snapshot {
-    fn from(material: Material) -> Self {
-        let gathering = Gathering::new(&material);
+impl Snapshot {
+    /// Of Docker's part control knows nothing.
+    pub fn of(material: &Material, docker: DockerPart) -> Self {
+        let gathering = Gathering::new(material);
         let drops = material.packets.drops.iter().map(|(why, count)| (why.to_string(), count));
         let refusals = material.packets.counters.refusals().map(|(why, count)| (why.to_owned(), count));
         let counters = drops.chain(refusals).collect();
@@ -116,6 +117,7 @@ impl From<Material> for Snapshot {
             endpoints: gathering.endpoints(),
             ipam,
             dns: material.dns.as_ref().map(|dns| gathering.dns(dns)),
+            docker,
             warnings,
             counters,
         }

@@ -35,6 +35,7 @@ pub fn summary(snapshot: &Snapshot) -> String {
         lines.extend(ipam.summary());
     }
     lines.extend(snapshot.dns.iter().flat_map(dns_summary));
+    lines.extend(snapshot.docker.summary());
     lines.extend(snapshot.warnings.iter().map(|warning| ("Warning", warning.clone())));
     lines.iter().fold(String::new(), |mut text, (label, value)| {
         let colon = if label.is_empty() { "" } else { ": " };
@@ -300,6 +301,7 @@ pub(crate) mod tests {
             }],
             ipam: Some(super::super::ipam::tests::ipam()),
             dns: Some(names()),
+            docker: super::super::docker::tests::part(),
             warnings: Vec::new(),
             counters: Default::default(),
         }
@@ -328,6 +330,7 @@ pub(crate) mod tests {
         snapshot.endpoints[0].peer.nickname = evil.to_owned();
         snapshot.endpoints[0].container = evil.to_owned();
         snapshot.warnings.push(evil.to_owned());
+        snapshot.docker.failures[0].container = evil.to_owned();
         if let Some(ipam) = &mut snapshot.ipam {
             ipam.owners[0].peer = label;
         }

@@ -21,6 +21,23 @@ async fn a_container_is_bound_before_its_client_knows_it() {
 }
 
 #[tokio::test]
+async fn a_client_is_told_beside_the_engines_own_remarks_that_a_name_is_too_long() {
+    let stage = Stage::new();
+    let request = String::from_utf8(create("{}")).unwrap().replace("name=web", &format!("name={}", "a".repeat(64)));
+    let mut client = stage.client(request.as_bytes()).await;
+    let mut engine = stage.engine().await;
+    message(&mut engine).await;
+    engine.write_all(created().as_bytes()).await.unwrap();
+
+    let (head, body) = message(&mut client).await;
+
+    assert!(head.starts_with("HTTP/1.1 201 Created\r\nApi-Version: 1.41\r\n"), "{head}");
+    assert_eq!(body["Id"], ID);
+    let told = body["Warnings"][0].as_str().unwrap();
+    assert!(told.contains("more than 63 octets"), "{told}");
+}
+
+#[tokio::test]
 async fn what_is_not_created_is_freed_and_the_engines_words_pass() {
     let stage = Stage::new();
     let conflict = "HTTP/1.1 409 Conflict\r\nX: y\r\nTransfer-Encoding: chunked\r\n\r\n2;e\r\n{}\r\n0\r\n\r\n";

@@ -125,7 +125,7 @@ fn a_container_is_named_as_soon_as_there_is_a_domain_and_as_it_is_called() {
     let attached = |name: &str| Container { called: called(name), ..container(name) };
     let mut ledger = Ledger::default();
     ledger.plan(&attached("a"), &port("vethwepla", &["10.32.0.1/12"]), None, 0);
-    ledger.adopt(&container("b"), &port("vethweplb", &["10.32.0.2/12"]), None);
+    ledger.adopt(&Container { provisional: true, ..container("b") }, &port("vethweplb", &["10.32.0.2/12"]));
     let names = |ledger: &Ledger| {
         let tenants = ledger.entries().flat_map(|(_, entry)| &entry.tenants);
         tenants.map(|tenant| tenant.name.clone()).collect::<Vec<_>>()

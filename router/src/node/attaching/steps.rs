@@ -12,7 +12,7 @@ use weave_mesh::name::MacAddr;
 use weave_mesh::time::Instant;
 
 use super::jobs::{Done, Made, Outcome, Work};
-use super::{Errand, Former, KERNEL_TIMEOUT, Operation, OperationId, Progress, Seat, Step};
+use super::{Attachable, Errand, Former, KERNEL_TIMEOUT, Operation, OperationId, Progress, Seat, Step};
 use crate::attach::{AttachError, Left, Wanted, distinct};
 use crate::node::Control;
 use crate::node::addressing::cidr;
@@ -203,7 +203,7 @@ impl Control {
 
     fn record(&mut self, operation: &mut Operation) -> Result<(), AttachError> {
         match &operation.errand {
-            Errand::Attach { .. } => self.record_attached(operation),
+            Errand::Attach(_) => self.record_attached(operation),
             Errand::Detach(_) => {
                 self.record_detached(operation);
                 Ok(())
@@ -221,7 +221,9 @@ impl Control {
 
     /// Writes down the port as it is going to be, and lets others know: they are ready when it is.
     fn record_attached(&mut self, operation: &mut Operation) -> Result<(), AttachError> {
-        let (Errand::Attach { name, .. }, Some(seat)) = (&operation.errand, &mut operation.seat) else { return Ok(()) };
+        let (Errand::Attach(Attachable { name, .. }), Some(seat)) = (&operation.errand, &mut operation.seat) else {
+            return Ok(());
+        };
         let Some(host_link) = seat.host_link.clone() else { return Err(AttachError::Gone) };
         self.ledger.admit(host_link.as_str(), &seat.container, &operation.addresses)?;
         self.exposure.admit_container(&operation.addresses)?;
@@ -263,7 +265,7 @@ impl Control {
     fn change_port(&mut self, id: OperationId, operation: &Operation) -> Progress {
         let Some(seat) = &operation.seat else { return Progress::Over(Ok(())) };
         let work = match (&operation.errand, &seat.netns, &seat.host_link) {
-            (Errand::Attach { multicast_route, .. }, Some(netns), Some(host_link)) => {
+            (Errand::Attach(Attachable { multicast_route, .. }), Some(netns), Some(host_link)) => {
                 let loom = self.weaving.loom();
                 let mac = self.ledger.get(host_link.as_str()).map(|entry| entry.mac);
                 let spec = AttachSpec {
@@ -279,7 +281,7 @@ impl Control {
                 Some(netns) => Some(Work::Take { netns: Arc::clone(netns), addresses: addresses.clone() }),
                 None => host_link.clone().map(Work::Remove),
             },
-            (Errand::Attach { .. } | Errand::Detach(_) | Errand::Expose(..), ..) => None,
+            (Errand::Attach(_) | Errand::Detach(_) | Errand::Expose(..), ..) => None,
         };
         work.map_or(Progress::Over(Ok(())), |work| self.start_job(id, work))
     }

@@ -1,25 +1,25 @@
-//! What a container is called: by a label, else by its name in the request; then matched and replaced.
+//! What a container is called: by a label, else by its engine; then matched and replaced.
 
 use std::collections::BTreeMap;
 
 use regex::Regex;
 
 /// The label by which the ECS agent tells what its task definition calls a container.
-pub const ECS_NAME_LABEL: &str = "com.amazonaws.ecs.container-name";
+const ECS_NAME_LABEL: &str = "com.amazonaws.ecs.container-name";
 /// What the ECS agent calls containers of its own.
 const ECS_INTERNAL: &str = "~internal~ecs";
 /// One of them stands for a container of the task, whose name follows.
-pub const ECS_PAUSE: &str = "~internal~ecs~pause-";
+const ECS_PAUSE: &str = "~internal~ecs~pause-";
 
 /// An expression that cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("`{expression}` is no regular expression: {reason}")]
 pub struct NameRuleError {
     expression: String,
     reason: regex::Error,
 }
 
-/// How a container's host name is made.
+/// How a container's name on the network is made.
 #[derive(Clone, Debug, Default)]
 pub struct NameRule {
     label: Option<String>,
@@ -38,8 +38,8 @@ impl NameRule {
         Ok(Self { label, replaced: Some((pattern, replacement.to_owned())) })
     }
 
-    /// The host name, without a domain; nothing when there is no name that could be one.
-    pub(super) fn name(&self, labels: &BTreeMap<String, String>, name: Option<&str>) -> Option<String> {
+    /// The name, without a domain; nothing when there is none that could be a host's.
+    pub(crate) fn name(&self, labels: &BTreeMap<String, String>, name: Option<&str>) -> Option<String> {
         let labelled = self.label.as_ref().and_then(|label| labels.get(label)).or_else(|| labels.get(ECS_NAME_LABEL));
         let name = match labelled {
             Some(name) if name.starts_with(ECS_INTERNAL) => name.strip_prefix(ECS_PAUSE)?,
@@ -55,7 +55,7 @@ impl NameRule {
 }
 
 /// What Docker takes for the name of a container: nothing that could end a line or a word of `/etc/hosts`.
-fn is_hostname(name: &str) -> bool {
+pub(crate) fn is_hostname(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_.-".contains(letter))
 }
 
@@ -64,15 +64,10 @@ pub(super) fn is_internal_to_ecs(labels: &BTreeMap<String, String>) -> bool {
     labels.get(ECS_NAME_LABEL).is_some_and(|name| name.starts_with(ECS_INTERNAL))
 }
 
-/// A host's names as `/etc/hosts` has them: the full one, then the part before the first dot.
-pub(super) fn names_of(hostname: &str, domain: &str) -> Vec<String> {
-    let full = if domain.is_empty() { hostname.to_owned() } else { format!("{hostname}.{domain}") };
-    let full = full.trim_matches('.');
-    if !is_hostname(full) {
-        return Vec::new();
-    }
-    match full.split_once('.') {
-        Some((short, _)) => vec![full.to_owned(), short.to_owned()],
-        None => vec![full.to_owned()],
+/// A host name with its domain, if it was given one: apart from it, or behind a dot.
+pub fn with_domain(hostname: &str, domain: &str) -> Option<String> {
+    match domain {
+        "" => hostname.contains('.').then(|| hostname.to_owned()),
+        domain => Some(format!("{hostname}.{domain}")),
     }
 }
