@@ -6,6 +6,7 @@
 //!   proxy.rs    passes the API on to the engine, octet by octet
 //!   create.rs   what the proxy changes when a container is created; pure
 //!   inspect.rs  what it changes when one is inspected; pure
+//!   plugin.rs   what it asks of a plugin that serves networks, and what it is told; pure
 //!   setup.rs    our runtime in the engine's settings; pure
 //! ```
 //!
@@ -15,6 +16,7 @@ pub mod create;
 pub mod engine;
 pub mod events;
 pub mod inspect;
+pub mod plugin;
 pub mod proxy;
 pub mod setup;
 
