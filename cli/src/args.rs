@@ -13,7 +13,8 @@ use weave_router::config::dns::{
     DEFAULT_DOMAIN, DEFAULT_RESOLV_CONF, DEFAULT_TTL, TTL_MAX, parse_fallback_timeout, parse_listen_address,
 };
 use weave_router::config::{
-    BridgeName, DEFAULT_DOCKER_PROXY, DEFAULT_STATE_DIR, DnsDomain, EtherType, Init, MeshName, MtuBytes,
+    BridgeName, DEFAULT_DOCKER_PLUGIN, DEFAULT_DOCKER_PROXY, DEFAULT_STATE_DIR, DnsDomain, EtherType, Init, MeshName,
+    MtuBytes,
 };
 use weave_router::naming::EXTERN;
 
@@ -439,6 +440,9 @@ pub(crate) struct LaunchArgs {
     /// Pass Docker's API on at this socket, so that containers that are made over it start on the network; see `env`
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = DEFAULT_DOCKER_PROXY)]
     pub(crate) docker_proxy: Option<PathBuf>,
+    /// Serve networks of Docker's from this socket: `docker network create -d weave-rs --ipam-driver weave-rs`
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = DEFAULT_DOCKER_PLUGIN)]
+    pub(crate) docker_plugin: Option<PathBuf>,
     /// Where identity and state are kept
     #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
     pub(crate) state_dir: PathBuf,

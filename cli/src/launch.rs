@@ -61,6 +61,7 @@ fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
         status_addr,
         socket: socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
         docker_proxy: args.docker_proxy,
+        docker_plugin: args.docker_plugin,
         bridge: args.bridge,
         mtu: environment::value(args.mtu, "WEAVE_MTU")?,
         allowed_ethertypes: args.allow_ethertype,

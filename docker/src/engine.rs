@@ -14,6 +14,8 @@ use tokio::net::UnixStream;
 
 /// The letters of a container's id.
 const ID_BYTES: usize = 64;
+/// As many of them as Docker shows.
+const SHORT_ID_BYTES: usize = 12;
 /// Where Docker listens unless `DOCKER_HOST` names another unix socket.
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 /// How long a call may take, from the connection to the last octet of an answer that has an end.
@@ -48,6 +50,16 @@ pub struct Inspected {
     /// Host and domain name, if it was given a domain.
     pub hostname: Option<String>,
     pub name: Option<String>,
+    /// What it has on networks.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A container's place on a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    pub id: String,
+    /// What it is called there beside its name.
+    pub aliases: Vec<String>,
 }
 
 /// A container as the engine lists it, which it does also while it starts it.
@@ -57,12 +69,18 @@ pub struct Listed {
     names: Vec<String>,
     pub labels: BTreeMap<String, String>,
     host_config: HostConfig,
+    state: String,
 }
 
 impl Listed {
     pub fn new(name: &str, network_mode: &str, labels: BTreeMap<String, String>) -> Self {
         let host_config = HostConfig { network_mode: network_mode.to_owned() };
-        Self { names: vec![name.to_owned()], labels, host_config }
+        Self { names: vec![name.to_owned()], labels, host_config, state: String::new() }
+    }
+
+    /// Whether it has been started, so that the engine answers questions about it.
+    pub fn runs(&self) -> bool {
+        is_running(&self.state)
     }
 
     /// What it is called; links of others to it are names with a slash inside.
@@ -104,6 +122,23 @@ struct Inspection {
     host_config: HostConfig,
     #[serde(default)]
     config: Naming,
+    #[serde(default)]
+    network_settings: NetworkSettings,
+}
+
+/// The networks of a container, as they are listed and inspected.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct NetworkSettings {
+    networks: Option<BTreeMap<String, Option<EndpointSettings>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct EndpointSettings {
+    #[serde(rename = "EndpointID")]
+    endpoint: String,
+    aliases: Option<Vec<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -259,6 +294,15 @@ impl Docker {
     }
 }
 
+impl NetworkSettings {
+    /// Those that there are while it runs.
+    pub(crate) fn endpoints(self) -> impl Iterator<Item = Endpoint> {
+        let settings = self.networks.unwrap_or_default().into_values().flatten();
+        let endpoint = |it: EndpointSettings| Endpoint { id: it.endpoint, aliases: it.aliases.unwrap_or_default() };
+        settings.map(endpoint).filter(|endpoint| is_id(&endpoint.id))
+    }
+}
+
 impl Naming {
     /// A host name with a dot in it was given with its domain.
     fn hostname(&self) -> Option<String> {
@@ -267,6 +311,10 @@ impl Naming {
             (hostname, domain) => Some(format!("{hostname}.{domain}")),
         }
     }
+}
+
+pub(crate) fn is_running(state: &str) -> bool {
+    matches!(state, "running" | "paused" | "restarting")
 }
 
 /// Docker's names begin with a slash.
@@ -284,8 +332,12 @@ fn attachable(name: &str, inspection: Inspection) -> Result<Inspected, DockerErr
         Inspection { host_config: HostConfig { network_mode }, .. } if network_mode == "host" => {
             Err(DockerError::HostNetwork(name.to_owned()))
         }
-        Inspection { id, name, state: State { pid }, config, .. } => {
-            Ok(Inspected { id, pid, hostname: config.hostname(), name: bare(&name) })
+        Inspection { id, name, state: State { pid }, config, network_settings, .. } => {
+            // Older engines have the beginning of the id among the aliases.
+            let is_alias = |alias: &String| alias.len() != SHORT_ID_BYTES || !id.starts_with(alias.as_str());
+            let mut endpoints: Vec<Endpoint> = network_settings.endpoints().collect();
+            endpoints.iter_mut().for_each(|endpoint| endpoint.aliases.retain(is_alias));
+            Ok(Inspected { hostname: config.hostname(), name: bare(&name), pid, endpoints, id })
         }
     }
 }
@@ -306,7 +358,8 @@ mod tests {
 
         let found = inspected("web", body(42, "bridge").as_bytes());
 
-        assert_eq!(found.unwrap(), Inspected { id: "abc".to_owned(), pid: 42, hostname: None, name: None });
+        let (id, endpoints) = ("abc".to_owned(), Vec::new());
+        assert_eq!(found.unwrap(), Inspected { id, pid: 42, hostname: None, name: None, endpoints });
         assert!(matches!(inspected("web", body(0, "bridge").as_bytes()), Err(DockerError::NotRunning(_))));
         assert!(matches!(inspected("web", body(42, "host").as_bytes()), Err(DockerError::HostNetwork(_))));
         assert!(matches!(inspected("web", b"<html>"), Err(DockerError::Answer(_))));
@@ -324,6 +377,24 @@ mod tests {
         assert_eq!(called(r#"{"Hostname":"h","Domainname":"weave.local"}"#).as_deref(), Some("h.weave.local"));
         assert_eq!(called(r#"{"Hostname":"h.weave.local","Domainname":""}"#).as_deref(), Some("h.weave.local"));
         assert_eq!(called(r#"{"Hostname":"0123456789ab"}"#), None);
+    }
+
+    #[test]
+    fn a_container_has_endpoints_with_aliases_while_it_runs() {
+        let (container, endpoint) = ("0123456789abcdef".repeat(4), "a".repeat(64));
+        let body = format!(
+            r#"{{"Id":"{container}","State":{{"Pid":1}},"HostConfig":{{}},"NetworkSettings":{{"Networks":{{
+               "one":{{"EndpointID":"{endpoint}","Aliases":["db","0123456789ab"]}},
+               "two":{{"EndpointID":"{endpoint}","Aliases":null}},"three":{{"EndpointID":""}},"four":null}}}}}}"#
+        );
+
+        let endpoints = inspected("web", body.as_bytes()).unwrap().endpoints;
+
+        let expected = |aliases: &[&str]| Endpoint {
+            id: endpoint.clone(),
+            aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
+        };
+        assert_eq!(endpoints, [expected(&["db"]), expected(&[])]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   subscribe ─► list ─► census ─► event, event, …  ─ stream ends ─► wait, again
+//!                          └────────┴─ who is that? ─► inspect ─► found
 //! ```
 //!
 //! The subscription comes before the list, so that nothing falls between the two; an event that the list has already
@@ -17,7 +18,7 @@ use hyper::body::{Bytes, Incoming};
 use serde::Deserialize;
 use tracing::{debug, info};
 
-use crate::engine::{Docker, DockerError, Inspected, is_id};
+use crate::engine::{Docker, DockerError, Inspected, NetworkSettings, is_id, is_running};
 
 /// Between two looks for an engine that is not there. One costs a few microseconds: nobody listens at the socket.
 const ABSENT_PAUSE: Duration = Duration::from_millis(500);
@@ -28,26 +29,38 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const LIST_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// The longest event that is read; it carries the container's labels.
 const EVENT_MAX_BYTES: usize = 1024 * 1024;
-/// Containers and their fates, and nothing else.
-const EVENTS: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%2C\
-                      %22event%22%3A%5B%22start%22%2C%22die%22%2C%22destroy%22%5D%7D";
+/// Containers, their fates and their networks, and nothing else.
+const EVENTS: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%2C%22network%22%5D%2C\
+                      %22event%22%3A%5B%22start%22%2C%22die%22%2C%22destroy%22%2C%22connect%22%5D%7D";
 const CONTAINERS: &str = "/containers/json?all=true";
 
 /// What happened to a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContainerEvent {
     Started,
+    /// It is on a further network; it may not run yet.
+    Connected,
     /// It may be started again.
     Died,
     Destroyed,
 }
 
-/// Every container that Docker has, by its id, and whether it runs.
-pub type Census = BTreeMap<String, bool>;
+/// Every container that Docker has, by its id.
+pub type Census = BTreeMap<String, Resident>;
+
+/// One of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resident {
+    pub runs: bool,
+    /// The ids of what it has on networks while it runs.
+    pub endpoints: Vec<String>,
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Event {
+    #[serde(rename = "Type", default)]
+    subject: String,
     action: String,
     actor: Actor,
 }
@@ -56,6 +69,15 @@ struct Event {
 struct Actor {
     #[serde(rename = "ID")]
     id: String,
+    #[serde(rename = "Attributes", default)]
+    attributes: Attributes,
+}
+
+/// Those of a container are its labels, too.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Attributes {
+    container: String,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +85,8 @@ struct Actor {
 struct Listed {
     id: String,
     state: String,
+    #[serde(default)]
+    network_settings: Option<NetworkSettings>,
 }
 
 /// Whoever wants to know.
@@ -74,7 +98,8 @@ pub trait Listener {
     /// What one of those is called.
     fn found(&self, container: Inspected) -> impl Future<Output = Result<(), Over>> + Send;
 
-    fn happened(&self, id: String, event: ContainerEvent) -> impl Future<Output = Result<(), Over>> + Send;
+    /// Answers whether it wants to know what that one is called.
+    fn happened(&self, id: String, event: ContainerEvent) -> impl Future<Output = Result<bool, Over>> + Send;
 }
 
 /// Nobody wants to know any more.
@@ -152,13 +177,29 @@ async fn follow(docker: &Docker, listener: &impl Listener, pauses: &mut Pauses) 
     let mut lines = Lines::default();
     while let Some(chunk) = next(events.body_mut()).await? {
         for (id, event) in lines.take(&chunk)? {
-            listener.happened(id, event).await?;
+            let wants_name = listener.happened(id.clone(), event).await?;
+            if wants_name && can_be_asked_about(docker, &id, event).await? {
+                name(docker, listener, vec![id]).await?;
+            }
         }
     }
     Ok(())
 }
 
-/// Tells what containers of ours are called that were found running.
+/// An engine that starts a container answers questions about it when it has: whoever waited would hear of others late. Its
+/// start is an event, too.
+async fn can_be_asked_about(docker: &Docker, id: &str, event: ContainerEvent) -> Result<bool, DockerError> {
+    if event != ContainerEvent::Connected || !is_id(id) {
+        return Ok(event == ContainerEvent::Started);
+    }
+    match docker.listed(id).await {
+        Ok(listed) => Ok(listed.runs()),
+        Err(DockerError::NoSuchContainer(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells what containers are called that run.
 async fn name(docker: &Docker, listener: &impl Listener, nameless: Vec<String>) -> Result<(), Ended> {
     for id in nameless.into_iter().filter(|id| is_id(id)) {
         let found = match docker.inspect(&id).await {
@@ -195,8 +236,11 @@ async fn next(body: &mut Incoming) -> Result<Option<Bytes>, DockerError> {
 
 fn census(body: &[u8]) -> Result<Census, DockerError> {
     let listed: Vec<Listed> = serde_json::from_slice(body).map_err(|error| DockerError::Answer(error.to_string()))?;
-    let runs = |state: &str| matches!(state, "running" | "paused" | "restarting");
-    Ok(listed.into_iter().map(|container| (container.id, runs(&container.state))).collect())
+    let resident = |Listed { id, state, network_settings }: Listed| {
+        let endpoints = network_settings.into_iter().flat_map(NetworkSettings::endpoints).map(|endpoint| endpoint.id);
+        (id, Resident { runs: is_running(&state), endpoints: endpoints.collect() })
+    };
+    Ok(listed.into_iter().map(resident).collect())
 }
 
 /// Cuts the stream into events, one JSON object a line.
@@ -224,13 +268,14 @@ fn event(line: &[u8]) -> Result<Option<(String, ContainerEvent)>, DockerError> {
         return Ok(None);
     }
     let event: Event = serde_json::from_slice(line).map_err(|error| DockerError::Answer(error.to_string()))?;
-    let happened = match event.action.as_str() {
-        "start" => ContainerEvent::Started,
-        "die" => ContainerEvent::Died,
-        "destroy" => ContainerEvent::Destroyed,
-        _ => return Ok(None),
-    };
-    Ok(Some((event.actor.id, happened)))
+    let Actor { id, attributes } = event.actor;
+    Ok(match (event.subject.as_str(), event.action.as_str()) {
+        ("network", "connect") => Some((attributes.container, ContainerEvent::Connected)),
+        ("container", "start") => Some((id, ContainerEvent::Started)),
+        ("container", "die") => Some((id, ContainerEvent::Died)),
+        ("container", "destroy") => Some((id, ContainerEvent::Destroyed)),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
@@ -246,6 +291,10 @@ mod tests {
             "\n",
             r#"{"Type":"container","Action":"exec_start: sh","Actor":{"ID":"a"}}"#,
             "\n",
+            r#"{"Type":"network","Action":"connect","Actor":{"ID":"n","Attributes":{"container":"a","type":"x"}}}"#,
+            "\n",
+            r#"{"Type":"network","Action":"destroy","Actor":{"ID":"n"}}"#,
+            "\n",
             r#"{"Type":"container","Action":"destroy","Actor":{"ID":"b"}}"#,
             "\r\n",
         );
@@ -257,7 +306,11 @@ mod tests {
 
             assert_eq!(
                 events,
-                [("a".to_owned(), ContainerEvent::Started), ("b".to_owned(), ContainerEvent::Destroyed)],
+                [
+                    ("a".to_owned(), ContainerEvent::Started),
+                    ("a".to_owned(), ContainerEvent::Connected),
+                    ("b".to_owned(), ContainerEvent::Destroyed)
+                ],
                 "{cut}"
             );
         }
@@ -287,12 +340,18 @@ mod tests {
     }
 
     #[test]
-    fn a_paused_container_counts_as_running() {
-        let body = br#"[{"Id":"a","State":"running"},{"Id":"b","State":"exited"},{"Id":"c","State":"paused"}]"#;
+    fn a_paused_container_counts_as_running_and_one_that_runs_has_endpoints() {
+        let id = "a".repeat(64);
+        let body = format!(
+            r#"[{{"Id":"a","State":"running","NetworkSettings":{{"Networks":{{"x":{{"EndpointID":"{id}"}}}}}}}},
+               {{"Id":"b","State":"exited","NetworkSettings":{{"Networks":{{"x":{{"EndpointID":""}}}}}}}},
+               {{"Id":"c","State":"paused","NetworkSettings":null}}]"#
+        );
 
-        let census = census(body).unwrap();
+        let census = census(body.as_bytes()).unwrap();
 
-        assert_eq!(census.values().copied().collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(census.values().map(|it| it.runs).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(census.values().map(|it| it.endpoints.clone()).collect::<Vec<_>>(), [vec![id], vec![], vec![]]);
     }
 
     proptest! {

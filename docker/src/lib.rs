@@ -20,4 +20,4 @@ pub mod plugin;
 pub mod proxy;
 pub mod setup;
 
-pub use self::engine::{Docker, DockerError, Inspected, Runtimes, container_of, is_id};
+pub use self::engine::{Docker, DockerError, Endpoint, Inspected, Runtimes, container_of, is_id};

@@ -19,6 +19,44 @@ use crate::weave::Weave;
 /// How long dockerd may take to start or to stop on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Where engines look for their plugins: all of them at the same place, so each host's has a name of its own.
+const PLUGINS: &str = "/run/docker/plugins";
+
+/// The network driver that a host's daemon serves.
+#[derive(Debug)]
+pub struct Driver {
+    name: String,
+}
+
+impl Driver {
+    /// Not served yet.
+    pub fn of(host: &Host) -> Self {
+        Self { name: host.namespace().name().to_owned() }
+    }
+
+    /// What engines call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Has `launch` serve it.
+    pub fn argument(&self) -> String {
+        format!("--docker-plugin={}", self.socket().display())
+    }
+
+    /// Where it is served.
+    pub fn socket(&self) -> PathBuf {
+        Path::new(PLUGINS).join(format!("{}.sock", self.name))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // A daemon that was killed leaves it.
+        let _ = std::fs::remove_file(self.socket());
+    }
+}
+
 /// The daemon, running or not.
 #[derive(Debug)]
 pub struct Docker {

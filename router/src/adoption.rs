@@ -85,7 +85,7 @@ impl Books<'_> {
         let name = found.name.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         let filed = found.port.addresses.iter().find_map(|subnet| self.filed(subnet.address));
         let label = filed.filter(|filed| !weave_docker::is_id(filed)).unwrap_or(label);
-        let called = Called { hostname: None, name };
+        let called = Called { name, ..Called::default() };
         (Container { label, netns, called: called.clone() }, Some(called))
     }
 

@@ -45,7 +45,7 @@ use zeroize::Zeroizing;
 use crate::admin::Admin;
 use crate::adoption::{self, Books};
 use crate::api::{ListenError, Listeners};
-use crate::attach::Ledger;
+use crate::attach::{Endpoint, Ledger};
 use crate::config::{Allocation, AllocationError, Config, ConfigError, FastPath, PasswordError, Targets};
 use crate::descriptors::{self, Descriptors, TooFewDescriptors};
 use crate::dns::{Dns, DnsError};
@@ -228,7 +228,7 @@ impl Sockets {
         Ok(Self {
             tcp: peers::listen(config.host, config.port)?,
             udp: UdpSocket::bind(config.host, config.port)?,
-            control: Listeners::open(&config.socket, config.http, config.status_addr, descriptors)?,
+            control: Listeners::open(config, descriptors)?,
             dns: config.dns.as_ref().map(|dns| Dns::spawn(dns, config.bridge.clone(), descriptors)).transpose()?,
             docker: config.docker_proxy.as_deref().map(ProxySocket::open).transpose()?,
         })
@@ -261,6 +261,7 @@ fn run(
     let Selfhood { identity, name } = store.selfhood(config.name, &machine)?;
     let key = identity.key();
     let mut ledger = living(store.ledger()?, &store)?;
+    let networks = store.networks()?;
     let mut exposure = store.exposure()?;
     let host_names = store.host_names()?;
 
@@ -304,6 +305,7 @@ fn run(
         store,
         peers,
         ledger,
+        networks,
         exposure,
         weaving,
         host,
@@ -489,8 +491,19 @@ fn living(mut ledger: Ledger, store: &Store) -> Result<Ledger, LaunchError> {
     for container in &gone {
         info!(container, "container is gone since the last start");
     }
-    if !gone.is_empty() {
+    let has_closed = ledger.revisit(is_open);
+    if !gone.is_empty() || has_closed {
         store.write_ledger(&ledger)?;
     }
     Ok(ledger)
+}
+
+/// Whether a container has the other end of an endpoint's port. One that nobody has is of no use any more.
+fn is_open(endpoint: &Endpoint) -> bool {
+    let Ok(ends) = endpoint.ends() else { return false };
+    let is_open = ends.are_apart().unwrap_or_default();
+    if !is_open && let Err(error) = veth::remove(&ends.host) {
+        warn!(%endpoint, %error, "a port that nobody is behind stays");
+    }
+    is_open
 }

@@ -10,6 +10,7 @@ use weave_datapath::linux::veth;
 use weave_docker::{Docker, DockerError, Inspected};
 use weave_mesh::card::Subnet;
 use weave_mesh::ipam::Cidr;
+use weave_mesh::name::MacAddr;
 use weave_mesh::store::{ENDPOINT_ADDRESSES_MAX, ENDPOINT_NAME_MAX_BYTES};
 
 use crate::config::value::parse_subnet;
@@ -17,12 +18,16 @@ use crate::naming::Called;
 use crate::request::AddressError;
 
 pub use self::chain::{Chain, Next};
+pub use self::endpoint::Endpoint;
 pub use self::grace::{GRACE, Grace};
-pub use self::ledger::{Attachment, Ledger, Left, Tenant};
+pub use self::ledger::{Attachment, Ledger, Left, Routes, Tenant};
+pub use self::networks::{Networks, TooManyNetworks};
 
 mod chain;
+pub mod endpoint;
 mod grace;
 mod ledger;
+mod networks;
 
 /// The longest target, octets: a path.
 const TARGET_MAX_BYTES: usize = 4_096;
@@ -58,6 +63,18 @@ pub enum AttachError {
     Hangs { subject: &'static str, limit: Duration },
     #[error("the container ended while it was attached")]
     Gone,
+    #[error("this host has no endpoint {0}; start the container again")]
+    NoEndpoint(Endpoint),
+    #[error("endpoint {0} is there already, with another address; start the container again")]
+    EndpointTaken(Endpoint),
+    #[error("{0} was not asked for; make the network with --ipam-driver as well as with --driver")]
+    NotAsked(IpAddr),
+    #[error("another container of this host has the MAC address {0}; leave it out, or choose another")]
+    MacTaken(MacAddr),
+    #[error("{address} is in use by {holder}")]
+    InUse { address: IpAddr, holder: String },
+    #[error(transparent)]
+    Networks(#[from] TooManyNetworks),
     #[error("the kernel did not open the port: {0}")]
     Closed(String),
     #[error(transparent)]
@@ -111,7 +128,7 @@ impl Subject {
             }
             Self::Namespace(path) => {
                 let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-                let called = Called { hostname: None, name };
+                let called = Called { name, ..Called::default() };
                 Ok(Container { label: format!("netns:{}", path.display()), netns: path, called })
             }
         }
@@ -156,8 +173,8 @@ pub struct Container {
 }
 
 impl From<Inspected> for Container {
-    fn from(Inspected { id, pid, hostname, name }: Inspected) -> Self {
-        Self { label: id, netns: process_netns(pid), called: Called { hostname, name } }
+    fn from(Inspected { id, pid, hostname, name, .. }: Inspected) -> Self {
+        Self { label: id, netns: process_netns(pid), called: Called { hostname, name, ..Called::default() } }
     }
 }
 

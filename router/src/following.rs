@@ -3,7 +3,7 @@
 use weave_docker::Inspected;
 use weave_docker::events::{Census, ContainerEvent, Listener, Over};
 
-use crate::attach::Container;
+use crate::attach::{Container, Endpoint};
 use crate::request::{Request, Requester, Stopping};
 
 /// Control, as the stream of events knows it.
@@ -16,11 +16,12 @@ impl Listener for Following {
     }
 
     async fn found(&self, container: Inspected) -> Result<(), Over> {
-        let container = Container::from(container);
-        Ok(self.0.ask(|reply| Request::Called { container, reply }).await?)
+        let known = container.endpoints.iter().map(|it| (Endpoint::new(&it.id), it.aliases.clone()));
+        let (endpoints, container) = (known.collect(), Container::from(container));
+        Ok(self.0.ask(|reply| Request::Called { container, endpoints, reply }).await?)
     }
 
-    async fn happened(&self, id: String, event: ContainerEvent) -> Result<(), Over> {
+    async fn happened(&self, id: String, event: ContainerEvent) -> Result<bool, Over> {
         Ok(self.0.ask(|reply| Request::Container { id, event, reply }).await?)
     }
 }

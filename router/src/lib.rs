@@ -27,6 +27,7 @@ pub mod naming;
 pub mod node;
 pub mod peers;
 pub mod plug;
+pub mod pools;
 pub mod proxy;
 pub mod request;
 pub mod shown;

@@ -35,7 +35,7 @@ use self::burying::Burying;
 use self::exposing::Waiting;
 use self::keeping::Keeping;
 use self::showing::Showing;
-use crate::attach::Ledger;
+use crate::attach::{Ledger, Networks};
 use crate::dns::Dns;
 use crate::expose::Exposure;
 use crate::naming::HostNames;
@@ -48,6 +48,7 @@ use crate::watchdog::Watchdog;
 mod addressing;
 mod attaching;
 mod burying;
+mod endpoints;
 mod exposing;
 mod keeping;
 mod naming;
@@ -104,6 +105,7 @@ pub struct Parts {
     pub store: Store,
     pub peers: Peers,
     pub ledger: Ledger,
+    pub networks: Networks,
     pub exposure: Exposure,
     pub weaving: Weaving,
     pub host: Host,
@@ -146,6 +148,7 @@ pub struct Control {
     flushing: Option<JoinHandle<()>>,
     peers: Peers,
     ledger: Ledger,
+    networks: Networks,
     exposure: Exposure,
     weaving: Weaving,
     host: Host,
@@ -196,6 +199,7 @@ impl Control {
             store: parts.store,
             peers: parts.peers,
             ledger: parts.ledger,
+            networks: parts.networks,
             exposure: parts.exposure,
             weaving: parts.weaving,
             host: parts.host,
@@ -492,7 +496,7 @@ impl Control {
             }
             Request::Containers { census, reply } => {
                 self.handle_census(&census);
-                let _ = reply.send(self.ledger.nameless());
+                let _ = reply.send(self.unnamed(&census));
             }
             Request::Holder { address, reply } => drop(reply.send(self.holder(address))),
             Request::Vacate { holder, address, reply } => {
@@ -500,14 +504,16 @@ impl Control {
                 let _ = reply.send(());
             }
             Request::Recall { target, id, reply } => drop(reply.send(self.recall(&target, id.as_deref()))),
-            Request::Called { container, reply } => {
+            Request::Called { container, endpoints, reply } => {
+                self.introduce(&container, endpoints);
                 self.call(&container);
                 let _ = reply.send(());
             }
             Request::Container { id, event, reply } => {
                 self.handle_container_event(&id, event);
-                let _ = reply.send(());
+                let _ = reply.send(self.may_be_a_strangers(event));
             }
+            Request::Network(request) => self.handle_network(request),
             Request::Stop(reply) => self.outcome = Some(Outcome::Dismissed(reply)),
             Request::Reset(reply) => self.begin_leaving(reply),
         }

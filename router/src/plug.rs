@@ -65,7 +65,7 @@ impl Starting {
             wanted.push(Wanted::In(None));
         }
         let hostname = Some(self.hostname.clone()).filter(|hostname| hostname.contains('.'));
-        Ok(Verdict::Attach { called: Called { hostname, name }, wanted })
+        Ok(Verdict::Attach { called: Called { hostname, name, ..Called::default() }, wanted })
     }
 }
 
@@ -84,7 +84,7 @@ mod tests {
     }
 
     fn attached(name: &str, wanted: &[&str]) -> Verdict {
-        let called = Called { hostname: None, name: Some(name.to_owned()) };
+        let called = Called { name: Some(name.to_owned()), ..Called::default() };
         Verdict::Attach { called, wanted: wanted.iter().map(|word| word.parse().unwrap()).collect() }
     }
 

@@ -83,7 +83,7 @@ async fn reserve(context: &Context, id: &str, wanted: Wanted, patience: Option<D
             Question::Claim { container, address, unknown: Unknown::Awaited }
         }
     };
-    Ok(ip::obtain(context, question, patience).await?.address().into())
+    Ok(ip::obtain(&context.requester, question, patience).await?.address().into())
 }
 
 /// The addresses on one line, or 204 when it is to be left alone.

@@ -5,6 +5,7 @@
 //!   Docker: died ─── 30 s, not started again ──┐
 //!           destroyed, or unknown to Docker ───┴─► doomed ─── no port left ──► released
 //!   pid:, netns:  port gone ──────────────────────────────────────────────────► released
+//!   endpoint:     told by Docker, at once; or no container has it, 30 s, and its port is gone ─► released
 //! ```
 
 use std::collections::BTreeSet;
@@ -36,24 +37,25 @@ impl Control {
         let tenants = tenants.map(|tenant| tenant.container.clone());
         let known: BTreeSet<String> = self.node.all_addresses().into_keys().chain(tenants).collect();
         for container in known.into_iter().filter(|container| weave_docker::is_id(container)) {
-            let event = match census.get(&container) {
+            let event = match census.get(&container).map(|resident| resident.runs) {
                 Some(true) => ContainerEvent::Started,
                 Some(false) => ContainerEvent::Died,
                 None => ContainerEvent::Destroyed,
             };
             self.handle_container_event(&container, event);
         }
+        self.count_endpoints(census);
     }
 
     pub(super) fn handle_container_event(&mut self, container: &str, event: ContainerEvent) {
-        if event != ContainerEvent::Started {
+        if matches!(event, ContainerEvent::Died | ContainerEvent::Destroyed) {
             self.note_departure(container);
         }
         if self.node.addresses(container).is_empty() {
             return;
         }
         match event {
-            ContainerEvent::Started => self.revive(container),
+            ContainerEvent::Started | ContainerEvent::Connected => self.revive(container),
             ContainerEvent::Died => self.burying.grace.handle_death(container, self.clock.now()),
             ContainerEvent::Destroyed => self.bury(container),
         }
@@ -81,6 +83,9 @@ impl Control {
         self.burying.doomed.remove(container);
         info!(container, "container is gone for good, its addresses are free");
         let _ = self.release(container, None);
+        if self.ledger.forget_endpoint(container) {
+            self.keep_ledger();
+        }
         self.forget_names_of(container);
     }
 
@@ -90,7 +95,7 @@ impl Control {
         if !self.attaching.is_of(host_link, plan) || self.attaching.takes_away(host_link) {
             return;
         }
-        let Some(Attachment { holder, tenants, .. }) = self.ledger.remove(host_link) else { return };
+        let Some(Attachment { holder, tenants, .. }) = self.ledger.close(host_link) else { return };
         self.attaching.forget_port(host_link);
         self.keep_ledger();
         for container in tenants.into_iter().map(|tenant| tenant.container) {

@@ -386,7 +386,7 @@ impl Control {
                 mac: attachment.mac,
                 addresses: attachment.addresses.clone(),
                 container: shortened(&tenant.container),
-                names: tenant.name.iter().cloned().collect(),
+                names: tenant.names.clone(),
                 attached: attachment.attached,
             };
             let id = move |tenant: &Tenant| endpoint_id(&[host_link.as_bytes(), tenant.container.as_bytes()]);
