@@ -12,6 +12,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use crate::create::Cidr;
+use crate::plugin::Mac;
+
 /// The letters of a container's id.
 const ID_BYTES: usize = 64;
 /// As many of them as Docker shows.
@@ -60,6 +63,8 @@ pub struct Endpoint {
     pub id: String,
     /// What it is called there beside its name.
     pub aliases: Vec<String>,
+    pub address: Option<Cidr>,
+    pub mac: Option<Mac>,
 }
 
 /// A container as the engine lists it, which it does also while it starts it.
@@ -139,6 +144,19 @@ struct EndpointSettings {
     #[serde(rename = "EndpointID")]
     endpoint: String,
     aliases: Option<Vec<String>>,
+    #[serde(rename = "IPAddress")]
+    address: String,
+    #[serde(rename = "IPPrefixLen")]
+    prefix_length: u8,
+    mac_address: String,
+}
+
+impl From<EndpointSettings> for Endpoint {
+    fn from(settings: EndpointSettings) -> Self {
+        let EndpointSettings { endpoint, aliases, address, prefix_length, mac_address } = settings;
+        let address = address.parse().ok().map(|address| Cidr { address, prefix_length });
+        Self { id: endpoint, aliases: aliases.unwrap_or_default(), address, mac: mac_address.parse().ok() }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -298,8 +316,7 @@ impl NetworkSettings {
     /// Those that there are while it runs.
     pub(crate) fn endpoints(self) -> impl Iterator<Item = Endpoint> {
         let settings = self.networks.unwrap_or_default().into_values().flatten();
-        let endpoint = |it: EndpointSettings| Endpoint { id: it.endpoint, aliases: it.aliases.unwrap_or_default() };
-        settings.map(endpoint).filter(|endpoint| is_id(&endpoint.id))
+        settings.map(Endpoint::from).filter(|endpoint| is_id(&endpoint.id))
     }
 }
 
@@ -384,17 +401,17 @@ mod tests {
         let (container, endpoint) = ("0123456789abcdef".repeat(4), "a".repeat(64));
         let body = format!(
             r#"{{"Id":"{container}","State":{{"Pid":1}},"HostConfig":{{}},"NetworkSettings":{{"Networks":{{
-               "one":{{"EndpointID":"{endpoint}","Aliases":["db","0123456789ab"]}},
+               "one":{{"EndpointID":"{endpoint}","Aliases":["db","0123456789ab"],"IPAddress":"10.32.0.5",
+                       "IPPrefixLen":12,"MacAddress":"02:00:00:00:00:01"}},
                "two":{{"EndpointID":"{endpoint}","Aliases":null}},"three":{{"EndpointID":""}},"four":null}}}}}}"#
         );
 
         let endpoints = inspected("web", body.as_bytes()).unwrap().endpoints;
 
-        let expected = |aliases: &[&str]| Endpoint {
-            id: endpoint.clone(),
-            aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
-        };
-        assert_eq!(endpoints, [expected(&["db"]), expected(&[])]);
+        let bare = Endpoint { id: endpoint, ..Endpoint::default() };
+        let (address, mac) = ("10.32.0.5/12".parse().ok(), "02:00:00:00:00:01".parse().ok());
+        assert!(address.is_some() && mac.is_some());
+        assert_eq!(endpoints, [Endpoint { aliases: vec!["db".to_owned()], address, mac, ..bare.clone() }, bare]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use hyper::body::{Bytes, Incoming};
 use serde::Deserialize;
 use tracing::{debug, info};
 
-use crate::engine::{Docker, DockerError, Inspected, NetworkSettings, is_id, is_running};
+use crate::engine::{Docker, DockerError, Endpoint, Inspected, NetworkSettings, is_id, is_running};
 
 /// Between two looks for an engine that is not there. One costs a few microseconds: nobody listens at the socket.
 const ABSENT_PAUSE: Duration = Duration::from_millis(500);
@@ -52,8 +52,8 @@ pub type Census = BTreeMap<String, Resident>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resident {
     pub runs: bool,
-    /// The ids of what it has on networks while it runs.
-    pub endpoints: Vec<String>,
+    /// What it has on networks while it runs, but for aliases.
+    pub endpoints: Vec<Endpoint>,
 }
 
 #[derive(Deserialize)]
@@ -237,7 +237,7 @@ async fn next(body: &mut Incoming) -> Result<Option<Bytes>, DockerError> {
 fn census(body: &[u8]) -> Result<Census, DockerError> {
     let listed: Vec<Listed> = serde_json::from_slice(body).map_err(|error| DockerError::Answer(error.to_string()))?;
     let resident = |Listed { id, state, network_settings }: Listed| {
-        let endpoints = network_settings.into_iter().flat_map(NetworkSettings::endpoints).map(|endpoint| endpoint.id);
+        let endpoints = network_settings.into_iter().flat_map(NetworkSettings::endpoints);
         (id, Resident { runs: is_running(&state), endpoints: endpoints.collect() })
     };
     Ok(listed.into_iter().map(resident).collect())
@@ -351,7 +351,8 @@ mod tests {
         let census = census(body.as_bytes()).unwrap();
 
         assert_eq!(census.values().map(|it| it.runs).collect::<Vec<_>>(), [true, false, true]);
-        assert_eq!(census.values().map(|it| it.endpoints.clone()).collect::<Vec<_>>(), [vec![id], vec![], vec![]]);
+        let ids = census.values().map(|it| it.endpoints.iter().map(|endpoint| endpoint.id.clone()).collect());
+        assert_eq!(ids.collect::<Vec<Vec<_>>>(), [vec![id], vec![], vec![]]);
     }
 
     proptest! {

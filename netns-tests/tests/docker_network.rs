@@ -281,6 +281,30 @@ fn a_daemon_that_is_killed_loses_nothing() -> Result<()> {
 }
 
 #[test]
+fn a_container_keeps_its_address_when_all_state_is_lost() -> Result<()> {
+    let net = Topology::new()?;
+    let mut site = Site::new(net.host()?, Launch::new())?;
+    site.make_network(&[], "net")?;
+    let web = site.run("net", "web", &["--network-alias", "front"])?;
+    site.wait_name("front", Some(web))?;
+    let before = site.weave.run(&["ps"])?;
+
+    site.weave.kill()?;
+    std::fs::remove_dir_all(site.weave.state_directory())?;
+    site.weave.start()?;
+
+    site.wait_name("front", Some(web))?;
+    assert_eq!(site.weave.run(&["ps"])?, before, "the same id, MAC and address");
+    let next = site.run("net", "next", &[])?;
+    assert_ne!(next, web);
+    site.ping("next", &web.to_string())?;
+    for name in ["web", "next"] {
+        site.docker.run(&["rm", "--force", name])?;
+    }
+    site.wait_in_use(0, SETTLED)
+}
+
+#[test]
 fn an_engine_that_is_killed_comes_back_to_its_networks() -> Result<()> {
     let Stage { sites: [mut one, two], _net } = Stage::new()?;
     one.make_network(&[], "net")?;

@@ -4,7 +4,7 @@
 //! ```text
 //!   ports of the bridge ──── not in the ledger ────► who is behind them, with MAC and addresses ─► ledger
 //!   addresses of the bridge ─ not in the exposure ─────────────────────────────────────────────► exposure
-//!   names: from the engine, as soon as it answers (`following.rs`)
+//!   names, and what endpoints of Docker's networks have: from the engine, as soon as it answers (`following.rs`)
 //! ```
 //!
 //! Invariant: an address that our own tables led to another station is not adopted, whoever has it inside.

@@ -274,6 +274,7 @@ fn run(
     let held = node.all_addresses();
     let books = Books { ledger: &mut ledger, exposure: &mut exposure, held: &held, underlay: &underlay };
     found.complete(books, &store)?;
+    let orphans = adoption::unknown_ports(&found.observed, &ledger);
     if let Some(dns) = &config.dns {
         ledger.name_within(&dns.domain);
     }
@@ -306,6 +307,7 @@ fn run(
         peers,
         ledger,
         networks,
+        orphans,
         exposure,
         weaving,
         host,

@@ -11,6 +11,7 @@
 //! - outputs are carried out in order: what a later message relies on is on disk before it is sent;
 //! - nothing here waits for a peer, the kernel, the packet thread, Docker, or somebody who asked for status.
 
+use std::collections::BTreeSet;
 use std::future::{Future, pending};
 use std::io;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use weave_datapath::engine;
 use weave_datapath::linux::clock::Clock;
 use weave_datapath::linux::kernel::{self, Kernel};
 use weave_datapath::linux::packet::PacketThread;
+use weave_datapath::plan::LinkName;
 use weave_mesh::connection;
 use weave_mesh::connector::ConnectionId;
 use weave_mesh::ipam;
@@ -106,6 +108,8 @@ pub struct Parts {
     pub peers: Peers,
     pub ledger: Ledger,
     pub networks: Networks,
+    /// Ports of containers that no book has, and of which nothing was found.
+    pub orphans: BTreeSet<LinkName>,
     pub exposure: Exposure,
     pub weaving: Weaving,
     pub host: Host,
@@ -149,6 +153,7 @@ pub struct Control {
     peers: Peers,
     ledger: Ledger,
     networks: Networks,
+    orphans: BTreeSet<LinkName>,
     exposure: Exposure,
     weaving: Weaving,
     host: Host,
@@ -200,6 +205,7 @@ impl Control {
             peers: parts.peers,
             ledger: parts.ledger,
             networks: parts.networks,
+            orphans: parts.orphans,
             exposure: parts.exposure,
             weaving: parts.weaving,
             host: parts.host,

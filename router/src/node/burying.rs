@@ -32,6 +32,7 @@ pub(super) fn is_namespace(container: &str) -> bool {
 impl Control {
     /// What Docker has now; the containers that it does not know are gone.
     pub(super) fn handle_census(&mut self, census: &Census) {
+        self.adopt_endpoints(census);
         // Ids that others made up live until they are freed.
         let tenants = self.ledger.entries().flat_map(|(_, entry)| &entry.tenants);
         let tenants = tenants.map(|tenant| tenant.container.clone());

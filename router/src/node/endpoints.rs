@@ -6,18 +6,22 @@
 //!   docker:…             endpoint:…, in the ledger                  from the engine (following.rs)
 //! ```
 //!
-//! Docker gives all of it back, one by one; what it gave up on while nobody listened is found by counting.
+//! Docker gives all of it back, one by one; what it gave up on while nobody listened is found by counting, and so is what
+//! our books have lost.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
+use tracing::warn;
 use weave_datapath::linux::veth::Attached;
-use weave_datapath::plan::Resolver;
+use weave_datapath::plan::{LinkName, Resolver};
 use weave_docker::events::{Census, ContainerEvent, Resident};
+use weave_docker::plugin::Mac;
 use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 
 use super::Control;
+use super::addressing::cidr;
 use super::attaching::any_mac;
 use crate::attach::endpoint::is_asked;
 use crate::attach::{AttachError, Container, Endpoint, Routes};
@@ -107,8 +111,8 @@ impl Control {
 
     /// Endpoints that no container has are given up, unless one joins after all; those of containers that run are not.
     pub(super) fn count_endpoints(&mut self, census: &Census) {
-        let seated = |id: &String| Endpoint::new(id).label();
-        let seated: BTreeSet<String> = census.values().flat_map(|it| &it.endpoints).map(seated).collect();
+        let seated = census.values().flat_map(|it| &it.endpoints);
+        let seated: BTreeSet<String> = seated.map(|found| Endpoint::new(&found.id).label()).collect();
         let filed = self.node.all_addresses().into_keys().filter(|label| Endpoint::of_label(label).is_some());
         for endpoint in filed.chain(self.ledger.endpoints()).collect::<BTreeSet<String>>() {
             let is_seated = seated.contains(&endpoint);
@@ -117,11 +121,49 @@ impl Control {
         }
     }
 
+    /// Ports that no book has, since the state directory was lost: what they have is what the engine says of containers that
+    /// run.
+    pub(super) fn adopt_endpoints(&mut self, census: &Census) {
+        let before = self.orphans.len();
+        for found in census.values().flat_map(|it| &it.endpoints) {
+            if let Ok(ends) = Endpoint::new(&found.id).ends()
+                && self.orphans.remove(&ends.host)
+            {
+                self.adopt_endpoint(found, ends.host);
+            }
+        }
+        if self.orphans.len() < before {
+            self.keep_ledger();
+            self.publish_endpoints();
+            self.weaving.touch(self.clock.now());
+        }
+    }
+
+    fn adopt_endpoint(&mut self, found: &weave_docker::Endpoint, host_link: LinkName) {
+        let endpoint = Endpoint::new(&found.id);
+        let (Some(address), Some(Mac(mac))) = (found.address, found.mac) else { return };
+        let address = Subnet { address: address.address, prefix_len: address.prefix_length };
+        let container = endpoint.container("");
+        let admitted = self.ledger.admit(host_link.as_str(), &container, &[address]);
+        let is_anothers = self.holder(address.address).is_some_and(|holder| holder.container != endpoint.label());
+        let (Ok(()), false, Some(held)) = (admitted, is_anothers, cidr(address)) else {
+            warn!(%endpoint, address = %address.address, "an address is another's by now: its container is closed");
+            return;
+        };
+        let port = Attached { host_link, mac: MacAddr(mac), addresses: vec![address] };
+        warn!(%endpoint, port = %port.host_link, address = %address.address, "a container that no book has was found, and is kept");
+        self.ledger.expect(&endpoint, &port);
+        self.ledger.plan(&container, &port, None, self.node.next_attach_time());
+        self.ledger.settle(&port);
+        self.node.resume_containers(&[(endpoint.label(), held)], self.clock.now());
+    }
+
     /// Of which containers it is to be told what they are called.
     pub(super) fn unnamed(&self, census: &Census) -> Vec<String> {
         let strangers: BTreeSet<&str> = self.ledger.strangers().collect();
-        let is_strange =
-            |it: &Resident| it.endpoints.iter().any(|id| strangers.contains(Endpoint::new(id).label().as_str()));
+        let is_strange = |it: &Resident| {
+            it.endpoints.iter().any(|found| strangers.contains(Endpoint::new(&found.id).label().as_str()))
+        };
         let strange = census.iter().filter(|(_, resident)| is_strange(resident)).map(|(id, _)| id.clone());
         self.ledger.nameless().into_iter().chain(strange).collect()
     }
