@@ -5,6 +5,7 @@
 //!        └ web  10.32.0.N                                                         └ db  10.32.0.M
 //! ```
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -132,7 +133,7 @@ fn containers_of_two_hosts_meet_by_address_and_by_name() -> Result<()> {
     for site in [one, two] {
         site.make_network(&[], "net")?;
     }
-    let web = one.run("net", "web", &["--network-alias", "front"])?;
+    let web = one.run("net", "web", &["--network-alias", "front", "--cap-add", "NET_ADMIN"])?;
     let db = two.run("net", "db", &[])?;
     assert_ne!(web, db);
 
@@ -144,6 +145,9 @@ fn containers_of_two_hosts_meet_by_address_and_by_name() -> Result<()> {
     }
     one.ping("web", "db.weave.local")?;
     two.ping("db", "front.weave.local")?;
+    // Nobody speaks for another.
+    one.docker.exec("web", "ip address add 10.32.99.99/12 dev ethwe0")?;
+    assert!(one.docker.exec("web", &format!("ping -c1 -W2 -I 10.32.99.99 {db}")).is_err());
     // One that was attached by hand is on the same network.
     let attached = one.host.container()?;
     let address = one.weave.run(&["attach", &attached.target()])?;
@@ -221,8 +225,11 @@ fn what_a_network_cannot_have_is_a_sentence() -> Result<()> {
     assert!(docker.0 != 0 && docker.2.contains("--ipam-driver"), "{docker:?}");
 
     one.docker.run(&["network", "rm", "net"])?;
-    one.make_network(&[], "again")?;
-    Ok(())
+    // An engine that is given what the host has a route to asks for another, for ever.
+    one.weave.run(&["expose"])?;
+    assert!(refused(&[])?.contains("the host has a route to it"));
+    one.weave.run(&["hide"])?;
+    one.make_network(&[], "again")
 }
 
 #[test]
@@ -251,6 +258,33 @@ fn a_container_that_runs_comes_to_a_network_and_leaves_it() -> Result<()> {
     assert!(!routes()?.contains("224.0.0.0/4"), "{}", routes()?);
     one.wait_in_use(1, SETTLED)?;
     Ok(())
+}
+
+#[test]
+fn many_containers_come_and_go_at_once() -> Result<()> {
+    let net = Topology::new()?;
+    let site = &Site::new(net.host()?, Launch::new())?;
+    site.make_network(&[], "net")?;
+    let names: Vec<String> = (0..8).map(|number| format!("c{number}")).collect();
+
+    let addresses = std::thread::scope(|scope| {
+        let started = names.iter().map(|name| scope.spawn(move || site.run("net", name, &[])));
+        let started: Vec<_> = started.collect();
+        started
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked"))))
+            .collect::<Result<BTreeSet<Ipv4Addr>>>()
+    })?;
+    assert_eq!(addresses.len(), names.len(), "each has an address of its own");
+    for (name, address) in
+        names.iter().map(|name| Ok((name, site.address("net", name)?))).collect::<Result<Vec<_>>>()?
+    {
+        site.wait_name(name, Some(address))?;
+    }
+
+    let all: Vec<&str> = ["rm", "--force"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    site.docker.run(&all)?;
+    site.wait_in_use(0, SETTLED)
 }
 
 #[test]
@@ -305,7 +339,7 @@ fn a_container_keeps_its_address_when_all_state_is_lost() -> Result<()> {
 }
 
 #[test]
-fn an_engine_that_is_killed_comes_back_to_its_networks() -> Result<()> {
+fn an_engine_that_starts_again_comes_back_to_its_networks() -> Result<()> {
     let Stage { sites: [mut one, two], _net } = Stage::new()?;
     one.make_network(&[], "net")?;
     two.make_network(&[], "net")?;
