@@ -59,7 +59,8 @@ test-engines: ## the tests with Docker, against engines of newer Debian releases
 	    touch "$$root.made"
 	  fi
 	  echo "$$suite: $$(chroot "$$root" dockerd --version), $$(chroot "$$root" runc --version | head -n 1)"
-	  STARTS=$(STARTS) WEAVE_ENGINE_ROOT="$$root" $(CARGO) test --locked --workspace --no-fail-fast --test docker --test docker_start -- --include-ignored
+	  STARTS=$(STARTS) WEAVE_ENGINE_ROOT="$$root" $(CARGO) test --locked --workspace --no-fail-fast \
+	    --test docker --test docker_start --test docker_names --test docker_network -- --include-ignored
 	done
 
 .PHONY: check

@@ -13,7 +13,8 @@ use weave_router::config::dns::{
     DEFAULT_DOMAIN, DEFAULT_RESOLV_CONF, DEFAULT_TTL, TTL_MAX, parse_fallback_timeout, parse_listen_address,
 };
 use weave_router::config::{
-    BridgeName, DEFAULT_DOCKER_PROXY, DEFAULT_STATE_DIR, DnsDomain, EtherType, Init, MeshName, MtuBytes,
+    BridgeName, DEFAULT_DOCKER_PLUGIN, DEFAULT_DOCKER_PROXY, DEFAULT_STATE_DIR, DnsDomain, EtherType, Init, MeshName,
+    MtuBytes,
 };
 use weave_router::naming::EXTERN;
 
@@ -453,6 +454,9 @@ pub(crate) struct LaunchArgs {
     pub(crate) docker_proxy: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) containers: ContainerArgs,
+    /// Serve networks of Docker's from this socket: `docker network create -d weave-rs --ipam-driver weave-rs`
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = DEFAULT_DOCKER_PLUGIN)]
+    pub(crate) docker_plugin: Option<PathBuf>,
     /// Where identity and state are kept
     #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
     pub(crate) state_dir: PathBuf,

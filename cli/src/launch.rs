@@ -62,6 +62,7 @@ fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
         socket: socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
         docker_proxy: args.docker_proxy,
         containers: args.containers.config()?,
+        docker_plugin: args.docker_plugin,
         bridge: args.bridge,
         mtu: environment::value(args.mtu, "WEAVE_MTU")?,
         allowed_ethertypes: args.allow_ethertype,

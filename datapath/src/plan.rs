@@ -28,7 +28,7 @@ mod step;
 pub use diff::{Conflict, diff};
 pub use exposed::{Accept, Crossing, IpVersion, Metadata, Opening};
 pub use filter::{Action, Change, Filter};
-pub use link_name::{BridgeNames, HOST_LINK_PREFIX, InvalidLinkName, LinkName};
+pub use link_name::{BridgeNames, FAR_LINK_PREFIX, HOST_LINK_PREFIX, InvalidLinkName, LinkName};
 pub use newcomers::{Newcomer, newcomers};
 pub use observed::{BridgeFdbEntry, InstalledGuard, Keep, LinkKind, NeighbourEntry, Observed, ObservedLink, Serving};
 pub use obstacles::{ForwardChain, Route};

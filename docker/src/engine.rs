@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use self::answers::Inspection;
-pub use self::answers::{Health, Inspected, Listed, Runtimes};
+pub use self::answers::{Endpoint, Health, Inspected, Listed, Runtimes};
 use self::version::Introduction;
 pub use self::version::{ApiVersion, InvalidVersion};
 use crate::wish::NameRule;
@@ -29,6 +29,8 @@ mod version;
 
 /// The letters of a container's id.
 const ID_BYTES: usize = 64;
+/// As many of them as Docker shows.
+const SHORT_ID_BYTES: usize = 12;
 /// Where Docker listens unless `DOCKER_HOST` names another unix socket.
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 /// How long a call may take, from the connection to the last octet of an answer that has an end.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   meet ─► subscribe ─► list ─► census ─► event, event, …  ─ stream ends ─► wait, again
+//!                                  └────────┴─ who is that? ─► inspect ─► found
 //! ```
 //!
 //! The subscription comes before the list, so that nothing falls between the two; an event that the list has already
@@ -17,7 +18,7 @@ use hyper::body::{Bytes, Incoming};
 use serde::Deserialize;
 use tracing::{debug, info};
 
-use crate::engine::{Docker, DockerError, Health, Inspected, Listed, good, is_id, parse};
+use crate::engine::{Docker, DockerError, Endpoint, Health, Inspected, Listed, good, is_id, parse};
 
 /// Between two looks for an engine that is not there. One costs a few microseconds: nobody listens at the socket.
 const ABSENT_PAUSE: Duration = Duration::from_millis(500);
@@ -28,9 +29,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const LIST_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// The longest event that is read; it carries the container's labels.
 const EVENT_MAX_BYTES: usize = 1024 * 1024;
-/// Containers and their fates, the engine's settings, and nothing else.
-const EVENTS: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%2C%22daemon%22%5D%2C%22event%22%3A%5B\
-                      %22start%22%2C%22die%22%2C%22destroy%22%2C%22health_status%22%2C%22reload%22%5D%7D";
+/// Containers, their fates and their networks, the engine's settings, and nothing else.
+const EVENTS: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%2C%22daemon%22%2C%22network%22%5D%2C%22event%22%3A%5B\
+                      %22start%22%2C%22die%22%2C%22destroy%22%2C%22health_status%22%2C%22reload%22%2C%22connect%22%5D%7D";
 /// As far as the event says.
 const STARTED: ContainerEvent = ContainerEvent::Started(Health::Healthy);
 /// How news of a container's health begin.
@@ -43,13 +44,24 @@ pub enum ContainerEvent {
     Started(Health),
     /// It runs, and a check of it says so.
     Fares(Health),
+    /// It is on a further network; it may not run yet.
+    Connected,
     /// It may be started again.
     Died,
     Destroyed,
 }
 
-/// Every container that Docker has, by its id, and how well it is if it runs.
-pub type Census = BTreeMap<String, Option<Health>>;
+/// Every container that Docker has, by its id.
+pub type Census = BTreeMap<String, Resident>;
+
+/// One of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resident {
+    /// How well it is, if it runs.
+    pub health: Option<Health>,
+    /// What it has on networks while it runs, but for aliases.
+    pub endpoints: Vec<Endpoint>,
+}
 
 /// What a line of the stream says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +74,8 @@ enum News {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Event {
+    #[serde(rename = "Type", default)]
+    subject: String,
     action: String,
     actor: Actor,
 }
@@ -70,6 +84,15 @@ struct Event {
 struct Actor {
     #[serde(rename = "ID")]
     id: String,
+    #[serde(rename = "Attributes", default)]
+    attributes: Attributes,
+}
+
+/// Those of a container are its labels, too.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Attributes {
+    container: String,
 }
 
 /// Whoever wants to know.
@@ -173,12 +196,25 @@ async fn tell(docker: &Docker, listener: &impl Listener, news: News) -> Result<(
         News::Reloaded => drop(docker.meet().await?),
         News::Of(id, event) => {
             let event = if event == STARTED { ContainerEvent::Started(health(docker, &id).await) } else { event };
-            if listener.happened(id.clone(), event).await? {
+            if listener.happened(id.clone(), event).await? && can_be_asked_about(docker, &id, event).await? {
                 find(docker, listener, vec![id]).await?;
             }
         }
     }
     Ok(())
+}
+
+/// An engine that starts a container answers questions about it when it has: whoever waited would hear of others late. Its
+/// start is an event, too.
+async fn can_be_asked_about(docker: &Docker, id: &str, event: ContainerEvent) -> Result<bool, DockerError> {
+    if event != ContainerEvent::Connected || !is_id(id) {
+        return Ok(matches!(event, ContainerEvent::Started(_)));
+    }
+    match docker.listed(id).await {
+        Ok(listed) => Ok(listed.runs()),
+        Err(DockerError::NoSuchContainer(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// That a container has a check, and no result of it, is no event.
@@ -223,8 +259,11 @@ async fn next(body: &mut Incoming) -> Result<Option<Bytes>, DockerError> {
 
 fn census(body: &[u8]) -> Result<Census, DockerError> {
     let listed: Vec<Listed> = parse(body)?;
-    let standing = |listed: &Listed| listed.runs().then(|| listed.health());
-    Ok(listed.into_iter().map(|listed| (listed.id.clone(), standing(&listed))).collect())
+    let resident = |listed: &Listed| Resident {
+        health: listed.runs().then(|| listed.health()),
+        endpoints: listed.endpoints().collect(),
+    };
+    Ok(listed.iter().map(|listed| (listed.id.clone(), resident(listed))).collect())
 }
 
 /// Cuts the stream into events, one JSON object a line.
@@ -251,18 +290,20 @@ fn news(line: &[u8]) -> Result<Option<News>, DockerError> {
     if line.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
-    let Event { action, actor } = parse(line)?;
-    let happened = match action.as_str() {
-        "reload" => return Ok(Some(News::Reloaded)),
-        "start" => STARTED,
-        "die" => ContainerEvent::Died,
-        "destroy" => ContainerEvent::Destroyed,
-        other => match other.strip_prefix(HEALTH) {
+    let Event { subject, action, actor: Actor { id, attributes } } = parse(line)?;
+    let happened = match (subject.as_str(), action.as_str()) {
+        ("daemon", "reload") => return Ok(Some(News::Reloaded)),
+        ("network", "connect") => return Ok(Some(News::Of(attributes.container, ContainerEvent::Connected))),
+        ("container", "start") => STARTED,
+        ("container", "die") => ContainerEvent::Died,
+        ("container", "destroy") => ContainerEvent::Destroyed,
+        ("container", other) => match other.strip_prefix(HEALTH) {
             Some(word @ ("healthy" | "unhealthy")) => ContainerEvent::Fares(Health::of_word(word)),
             Some(_) | None => return Ok(None),
         },
+        _ => return Ok(None),
     };
-    Ok(Some(News::Of(actor.id, happened)))
+    Ok(Some(News::Of(id, happened)))
 }
 
 #[cfg(test)]
@@ -284,6 +325,10 @@ mod tests {
             "\n",
             r#"{"Type":"daemon","Action":"reload","Actor":{"ID":"VGHC","Attributes":{"name":"h1"}}}"#,
             "\n",
+            r#"{"Type":"network","Action":"connect","Actor":{"ID":"n","Attributes":{"container":"a","type":"x"}}}"#,
+            "\n",
+            r#"{"Type":"network","Action":"destroy","Actor":{"ID":"n"}}"#,
+            "\n",
             r#"{"Type":"container","Action":"destroy","Actor":{"ID":"b"}}"#,
             "\r\n",
         );
@@ -295,8 +340,9 @@ mod tests {
 
             let of = |id: &str, event| News::Of(id.to_owned(), event);
             let unhealthy = ContainerEvent::Fares(Health::Unhealthy);
-            let expected = [of("a", STARTED), of("a", unhealthy), News::Reloaded, of("b", ContainerEvent::Destroyed)];
-            assert_eq!(events, expected, "{cut}");
+            let connected = of("a", ContainerEvent::Connected);
+            let gone = of("b", ContainerEvent::Destroyed);
+            assert_eq!(events, [of("a", STARTED), of("a", unhealthy), News::Reloaded, connected, gone], "{cut}");
         }
     }
 
@@ -324,14 +370,22 @@ mod tests {
     }
 
     #[test]
-    fn a_paused_container_counts_as_running() {
-        let body = br#"[{"Id":"a","State":"running","Status":"Up 1 second (health: starting)"},
-                        {"Id":"b","State":"exited","Status":"Exited (0)"},{"Id":"c","State":"paused"}]"#;
+    fn a_paused_container_counts_as_running_and_one_that_runs_has_endpoints() {
+        let id = "a".repeat(64);
+        let body = format!(
+            r#"[{{"Id":"a","State":"running","Status":"Up 1 second (health: starting)",
+                  "NetworkSettings":{{"Networks":{{"x":{{"EndpointID":"{id}"}}}}}}}},
+                {{"Id":"b","State":"exited","Status":"Exited (0)",
+                  "NetworkSettings":{{"Networks":{{"x":{{"EndpointID":""}}}}}}}},
+                {{"Id":"c","State":"paused","NetworkSettings":null}}]"#
+        );
 
-        let census = census(body).unwrap();
+        let census = census(body.as_bytes()).unwrap();
 
-        let expected = [Some(Health::Starting), None, Some(Health::Healthy)];
-        assert_eq!(census.into_values().collect::<Vec<_>>(), expected);
+        let health = [Some(Health::Starting), None, Some(Health::Healthy)];
+        assert_eq!(census.values().map(|it| it.health).collect::<Vec<_>>(), health);
+        let ids = census.values().map(|it| it.endpoints.iter().map(|endpoint| endpoint.id.clone()).collect());
+        assert_eq!(ids.collect::<Vec<Vec<_>>>(), [vec![id], vec![], vec![]]);
     }
 
     proptest! {

@@ -7,6 +7,7 @@
 //!   wish.rs     what a container asks for, and what it is called; pure
 //!   create.rs   what the proxy changes when a container is created; pure
 //!   inspect.rs  what it changes when one is inspected; pure
+//!   plugin.rs   what it asks of a plugin that serves networks, and what it is told; pure
 //!   setup.rs    our runtime in the engine's settings; pure
 //! ```
 //!
@@ -16,8 +17,9 @@ pub mod create;
 pub mod engine;
 pub mod events;
 pub mod inspect;
+pub mod plugin;
 pub mod proxy;
 pub mod setup;
 pub mod wish;
 
-pub use self::engine::{Docker, DockerError, Health, Inspected, container_of, is_id};
+pub use self::engine::{Docker, DockerError, Endpoint, Health, Inspected, Runtimes, container_of, is_id};

@@ -27,9 +27,48 @@ const ENGINE_ROOT: &str = "WEAVE_ENGINE_ROOT";
 const IN_ROOT: &str = "set -e; root=$1; built=$2; socket=$3; shift 3
     mount --bind \"$root\" \"$root\"
     mount -t tmpfs weave-rs-tests \"$root/run\"
+    for path in /proc /sys /dev /tmp /run/docker/plugins \"$built\"; do
+        mkdir -p \"$path\" \"$root$path\"; mount --rbind \"$path\" \"$root$path\"
+    done
     mkdir \"$root/run/weave-rs\"; ln -s \"$socket\" \"$root/run/weave-rs/weave-rs.sock\"
-    for path in /proc /sys /dev /tmp \"$built\"; do mkdir -p \"$root$path\"; mount --rbind \"$path\" \"$root$path\"; done
     exec chroot \"$root\" \"$@\"";
+/// Where engines look for their plugins: all of them at the same place, so each host's has a name of its own.
+const PLUGINS: &str = "/run/docker/plugins";
+
+/// The network driver that a host's daemon serves.
+#[derive(Debug)]
+pub struct Driver {
+    name: String,
+}
+
+impl Driver {
+    /// Not served yet.
+    pub fn of(host: &Host) -> Self {
+        Self { name: host.namespace().name().to_owned() }
+    }
+
+    /// What engines call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Has `launch` serve it.
+    pub fn argument(&self) -> String {
+        format!("--docker-plugin={}", self.socket().display())
+    }
+
+    /// Where it is served.
+    pub fn socket(&self) -> PathBuf {
+        Path::new(PLUGINS).join(format!("{}.sock", self.name))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // A daemon that was killed leaves it.
+        let _ = std::fs::remove_file(self.socket());
+    }
+}
 
 /// The daemon, running or not.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 //! ```text
 //!   ports of the bridge ──── not in the ledger ────► who is behind them, with MAC and addresses ─► ledger
 //!   addresses of the bridge ─ not in the exposure ─────────────────────────────────────────────► exposure
-//!   names: from the engine, as soon as it answers (`following.rs`)
+//!   names, and what endpoints of Docker's networks have: from the engine, as soon as it answers (`following.rs`)
 //! ```
 //!
 //! Invariant: an address that our own tables led to another station is not adopted, whoever has it inside.
@@ -84,7 +84,7 @@ impl Books<'_> {
         let name = found.name.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         let filed = found.port.addresses.iter().find_map(|subnet| self.filed(subnet.address));
         let label = filed.filter(|filed| !weave_docker::is_id(filed)).unwrap_or(label);
-        let called = Called { hostname: None, name };
+        let called = Called { name, ..Called::default() };
         Container { label, netns, called, provisional: false }
     }
 

@@ -65,6 +65,7 @@ mod gone;
 mod ip;
 mod listen;
 mod names;
+mod network;
 mod peers;
 mod plug;
 mod serve;

@@ -47,7 +47,7 @@ use zeroize::Zeroizing;
 use crate::admin::Admin;
 use crate::adoption::{self, Books};
 use crate::api::{Context, ListenError, Listeners};
-use crate::attach::Ledger;
+use crate::attach::{Endpoint, Ledger};
 use crate::config::{Allocation, AllocationError, Config, ConfigError, FastPath, PasswordError, Targets};
 use crate::descriptors::{self, Descriptors, TooFewDescriptors};
 use crate::dns::{Dns, DnsError};
@@ -230,7 +230,7 @@ impl Sockets {
         Ok(Self {
             tcp: peers::listen(config.host, config.port)?,
             udp: UdpSocket::bind(config.host, config.port)?,
-            control: Listeners::open(&config.socket, config.http, config.status_addr, descriptors)?,
+            control: Listeners::open(config, descriptors)?,
             dns: config.dns.as_ref().map(|dns| Dns::spawn(dns, config.bridge.clone(), descriptors)).transpose()?,
             docker: config.docker_proxy.as_deref().map(ProxySocket::open).transpose()?,
         })
@@ -264,6 +264,7 @@ fn run(
     let key = identity.key();
     let mut ledger = living(store.ledger()?, &store)?;
     let remembered = store.remembered()?;
+    let networks = store.networks()?;
     let mut exposure = store.exposure()?;
     let host_names = store.host_names()?;
 
@@ -276,6 +277,7 @@ fn run(
     let held = node.all_addresses();
     let books = Books { ledger: &mut ledger, exposure: &mut exposure, held: &held, underlay: &underlay };
     found.complete(books, &store)?;
+    let orphans = adoption::unknown_ports(&found.observed, &ledger);
     if let Some(dns) = &config.dns {
         ledger.name_within(&dns.domain);
     }
@@ -283,11 +285,7 @@ fn run(
     let weaving = Weaving::new(loom, found.adopted(&view), &underlay, &view, &ledger, &exposure);
 
     let (kernel, kernel_events) = Kernel::spawn().map_err(start("the kernel keeper"))?;
-    let devices = Devices {
-        tap: Tap::open(&names.tap)?,
-        udp: sockets.udp,
-        heartbeats: PacketSocket::open(names.bridge, names.vxlan).map_err(start("the packet socket"))?,
-    };
+    let devices = devices(names, sockets.udp)?;
     let engine = engine_config(config, psks, &identity, mtu, &store)?;
     let engine = Engine::new(engine, weaving.tables(), *seed(), clock.now(), clock.wall());
     let (packets, packet_events) =
@@ -310,6 +308,8 @@ fn run(
         peers,
         ledger,
         remembered,
+        networks,
+        orphans,
         exposure,
         weaving,
         host,
@@ -326,6 +326,12 @@ fn run(
     };
     let (outcome, remains) = runtime.block_on(Control::new(parts)?.run(stopped()?))?;
     Ok(Ended { outcome, remains, admin })
+}
+
+fn devices(names: BridgeNames, udp: UdpSocket) -> Result<Devices, LaunchError> {
+    let tap = Tap::open(&names.tap)?;
+    let heartbeats = PacketSocket::open(names.bridge, names.vxlan).map_err(start("the packet socket"))?;
+    Ok(Devices { tap, udp, heartbeats })
 }
 
 /// What those have who ask control.
@@ -506,8 +512,19 @@ fn living(mut ledger: Ledger, store: &Store) -> Result<Ledger, LaunchError> {
     for container in &gone {
         info!(container, "container is gone since the last start");
     }
-    if !gone.is_empty() {
+    let has_closed = ledger.revisit(is_open);
+    if !gone.is_empty() || has_closed {
         store.write_ledger(&ledger)?;
     }
     Ok(ledger)
+}
+
+/// Whether a container has the other end of an endpoint's port. One that nobody has is of no use any more.
+fn is_open(endpoint: &Endpoint) -> bool {
+    let Ok(ends) = endpoint.ends() else { return false };
+    let is_open = ends.are_apart().unwrap_or_default();
+    if !is_open && let Err(error) = veth::remove(&ends.host) {
+        warn!(%endpoint, %error, "a port that nobody is behind stays");
+    }
+    is_open
 }

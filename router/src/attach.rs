@@ -11,19 +11,24 @@ use weave_docker::wish::{self, WANTED_MAX};
 use weave_docker::{Docker, DockerError, Inspected};
 use weave_mesh::card::Subnet;
 use weave_mesh::ipam::{Cidr, InvalidCidr};
+use weave_mesh::name::MacAddr;
 use weave_mesh::store::{ENDPOINT_ADDRESSES_MAX, ENDPOINT_NAME_MAX_BYTES};
 
 use crate::naming::Called;
 use crate::request::AddressError;
 
 pub use self::chain::{Chain, Next};
+pub use self::endpoint::Endpoint;
 pub use self::grace::{GRACE, Grace};
-pub use self::ledger::{Attachment, Ledger, Left, Tenant};
+pub use self::ledger::{Attachment, Ledger, Left, Routes, Tenant};
+pub use self::networks::{Networks, TooManyNetworks};
 pub use self::remembered::{Manual, Remembered};
 
 mod chain;
+pub mod endpoint;
 mod grace;
 mod ledger;
+mod networks;
 mod remembered;
 
 /// The longest target, octets: a path.
@@ -60,6 +65,18 @@ pub enum AttachError {
     Hangs { subject: &'static str, limit: Duration },
     #[error("the container ended while it was attached")]
     Gone,
+    #[error("this host has no endpoint {0}; start the container again")]
+    NoEndpoint(Endpoint),
+    #[error("endpoint {0} is there already, with another address; start the container again")]
+    EndpointTaken(Endpoint),
+    #[error("{0} was not asked for; make the network with --ipam-driver as well as with --driver")]
+    NotAsked(IpAddr),
+    #[error("another container of this host has the MAC address {0}; leave it out, or choose another")]
+    MacTaken(MacAddr),
+    #[error("{address} is in use by {holder}")]
+    InUse { address: IpAddr, holder: String },
+    #[error(transparent)]
+    Networks(#[from] TooManyNetworks),
     #[error("the kernel did not open the port: {0}")]
     Closed(String),
     #[error(transparent)]
@@ -113,7 +130,7 @@ impl Subject {
             }
             Self::Namespace(path) => {
                 let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-                let called = Called { hostname: None, name };
+                let called = Called { name, ..Called::default() };
                 let label = format!("netns:{}", path.display());
                 Ok(Container { label, netns: path, called, ..Container::default() })
             }
@@ -192,8 +209,9 @@ pub struct Container {
 }
 
 impl From<Inspected> for Container {
-    fn from(Inspected { id, pid, hostname, name }: Inspected) -> Self {
-        Self { label: id, netns: process_netns(pid), called: Called { hostname, name }, provisional: false }
+    fn from(Inspected { id, pid, hostname, name, .. }: Inspected) -> Self {
+        let called = Called { hostname, name, ..Called::default() };
+        Self { label: id, netns: process_netns(pid), called, provisional: false }
     }
 }
 

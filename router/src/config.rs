@@ -33,6 +33,8 @@ pub const DEFAULT_STATE_DIR: &str = "/var/lib/weave-rs";
 pub const DEFAULT_SOCKET: &str = "/run/weave-rs/weave-rs.sock";
 /// Where Docker's API is passed on.
 pub const DEFAULT_DOCKER_PROXY: &str = "/run/weave-rs/docker.sock";
+/// Where Docker looks for a network driver called `weave-rs`.
+pub const DEFAULT_DOCKER_PLUGIN: &str = "/run/docker/plugins/weave-rs.sock";
 /// Where status and metrics can be read unless told otherwise.
 pub const DEFAULT_STATUS_ADDR: &str = "127.0.0.1:6782";
 
@@ -98,6 +100,8 @@ pub struct Config {
     /// Where Docker's API is passed on, changed so that containers start on the network; nowhere when `None`.
     pub docker_proxy: Option<PathBuf>,
     pub containers: ContainerConfig,
+    /// Where Docker finds its network plugin, whose file's name is the driver's; nowhere when `None`.
+    pub docker_plugin: Option<PathBuf>,
     pub bridge: BridgeName,
     pub mtu: Option<MtuBytes>,
     pub allowed_ethertypes: Vec<EtherType>,
@@ -134,6 +138,8 @@ pub enum ConfigError {
         "--http-addr {0} uses the mesh's own port on the address it listens on; give another --http-addr or --port"
     )]
     PortsCollide(SocketAddr),
+    #[error("--docker-plugin means nothing where no addresses are given; leave it out, or give --ipalloc-range")]
+    PluginWithoutRange,
     #[error("--name {0} is a group address; clear the lowest bit of its first octet")]
     GroupName(PeerName),
     #[error(
@@ -165,6 +171,9 @@ impl Config {
             && targets.len() > TARGETS_MAX
         {
             return Err(ConfigError::TooManyTargets(targets.len()));
+        }
+        if self.docker_plugin.is_some() && self.allocation.is_none() {
+            return Err(ConfigError::PluginWithoutRange);
         }
         if let Some(name) = self.name.filter(|name| name.mac().is_group()) {
             return Err(ConfigError::GroupName(name));
@@ -212,6 +221,7 @@ mod tests {
             socket: DEFAULT_SOCKET.into(),
             docker_proxy: None,
             containers: ContainerConfig::default(),
+            docker_plugin: None,
             bridge: BridgeName::default(),
             mtu: None,
             allowed_ethertypes: Vec::new(),
@@ -250,6 +260,13 @@ mod tests {
         let config = Config { trusted_subnets: subnets, ..config() };
 
         assert_eq!(config.check(), Err(ConfigError::TrustWithoutPassword));
+    }
+
+    #[test]
+    fn a_plugin_without_addresses_to_give_is_refused() {
+        let config = Config { docker_plugin: Some(DEFAULT_DOCKER_PLUGIN.into()), ..config() };
+
+        assert_eq!(config.check(), Err(ConfigError::PluginWithoutRange));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use tracing::{info, warn};
 use weave_docker::Inspected;
 use weave_docker::events::{Census, ContainerEvent, Listener, Over};
 
-use crate::attach::{Container, Manual, Wanted};
+use crate::attach::{Container, Endpoint, Manual, Wanted};
 use crate::request::{Request, Requester, Stopping};
 use crate::starts::Starts;
 use crate::status::titles;
@@ -24,9 +24,10 @@ impl Listener for Following {
     }
 
     async fn found(&self, container: Inspected) -> Result<(), Over> {
-        let container = Container::from(container);
+        let known = container.endpoints.iter().map(|it| (Endpoint::new(&it.id), it.aliases.clone()));
+        let (endpoints, container) = (known.collect(), Container::from(container));
         let found = container.clone();
-        if let Some(manual) = self.requester.ask(|reply| Request::Found { container: found, reply }).await? {
+        if let Some(manual) = self.requester.ask(|reply| Request::Found { container: found, endpoints, reply }).await? {
             // Addresses may have to be waited for, and further news not.
             tokio::spawn(attach(self.requester.clone(), Arc::clone(&self.starts), container, manual));
         }

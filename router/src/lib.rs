@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod naming;
 pub mod node;
 pub mod peers;
+pub mod pools;
 pub mod proxy;
 pub mod request;
 pub mod shown;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use weave_mesh::dns::{InvalidName, folded};
 use weave_mesh::node::HOST_NAMES_MAX;
-use weave_mesh::store::HostName;
+use weave_mesh::store::{ENDPOINT_NAMES_MAX, HostName};
 
 use crate::config::DnsDomain;
 use crate::store::FileError;
@@ -38,6 +38,8 @@ pub struct Called {
     pub hostname: Option<String>,
     /// What its engine calls it.
     pub name: Option<String>,
+    /// What it is called beside that on a network of its engine's.
+    pub aliases: Vec<String>,
 }
 
 impl Called {
@@ -46,6 +48,21 @@ impl Called {
         let is_inside = |name: &String| folded(name).is_ok_and(|folded| domain.host(&folded).is_some());
         let own = self.hostname.clone().filter(is_inside);
         own.or_else(|| self.by_engine(domain)).filter(is_inside)
+    }
+
+    /// That name, and those of its aliases: all that lead to it, each once.
+    pub fn all_within(&self, domain: &DnsDomain) -> Vec<String> {
+        let is_inside = |name: &String| folded(name).is_ok_and(|folded| domain.host(&folded).is_some());
+        let full = |alias: &String| if is_inside(alias) { alias.clone() } else { format!("{alias}.{domain}") };
+        let aliases = self.aliases.iter().map(full).filter(is_inside);
+        let mut names: Vec<String> = Vec::new();
+        for name in self.within(domain).into_iter().chain(aliases) {
+            let is_same = |known: &String| folded(known).ok() == folded(&name).ok();
+            if names.len() < ENDPOINT_NAMES_MAX && !names.iter().any(is_same) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     fn by_engine(&self, domain: &DnsDomain) -> Option<String> {
@@ -143,7 +160,8 @@ mod tests {
     use super::*;
 
     fn called(hostname: Option<&str>, name: Option<&str>) -> Option<String> {
-        let called = Called { hostname: hostname.map(str::to_owned), name: name.map(str::to_owned) };
+        let (hostname, name) = (hostname.map(str::to_owned), name.map(str::to_owned));
+        let called = Called { hostname, name, ..Called::default() };
         called.within(&"weave.local".parse().unwrap())
     }
 
@@ -157,10 +175,23 @@ mod tests {
     }
 
     #[test]
+    fn aliases_are_names_each_of_them_once() {
+        let aliases = ["db", "WEB", "db.weave.local", "not a name", "other.example"].map(str::to_owned);
+        let called = Called { hostname: None, name: Some("web".to_owned()), aliases: aliases.to_vec() };
+
+        let names = called.all_within(&"weave.local".parse().unwrap());
+
+        assert_eq!(names, ["web.weave.local.", "db.weave.local.", "other.example.weave.local."]);
+        let aliases = (0..100).map(|number| format!("a{number}")).collect();
+        let many = Called { aliases, ..Called::default() };
+        assert_eq!(many.all_within(&"weave.local".parse().unwrap()).len(), ENDPOINT_NAMES_MAX);
+    }
+
+    #[test]
     fn a_name_that_dns_does_not_take_is_told_with_what_results() {
         let domain: DnsDomain = "weave.local".parse().unwrap();
         let nameless = |name: &str| {
-            let called = Called { hostname: None, name: Some(name.to_owned()) };
+            let called = Called { name: Some(name.to_owned()), ..Called::default() };
             assert_eq!(called.within(&domain).is_none(), called.nameless(&domain).is_some(), "{name}");
             called.nameless(&domain).map(|nameless| nameless.to_string())
         };

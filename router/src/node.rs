@@ -11,6 +11,7 @@
 //! - outputs are carried out in order: what a later message relies on is on disk before it is sent;
 //! - nothing here waits for a peer, the kernel, the packet thread, Docker, or somebody who asked for status.
 
+use std::collections::BTreeSet;
 use std::future::{Future, pending};
 use std::io;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use weave_datapath::engine;
 use weave_datapath::linux::clock::Clock;
 use weave_datapath::linux::kernel::{self, Kernel};
 use weave_datapath::linux::packet::PacketThread;
+use weave_datapath::plan::LinkName;
 use weave_mesh::connection;
 use weave_mesh::connector::ConnectionId;
 use weave_mesh::ipam;
@@ -36,7 +38,7 @@ use self::exposing::Waiting;
 use self::faring::Faring;
 use self::keeping::Keeping;
 use self::showing::Showing;
-use crate::attach::{Ledger, Remembered};
+use crate::attach::{Ledger, Networks, Remembered};
 use crate::dns::Dns;
 use crate::expose::Exposure;
 use crate::naming::HostNames;
@@ -49,6 +51,7 @@ use crate::watchdog::Watchdog;
 mod addressing;
 mod attaching;
 mod burying;
+mod endpoints;
 mod exposing;
 mod faring;
 mod keeping;
@@ -108,6 +111,9 @@ pub struct Parts {
     pub peers: Peers,
     pub ledger: Ledger,
     pub remembered: Remembered,
+    pub networks: Networks,
+    /// Ports of containers that no book has, and of which nothing was found.
+    pub orphans: BTreeSet<LinkName>,
     pub exposure: Exposure,
     pub weaving: Weaving,
     pub host: Host,
@@ -152,6 +158,8 @@ pub struct Control {
     ledger: Ledger,
     remembered: Remembered,
     faring: Faring,
+    networks: Networks,
+    orphans: BTreeSet<LinkName>,
     exposure: Exposure,
     weaving: Weaving,
     host: Host,
@@ -204,6 +212,8 @@ impl Control {
             ledger: parts.ledger,
             remembered: parts.remembered,
             faring: Faring::default(),
+            networks: parts.networks,
+            orphans: parts.orphans,
             exposure: parts.exposure,
             weaving: parts.weaving,
             host: parts.host,
@@ -513,11 +523,15 @@ impl Control {
                 let _ = reply.send(());
             }
             Request::Recall { target, id, reply } => drop(reply.send(self.recall(&target, id.as_deref()))),
-            Request::Found { container, reply } => drop(reply.send(self.handle_found(&container))),
+            Request::Found { container, endpoints, reply } => {
+                self.introduce(&container, endpoints);
+                let _ = reply.send(self.handle_found(&container));
+            }
             Request::Container { id, event, reply } => {
                 self.handle_container_event(&id, event);
-                let _ = reply.send(self.is_wanted(&id, event));
+                let _ = reply.send(self.is_wanted(&id, event) || self.may_be_a_strangers(event));
             }
+            Request::Network(request) => self.handle_network(request),
             Request::Stop(reply) => self.outcome = Some(Outcome::Dismissed(reply)),
             Request::Reset(reply) => self.begin_leaving(reply),
         }

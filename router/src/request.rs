@@ -11,8 +11,9 @@ use weave_docker::events::{Census, ContainerEvent};
 use weave_mesh::card::Subnet;
 use weave_mesh::connector::{Earlier, Target};
 use weave_mesh::ipam::{self, Answer, Cidr, Ticket};
+use weave_mesh::name::MacAddr;
 
-use crate::attach::{AttachError, Container, Manual, Wanted};
+use crate::attach::{AttachError, Container, Endpoint, Manual, Routes, Wanted};
 use crate::naming::{NameError, Pattern};
 use crate::node::Manner;
 use crate::status::{DnsMaterial, Material};
@@ -118,9 +119,11 @@ pub enum Request {
         id: Option<String>,
         reply: Reply<Option<Container>>,
     },
-    /// A container that was found running: what it is called, and where it is. The answer is what it is to have.
+    /// A container that was found running: what it is called, and on which endpoints of Docker's networks, with its aliases
+    /// there. The answer is what it is to have.
     Found {
         container: Container,
+        endpoints: Vec<(Endpoint, Vec<String>)>,
         reply: Reply<Option<Manual>>,
     },
     /// Something happened to one of Docker's containers. The answer is whether it is to be found.
@@ -129,6 +132,8 @@ pub enum Request {
         event: ContainerEvent,
         reply: Reply<bool>,
     },
+    /// What Docker wants of its networks.
+    Network(NetworkRequest),
     /// Gives a container a name at `addresses`, or at all that it has; the answer is what there is to say about that.
     AddName {
         container: Container,
@@ -147,6 +152,26 @@ pub enum Request {
     Stop(Reply<()>),
     /// Hands our address ranges over, says goodbye, removes kernel state and state directory, and ends the daemon; answers before it ends.
     Reset(Reply<Result<(), String>>),
+}
+
+/// What Docker wants of its networks, beside attaching and detaching.
+#[derive(Debug)]
+pub enum NetworkRequest {
+    /// Docker makes an endpoint with an address that it has asked for; it is attached and detached as a container is. The
+    /// answer is its MAC.
+    CreateEndpoint {
+        endpoint: Endpoint,
+        address: Subnet,
+        /// Chosen by us when absent.
+        mac: Option<MacAddr>,
+        reply: Reply<Result<MacAddr, AttachError>>,
+    },
+    /// Docker gives an address back that it has asked for.
+    ReturnAddress { address: Ipv4Addr, reply: Reply<Result<(), AttachError>> },
+    /// Whether multicast of containers leaves by a network of Docker's.
+    SetMulticast { network: String, is_routed: bool, reply: Reply<Result<(), AttachError>> },
+    /// Which routes of its container go by an endpoint that was joined.
+    Route { endpoint: Endpoint, network: String, reply: Reply<Routes> },
 }
 
 /// A container of this host that holds an address, and the port by which it has it, if it has one.

@@ -9,6 +9,7 @@
 //!   targets           what `launch`, `connect` and `forget` left
 //!   attachments       containers on this host
 //!   remembered        containers of Docker's that were attached by hand
+//!   networks          Docker's networks that are not as usual
 //!   exposure          addresses of this host on the overlay
 //!   ring              which peer owns which addresses, and what this one has promised about that
 //!   addresses         which container holds which address, as a journal
@@ -41,7 +42,7 @@ pub use self::file::{Durability, FileError, Kind};
 pub use self::journal::Journal;
 pub use self::machine::Machine;
 pub use self::members::MemberWriter;
-use crate::attach::{Ledger, Remembered};
+use crate::attach::{Ledger, Networks, Remembered};
 use crate::expose::Exposure;
 use crate::naming::HostNames;
 
@@ -58,19 +59,21 @@ const SLEEVE_TIMESTAMP: Kind =
     Kind { name: "sleeve-timestamp", version: 1, without: "trust this host's clock instead" };
 const TARGETS: Kind = Kind { name: "targets", version: 2, without: "start with the peers given to launch only" };
 const HOST_NAMES: Kind = Kind { name: "names", version: 1, without: "add the names again" };
-const ATTACHMENTS: Kind = Kind { name: "attachments", version: 3, without: "attach every container again" };
+const ATTACHMENTS: Kind = Kind { name: "attachments", version: 4, without: "attach every container again" };
 const REMEMBERED: Kind = Kind { name: "remembered", version: 1, without: "attach by hand what starts again" };
+const NETWORKS: Kind = Kind { name: "networks", version: 1, without: "route multicast by all of Docker's networks" };
 const EXPOSURE: Kind = Kind { name: "exposure", version: 2, without: "expose the host again" };
 const RING: Kind = Kind { name: "ring", version: 1, without: "join without addresses of its own" };
 const ADDRESSES: Kind = Kind { name: "addresses", version: 1, without: "forget which stopped container had which" };
 
 /// Everything but the lock. The identity is moved last: until it is gone, the next start finds the mismatch again and
 /// finishes the move.
-const STATE: [&str; 11] = [
+const STATE: [&str; 12] = [
     MEMBERS,
     HOST_NAMES.name,
     ATTACHMENTS.name,
     REMEMBERED.name,
+    NETWORKS.name,
     EXPOSURE.name,
     ADDRESSES.name,
     RING.name,
@@ -270,6 +273,18 @@ impl Store {
     /// When the disk refuses.
     pub fn write_remembered(&self, remembered: &Remembered) -> Result<(), FileError> {
         REMEMBERED.write(&self.directory, remembered, Durability::Process)
+    }
+
+    /// # Errors
+    /// When their file is damaged.
+    pub fn networks(&self) -> Result<Networks, FileError> {
+        Ok(NETWORKS.read(&self.directory)?.unwrap_or_default())
+    }
+
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_networks(&self, networks: &Networks) -> Result<(), FileError> {
+        NETWORKS.write(&self.directory, networks, Durability::Process)
     }
 
     /// # Errors

@@ -5,10 +5,15 @@
 //!   ethwe  MAC, addresses, 224.0.0.0/4 ──── vethwepl1ul4w9x ─ ─► bridge
 //! ```
 //!
+//! Where Docker makes the container's network (`ends.rs`), the container's end is made on the host, and Docker moves it.
+//!
 //! It leads nowhere until a plan with its [`PortPlan`](crate::plan::PortPlan) is applied: the plan guards it first and
 //! plugs it into the bridge then.
 
+mod ends;
 mod inside;
+
+pub use self::ends::Ends;
 
 use std::fmt;
 use std::io;
@@ -27,6 +32,8 @@ use crate::plan::{HOST_LINK_PREFIX, InvalidLinkName, LinkName, Resolver};
 pub const CONTAINER_LINK: &str = "ethwe";
 /// Addresses on one container.
 pub const ADDRESSES_MAX: usize = 64;
+/// Of the digits at the end of a device's name.
+const BASE: u64 = 36;
 
 /// What to give a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,8 +86,10 @@ pub enum AttachError {
     Netlink(#[from] NetlinkError),
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
-    #[error("namespace {inode} makes an unusable device name: {cause}")]
-    HostLink { inode: u64, cause: InvalidLinkName },
+    #[error("{number} makes an unusable device name: {cause}")]
+    HostLink { number: u64, cause: InvalidLinkName },
+    #[error("`{0}` is no id of an endpoint of Docker's")]
+    NoEndpoint(String),
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
 }
@@ -227,15 +236,20 @@ impl<'a> Port<'a> {
 
 /// The same for the same namespace: seven digits hold any of the kernel's 32-bit namespace numbers.
 pub(in crate::linux) fn host_link(inode: u64) -> Result<LinkName, AttachError> {
-    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-    let mut rest = inode as u32 as usize;
+    numbered(HOST_LINK_PREFIX, u64::from(inode as u32))
+}
+
+/// A name with seven digits behind `prefix`.
+fn numbered(prefix: &str, number: u64) -> Result<LinkName, AttachError> {
+    const DIGITS: &[u8; BASE as usize] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut rest = number;
     let mut digits = ['0'; 7];
     for digit in digits.iter_mut().rev() {
-        *digit = char::from(DIGITS[rest % DIGITS.len()]);
-        rest /= DIGITS.len();
+        *digit = char::from(DIGITS[(rest % BASE) as usize]);
+        rest /= BASE;
     }
-    let name = HOST_LINK_PREFIX.chars().chain(digits).collect::<String>();
-    name.parse().map_err(|cause| AttachError::HostLink { inode, cause })
+    let name = prefix.chars().chain(digits).collect::<String>();
+    name.parse().map_err(|cause| AttachError::HostLink { number, cause })
 }
 
 /// Whether addresses can be given to a container or to the host.

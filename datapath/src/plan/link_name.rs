@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 /// The beginning of the name of the host-side device of every attached container; seven characters follow.
 pub const HOST_LINK_PREFIX: &str = "vethwepl";
+/// The same of the other end, while it is on the host: before Docker moves it to a container, and after.
+pub const FAR_LINK_PREFIX: &str = "vethwepg";
 /// The longest name of a network device: `IFNAMSIZ` without the closing zero.
 const LINK_NAME_MAX_BYTES: usize = 15;
 /// The longest name of a bridge: room is left for the suffixes of the devices named after it.

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
-use super::DockerError;
+use super::{DockerError, SHORT_ID_BYTES, is_id};
+use crate::plugin::Mac;
+use crate::wish::Cidr;
 use crate::wish::{NameRule, Network, Shared, Traits, with_domain};
 
 /// What we need to know of a container that runs.
@@ -17,6 +18,18 @@ pub struct Inspected {
     pub hostname: Option<String>,
     /// What it is to be called by the rule for names.
     pub name: Option<String>,
+    /// What it has on networks.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A container's place on a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    pub id: String,
+    /// What it is called there beside its name.
+    pub aliases: Vec<String>,
+    pub address: Option<Cidr>,
+    pub mac: Option<Mac>,
 }
 
 /// How well a container is, as the check says that it came with; the best first.
@@ -75,7 +88,36 @@ struct HealthField {
 #[serde(rename_all = "PascalCase", default)]
 struct NetworkSettings {
     #[serde(deserialize_with = "nullable")]
-    networks: BTreeMap<String, IgnoredAny>,
+    networks: BTreeMap<String, Option<EndpointSettings>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct EndpointSettings {
+    #[serde(rename = "EndpointID")]
+    endpoint: String,
+    #[serde(deserialize_with = "nullable")]
+    aliases: Vec<String>,
+    #[serde(rename = "IPAddress")]
+    address: String,
+    #[serde(rename = "IPPrefixLen")]
+    prefix_length: u8,
+    mac_address: String,
+}
+
+impl From<&EndpointSettings> for Endpoint {
+    fn from(settings: &EndpointSettings) -> Self {
+        let EndpointSettings { endpoint, aliases, address, prefix_length, mac_address } = settings;
+        let address = address.parse().ok().map(|address| Cidr { address, prefix_length: *prefix_length });
+        Self { id: endpoint.clone(), aliases: aliases.clone(), address, mac: mac_address.parse().ok() }
+    }
+}
+
+impl NetworkSettings {
+    /// Those that there are while it runs.
+    fn endpoints(&self) -> impl Iterator<Item = Endpoint> {
+        self.networks.values().flatten().map(Endpoint::from).filter(|endpoint| is_id(&endpoint.id))
+    }
 }
 
 impl Listed {
@@ -86,6 +128,11 @@ impl Listed {
 
     pub(crate) fn runs(&self) -> bool {
         matches!(self.state.as_str(), "running" | "paused" | "restarting")
+    }
+
+    /// What it has on networks while it runs, but for aliases.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = Endpoint> {
+        self.network_settings.endpoints()
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -143,6 +190,8 @@ pub(super) struct Inspection {
     host_config: HostConfig,
     #[serde(default)]
     config: Naming,
+    #[serde(default, deserialize_with = "nullable")]
+    network_settings: NetworkSettings,
 }
 
 #[derive(Default, Deserialize)]
@@ -169,7 +218,7 @@ struct HostConfig {
 impl Inspection {
     /// What attaching it takes; `asked` is what it was looked for by.
     pub(super) fn attachable(self, asked: &str, names: &NameRule) -> Result<Inspected, DockerError> {
-        let Self { id, name, state: State { pid }, host_config, config } = self;
+        let Self { id, name, state: State { pid }, host_config, config, network_settings } = self;
         if pid == 0 {
             return Err(DockerError::NotRunning(asked.to_owned()));
         }
@@ -177,7 +226,12 @@ impl Inspection {
             return Err(DockerError::HostNetwork(asked.to_owned()));
         }
         let hostname = with_domain(&config.hostname, &config.domainname);
-        Ok(Inspected { id, pid, hostname, name: names.name(&config.labels, bare(&name)) })
+        let name = names.name(&config.labels, bare(&name));
+        // Older engines have the beginning of the id among the aliases.
+        let is_alias = |alias: &String| alias.len() != SHORT_ID_BYTES || !id.starts_with(alias.as_str());
+        let mut endpoints: Vec<Endpoint> = network_settings.endpoints().collect();
+        endpoints.iter_mut().for_each(|endpoint| endpoint.aliases.retain(is_alias));
+        Ok(Inspected { hostname, name, pid, endpoints, id })
     }
 }
 
@@ -210,7 +264,8 @@ mod tests {
 
         let found = inspected("web", body(42, "bridge").as_bytes());
 
-        assert_eq!(found.unwrap(), Inspected { id: "abc".to_owned(), pid: 42, hostname: None, name: None });
+        let (id, endpoints) = ("abc".to_owned(), Vec::new());
+        assert_eq!(found.unwrap(), Inspected { id, pid: 42, hostname: None, name: None, endpoints });
         assert!(matches!(inspected("web", body(0, "bridge").as_bytes()), Err(DockerError::NotRunning(_))));
         assert!(matches!(inspected("web", body(42, "host").as_bytes()), Err(DockerError::HostNetwork(_))));
         assert!(matches!(inspected("web", b"<html>"), Err(DockerError::Answer(_))));
@@ -275,6 +330,24 @@ mod tests {
         .unwrap();
         assert!(!runtimes.knows("weave-rs") && runtimes.knows("kata") && !runtimes.knows("x"));
         assert_eq!(runtimes.default(), "runc");
+    }
+
+    #[test]
+    fn a_container_has_endpoints_with_aliases_while_it_runs() {
+        let (container, endpoint) = ("0123456789abcdef".repeat(4), "a".repeat(64));
+        let body = format!(
+            r#"{{"Id":"{container}","State":{{"Pid":1}},"HostConfig":{{}},"NetworkSettings":{{"Networks":{{
+               "one":{{"EndpointID":"{endpoint}","Aliases":["db","0123456789ab"],"IPAddress":"10.32.0.5",
+                       "IPPrefixLen":12,"MacAddress":"02:00:00:00:00:01"}},
+               "two":{{"EndpointID":"{endpoint}","Aliases":null}},"three":{{"EndpointID":""}},"four":null}}}}}}"#
+        );
+
+        let endpoints = inspected("web", body.as_bytes()).unwrap().endpoints;
+
+        let bare = Endpoint { id: endpoint, ..Endpoint::default() };
+        let (address, mac) = ("10.32.0.5/12".parse().ok(), "02:00:00:00:00:01".parse().ok());
+        assert!(address.is_some() && mac.is_some());
+        assert_eq!(endpoints, [Endpoint { aliases: vec!["db".to_owned()], address, mac, ..bare.clone() }, bare]);
     }
 
     proptest! {

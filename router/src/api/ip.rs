@@ -14,7 +14,7 @@ use weave_docker::{Docker, DockerError};
 use weave_mesh::ipam::{Answer, Cidr};
 
 use super::{Context, Refusal, status};
-use crate::request::{AddressError, Question, Request, Unknown};
+use crate::request::{AddressError, Question, Request, Requester, Unknown};
 use crate::shown::Shown;
 
 /// The longest id of a container, octets: a path, escaped.
@@ -109,7 +109,7 @@ pub(super) async fn held(context: &Context, id: &str, subnet: Option<Cidr>) -> R
 
 /// Poses a question whose answer is an address.
 pub(super) async fn obtain(
-    context: &Context,
+    requester: &Requester,
     question: Question,
     patience: Option<Duration>,
 ) -> Result<Cidr, AddressError> {
@@ -117,7 +117,7 @@ pub(super) async fn obtain(
         Question::Claim { address, .. } => Some(*address),
         Question::Allocate { .. } | Question::Ring | Question::TakeOver(_) => None,
     };
-    match (context.requester.pose(question, patience).await?, claimed) {
+    match (requester.pose(question, patience).await?, claimed) {
         (Answer::Allocated(address), _) | (Answer::Claimed, Some(address)) => Ok(address),
         (answer, _) => Err(AddressError::Refused(format!("{answer:?} is no address"))),
     }
@@ -145,7 +145,7 @@ async fn give(context: &Context, id: String, subnet: Option<Cidr>, parameters: &
     }
     let container = checked_id(id)?;
     let question = Question::Allocate { container: container.clone(), subnet };
-    let address = obtain(context, question, parameters.patience()?).await?;
+    let address = obtain(&context.requester, question, parameters.patience()?).await?;
     check_alive(context, parameters, &container).await?;
     Ok(address.to_string())
 }
@@ -178,7 +178,7 @@ pub(super) async fn claim(
     let container = filed(id, address.address())?;
     let unknown = if parameters.is_set("noErrorOnUnknown") { Unknown::Taken } else { Unknown::Awaited };
     let question = Question::Claim { container: container.clone(), address, unknown };
-    obtain(&context, question, parameters.patience()?).await.map_err(|error| {
+    obtain(&context.requester, question, parameters.patience()?).await.map_err(|error| {
         let Refusal(status, why) = error.into();
         Refusal(status, format!("Unable to claim: {why}"))
     })?;

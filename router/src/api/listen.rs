@@ -6,6 +6,7 @@
 //! | unix socket | | everything |
 //! | 127.0.0.1:6784 | nobody: the original's address | status can be read |
 //! | any loopback address | `--http-addr` | everything, by any process of this host |
+//! | another unix socket | `--docker-plugin` | what Docker asks of its network plugins, and nothing else |
 //! | 127.0.0.1:6782 or another | `--status-addr` | status can be read |
 //!
 //! The sockets are opened before anything else starts, so that a busy one is an error of `launch`, and served later on
@@ -22,9 +23,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::warn;
 
+use super::network::Plugin;
 use super::serve::{Limits, serve};
 use super::{Context, Listener, routes};
-use crate::config::{Access, HttpAddr};
+use crate::config::{Access, Config};
 use crate::descriptors::Descriptors;
 
 /// Why the control API cannot listen.
@@ -40,26 +42,25 @@ pub enum ListenError {
     Address { flag: &'static str, address: SocketAddr, source: io::Error },
 }
 
-/// All listening sockets. Dropping them removes the unix socket.
+/// All listening sockets. Dropping them removes the unix sockets.
 #[derive(Debug)]
 pub struct Listeners {
     unix: UnixListener,
+    /// Where Docker finds its plugin.
+    plugin: Option<UnixListener>,
     /// Those on TCP, and what each is for.
     tcp: Vec<(TcpListener, Listener)>,
     /// Of each of them.
     limits: Limits,
-    path: PathBuf,
+    /// Of the unix sockets.
+    paths: Vec<PathBuf>,
 }
 
 impl Listeners {
     /// # Errors
     /// When a socket is in use or cannot be opened.
-    pub fn open(
-        socket: &Path,
-        http: HttpAddr,
-        status_addr: Option<SocketAddr>,
-        descriptors: Descriptors,
-    ) -> Result<Self, ListenError> {
+    pub fn open(config: &Config, descriptors: Descriptors) -> Result<Self, ListenError> {
+        let Config { http, status_addr, socket, docker_plugin, .. } = config;
         let mut tcp = Vec::new();
         match (open_tcp("--http-addr", http.address), http.access) {
             (Ok(listener), Access::Control) => tcp.push((listener, Listener::Loopback)),
@@ -68,11 +69,13 @@ impl Listeners {
             // Nobody asked for it.
             (Err(error), Access::Read) => warn!(%error, "status cannot be read at the usual address"),
         }
-        if let Some(address) = status_addr {
+        if let Some(address) = *status_addr {
             tcp.push((open_tcp("--status-addr", address)?, Listener::read_only(address)));
         }
         let unix = open_unix("--socket", socket)?;
-        Ok(Self { unix, tcp, limits: Limits::of(descriptors.http_connections()), path: socket.to_owned() })
+        let plugin = docker_plugin.as_deref().map(|path| open_unix("--docker-plugin", path)).transpose()?;
+        let paths = [socket].into_iter().chain(docker_plugin).cloned().collect();
+        Ok(Self { unix, plugin, tcp, limits: Limits::of(descriptors.http_connections()), paths })
     }
 
     /// Serves all of them until `stop` ends and the requests under way are answered.
@@ -84,6 +87,11 @@ impl Listeners {
         let mut serving = JoinSet::new();
         let unix = tokio::net::UnixListener::from_std(self.unix.try_clone()?)?;
         serving.spawn(serve(unix, routes(context.clone(), Listener::Unix), self.limits, stopped.clone()));
+        if let Some(plugin) = &self.plugin {
+            let listener = tokio::net::UnixListener::from_std(plugin.try_clone()?)?;
+            let routes = Plugin::new(context.requester.clone()).routes();
+            serving.spawn(serve(listener, routes, self.limits, stopped.clone()));
+        }
         for (listener, purpose) in &self.tcp {
             let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
             let routes = routes(context.clone(), *purpose);
@@ -98,7 +106,9 @@ impl Listeners {
 
 impl Drop for Listeners {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        for path in &self.paths {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 

@@ -129,7 +129,7 @@ async fn reserve(context: &Context, id: &str, wanted: Wanted, patience: Option<D
             Question::Claim { container, address, unknown: Unknown::Awaited }
         }
     };
-    Ok(ip::obtain(context, question, patience).await?.address().into())
+    Ok(ip::obtain(&context.requester, question, patience).await?.address().into())
 }
 
 async fn plugged(context: &Context, id: &str, form: &[(String, String)]) -> Result<Option<String>, Refusal> {
@@ -159,7 +159,7 @@ async fn look(context: &Context, id: &str, form: &[(String, String)]) -> Result<
     let hostname = values(form, "hostname").next().and_then(|hostname| with_domain(hostname, ""));
     match wish {
         Ok(Wish { addresses, name }) => {
-            let called = Called { hostname, name };
+            let called = Called { hostname, name, ..Called::default() };
             let container = Container { label: id.to_owned(), called, provisional, ..Container::default() };
             Ok(Some(Guest { container, wanted: Wanted::of(&addresses)? }))
         }

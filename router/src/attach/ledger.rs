@@ -4,10 +4,12 @@
 //! ```text
 //!   namespace ─ port vethwepl… ─┬─ MAC, addresses, filed under the id of its holder
 //!                               └─ tenants: containers, each with its own name
+//!   endpoint of Docker's ─ the same, with one tenant while a container has it, and none before and after
 //! ```
 //!
 //! Invariants:
-//! - no two ports share a tenant, a host-side device, a MAC or an address; a port has a tenant at least;
+//! - no two ports of namespaces share a tenant, and no two of any kind a host-side device, a MAC or an address; the port of
+//!   a namespace has a tenant at least;
 //! - a port is written down before it is made, so what the disk lacks is not in the kernel either; what the disk has
 //!   beyond the kernel is left out at the next start;
 //! - an entry's `attached` time is higher than that of every endpoint that was known when it last gained an address.
@@ -22,10 +24,14 @@ use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 use weave_mesh::store::ENDPOINT_ADDRESSES_MAX;
 
-use super::{AttachError, Container};
+use super::{AttachError, Container, Endpoint};
 use crate::config::DnsDomain;
 use crate::naming::{Called, Pattern};
 use crate::status::titles;
+
+pub use self::endpoints::Routes;
+
+mod endpoints;
 
 /// How many containers one host attaches.
 const TENANTS_MAX: usize = 4_096;
@@ -41,6 +47,8 @@ pub struct Attachment {
     pub tenants: Vec<Tenant>,
     /// Lamport time of the last change; of two claims to an address the higher one wins.
     pub attached: u64,
+    /// Which of its container's routes go by it, where Docker makes them.
+    pub routes: Routes,
 }
 
 /// A container behind a port.
@@ -48,8 +56,8 @@ pub struct Attachment {
 pub struct Tenant {
     pub container: String,
     pub netns: PathBuf,
-    /// The name that leads to all addresses of the port.
-    pub name: Option<String>,
+    /// The names that lead to all addresses of the port.
+    pub names: Vec<String>,
     /// What it is named after; its engine is to be asked where it is unknown.
     pub called: Option<Called>,
 }
@@ -57,7 +65,15 @@ pub struct Tenant {
 impl Attachment {
     /// Whether nobody but `container` is behind it.
     fn is_of(&self, container: &str) -> bool {
+        if self.is_endpoint() {
+            return self.holder == container;
+        }
         self.tenants.iter().all(|tenant| tenant.container == container)
+    }
+
+    /// Whether it is one of an endpoint of Docker's, and no namespace's.
+    pub fn is_endpoint(&self) -> bool {
+        Endpoint::of_label(&self.holder).is_some()
     }
 
     fn has(&self, address: IpAddr) -> bool {
@@ -66,7 +82,7 @@ impl Attachment {
 
     /// How it is called in messages.
     fn title(&self) -> String {
-        let called = |tenant: &Tenant| titles::container(&tenant.container, tenant.name.as_deref());
+        let called = |tenant: &Tenant| titles::container(&tenant.container, tenant.names.first().map(String::as_str));
         self.tenants.first().map_or_else(|| titles::container(&self.holder, None), called)
     }
 }
@@ -110,7 +126,8 @@ impl Ledger {
             return Err(AttachError::TooManyAddresses);
         }
         let is_known = known.is_some_and(|entry| entry.tenants.iter().any(|known| known.container == container.label));
-        let tenants = self.entries.values().map(|entry| entry.tenants.len()).sum();
+        // Whoever waits for a container is going to have one.
+        let tenants = self.entries.values().map(|entry| entry.tenants.len().max(1)).sum();
         if !is_known && tenants >= TENANTS_MAX { Err(AttachError::TooManyContainers(tenants)) } else { Ok(()) }
     }
 
@@ -123,15 +140,18 @@ impl Ledger {
         self.entries.get(host_link)
     }
 
-    /// The port that `container` is behind.
+    /// The port that `container` is behind, by its namespace.
     pub fn port_of(&self, container: &str) -> Option<&str> {
-        let is_its = |entry: &Attachment| entry.tenants.iter().any(|tenant| tenant.container == container);
+        let is_its = |entry: &Attachment| {
+            !entry.is_endpoint() && entry.tenants.iter().any(|tenant| tenant.container == container)
+        };
         self.entries.iter().find(|(_, entry)| is_its(entry)).map(|(host_link, _)| host_link.as_str())
     }
 
     /// Whether a port stands that `container` is behind, or under whose id its addresses are filed.
     pub fn knows(&self, container: &str) -> bool {
-        self.port_of(container).is_some() || self.entries.values().any(|entry| entry.holder == container)
+        let is_its = |entry: &Attachment| entry.holder == container && !entry.tenants.is_empty();
+        self.port_of(container).is_some() || self.entries.values().any(is_its)
     }
 
     /// The ports whose addresses are filed under the id of `container`.
@@ -154,7 +174,7 @@ impl Ledger {
     pub fn name_within(&mut self, domain: &DnsDomain) {
         for tenant in self.tenants_mut() {
             if let Some(called) = &tenant.called {
-                tenant.name = called.within(domain);
+                tenant.names = called.all_within(domain);
             }
         }
     }
@@ -179,7 +199,7 @@ impl Ledger {
     pub fn plan(&mut self, container: &Container, port: &Attached, name: Option<String>, clock: u64) {
         let host_link = port.host_link.to_string();
         let clock = clock.max(self.clock());
-        if !self.entries.contains_key(&host_link) {
+        if self.entries.get(&host_link).is_none_or(|entry| entry.tenants.is_empty()) {
             self.planned.insert(host_link.clone());
         }
         let entry = self.entries.entry(host_link).or_insert_with(|| Attachment {
@@ -188,6 +208,7 @@ impl Ledger {
             holder: container.label.clone(),
             tenants: Vec::new(),
             attached: 0,
+            routes: Routes::default(),
         });
         let gained: Vec<Subnet> = port.addresses.iter().filter(|it| !entry.addresses.contains(it)).copied().collect();
         if !gained.is_empty() || entry.mac != port.mac || entry.attached == 0 {
@@ -196,7 +217,8 @@ impl Ledger {
         entry.mac = port.mac;
         entry.addresses.extend(gained);
         let called = (!container.provisional).then(|| container.called.clone());
-        let tenant = Tenant { container: container.label.clone(), netns: container.netns.clone(), name, called };
+        let (netns, names) = (container.netns.clone(), name.into_iter().collect());
+        let tenant = Tenant { container: container.label.clone(), netns, names, called };
         match entry.tenants.iter_mut().find(|known| known.container == tenant.container) {
             Some(known) => *known = tenant,
             None => entry.tenants.push(tenant),
@@ -249,10 +271,11 @@ impl Ledger {
     pub fn remove_names(&mut self, pattern: &Pattern) -> bool {
         let mut removed = false;
         for tenant in self.tenants_mut() {
-            let matches = |name: &mut String| pattern.matches(&tenant.container, None, name);
-            if tenant.name.take_if(matches).is_some() {
-                // Nor does it get it back at the next start.
-                tenant.called = Some(Called::default());
+            let before = tenant.names.len();
+            tenant.names.retain(|name| !pattern.matches(&tenant.container, None, name));
+            if tenant.names.len() < before {
+                // Nor does it get them back at the next start.
+                tenant.called = Some(Called { aliases: tenant.names.clone(), ..Called::default() });
                 removed = true;
             }
         }
@@ -261,8 +284,8 @@ impl Ledger {
 
     /// What a container has; empty when it is not attached.
     pub fn addresses(&self, container: &Container) -> Vec<Subnet> {
-        let entry = self.port_of(&container.label).and_then(|host_link| self.entries.get(host_link));
-        entry.map(|entry| entry.addresses.clone()).unwrap_or_default()
+        let is_its = |entry: &&Attachment| entry.tenants.iter().any(|tenant| tenant.container == container.label);
+        self.entries.values().filter(is_its).flat_map(|entry| entry.addresses.clone()).collect()
     }
 
     /// Brings every port up to what `inspect` finds behind the namespace of one of its tenants; tenants that do not lead
@@ -270,6 +293,9 @@ impl Ledger {
     pub fn refresh(&mut self, inspect: impl Fn(&str, &Path) -> Option<Attached>) -> Vec<String> {
         let mut gone = Vec::new();
         self.entries.retain(|host_link, entry| {
+            if entry.is_endpoint() {
+                return true;
+            }
             entry.tenants.retain(|tenant| match inspect(host_link, &tenant.netns) {
                 Some(found) => {
                     (entry.mac, entry.addresses) = (found.mac, found.addresses);
@@ -291,7 +317,8 @@ impl Ledger {
 
     /// Whether a port that is written down has been made.
     pub fn is_made(&self, host_link: &str) -> bool {
-        !self.planned.contains(host_link)
+        let has_tenants = self.entries.get(host_link).is_some_and(|entry| !entry.tenants.is_empty());
+        has_tenants && !self.planned.contains(host_link)
     }
 
     fn clock(&self) -> u64 {

@@ -136,7 +136,7 @@ impl Control {
         let mut tenants = self.ledger.entries().flat_map(|(_, attachment)| &attachment.tenants);
         let tenant = tenants.find(|tenant| tenant.container == id);
         let is_known = tenant.is_some() || !self.node.addresses(id).is_empty();
-        is_known.then(|| titles::container(id, tenant.and_then(|tenant| tenant.name.as_deref())))
+        is_known.then(|| titles::container(id, tenant.and_then(|tenant| tenant.names.first().map(String::as_str))))
     }
 
     fn answer_asker(&mut self, ticket: Ticket, answer: Answered) {

@@ -5,9 +5,9 @@
 //!   detach   look ───────────────► turn ─► port ─► record ─► weave ─► answer
 //!   expose           addresses ───────────► record ─────────► weave ─► answer
 //!
-//!   look       whose namespace, which port              weave   endpoints, plan; done when the kernel has it
+//!   look       whose namespace or endpoint, which port  weave   endpoints, plan; done when the kernel has it
 //!   addresses  given or claimed, one after the other    turn    one operation at a time changes a port
-//!   record     on disk, and published                   port    veth, in the container's namespace
+//!   record     on disk, and published                   port    veth, in the container's namespace or for Docker to move
 //! ```
 //!
 //! A step that fails turns the operation round (`attach/chain.rs`): what was begun is taken back, and then the client has
@@ -17,23 +17,23 @@
 //! Invariant: when an operation has ended, kernel, ledger, address books and published endpoints say the same.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
 use weave_datapath::linux::kernel::Generation;
-use weave_datapath::linux::netns::Netns;
 use weave_datapath::linux::veth::Attached;
 use weave_datapath::plan::LinkName;
 use weave_mesh::card::Subnet;
 use weave_mesh::ipam::{Cidr, Ticket};
 use weave_mesh::time::Instant;
 
-use self::jobs::{Finished, Jobs};
+use self::jobs::{Finished, Jobs, Place};
 use super::{Control, Manner};
 use crate::attach::{AttachError, Attachment, Chain, Container, Manual, Next, Wanted};
 use crate::expose::HOST_LABEL;
 use crate::request::{AddressError, Reply};
+
+pub(super) use self::steps::any_mac;
 
 mod jobs;
 mod steps;
@@ -96,7 +96,7 @@ pub(super) struct Attachable {
 struct Seat {
     container: Container,
     /// Absent until it was looked for, and when there is no namespace any more.
-    netns: Option<Arc<Netns>>,
+    place: Option<Place>,
     /// Of a port that is there or to come; known once it was looked for.
     host_link: Option<LinkName>,
     /// The port as it was found; after a detachment, what is left of it.
@@ -413,6 +413,6 @@ impl Control {
 
 impl Seat {
     fn of(container: Container) -> Self {
-        Self { container, netns: None, host_link: None, found: None, has_turn: false, recorded: None, made: None }
+        Self { container, place: None, host_link: None, found: None, has_turn: false, recorded: None, made: None }
     }
 }

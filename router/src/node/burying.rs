@@ -5,6 +5,7 @@
 //!   Docker: died ─── 30 s, not started again ──┐                 unless it was attached by hand
 //!           destroyed, or unknown to Docker ───┴─► doomed ─── no port left ──► released
 //!   pid:, netns:  port gone ──────────────────────────────────────────────────► released
+//!   endpoint:     told by Docker, at once; or no container has it, 30 s, and its port is gone ─► released
 //! ```
 
 use std::collections::BTreeSet;
@@ -31,19 +32,22 @@ pub(super) fn is_namespace(container: &str) -> bool {
 impl Control {
     /// What Docker has now; the containers that it does not know are gone. The answer is who is to be found.
     pub(super) fn handle_census(&mut self, census: &Census) -> Vec<String> {
+        self.adopt_endpoints(census);
         if self.faring.take_stock(census) {
             self.publish_endpoints();
         }
-        let mut wanted = BTreeSet::from_iter(self.ledger.nameless());
+        let mut wanted = BTreeSet::new();
         for container in self.known_to_docker() {
-            let event = match census.get(&container) {
-                Some(Some(health)) => ContainerEvent::Started(*health),
+            let event = match census.get(&container).map(|resident| resident.health) {
+                Some(Some(health)) => ContainerEvent::Started(health),
                 Some(None) => ContainerEvent::Died,
                 None => ContainerEvent::Destroyed,
             };
             self.handle_container_event(&container, event);
             wanted.extend(Some(container).filter(|container| self.is_wanted(container, event)));
         }
+        self.count_endpoints(census);
+        wanted.extend(self.unnamed(census));
         wanted.into_iter().collect()
     }
 
@@ -62,6 +66,7 @@ impl Control {
                 self.note_health(container, health);
                 self.revive(container);
             }
+            ContainerEvent::Connected => self.revive(container),
             ContainerEvent::Fares(health) => self.note_health(container, health),
             ContainerEvent::Died => {
                 self.note_departure(container);
@@ -106,6 +111,9 @@ impl Control {
         self.burying.doomed.remove(container);
         info!(container, "container is gone for good, its addresses are free");
         let _ = self.release(container, None);
+        if self.ledger.forget_endpoint(container) {
+            self.keep_ledger();
+        }
         self.forget_names_of(container);
     }
 
@@ -115,7 +123,7 @@ impl Control {
         if !self.attaching.is_of(host_link, plan) || self.attaching.takes_away(host_link) {
             return;
         }
-        let Some(Attachment { holder, tenants, .. }) = self.ledger.remove(host_link) else { return };
+        let Some(Attachment { holder, tenants, .. }) = self.ledger.close(host_link) else { return };
         self.attaching.forget_port(host_link);
         self.keep_ledger();
         for container in tenants.into_iter().map(|tenant| tenant.container) {

@@ -67,9 +67,9 @@ impl Faring {
         let before = self.ailing.clone();
         self.checked.retain(|container| census.contains_key(container));
         self.ailing.retain(|container, _| census.contains_key(container));
-        for (container, health) in census {
-            match health {
-                Some(health) => self.note(container, *health),
+        for (container, resident) in census {
+            match resident.health {
+                Some(health) => self.note(container, health),
                 None => self.note_death(container),
             };
         }
@@ -130,10 +130,9 @@ pub(super) struct Judge(Option<Arc<Names>>);
 impl Judge {
     /// What is published of a container of this host.
     pub(super) fn published(&self, faring: &Faring, tenant: &Tenant, own: &[Subnet]) -> Vec<String> {
-        match (&tenant.name, &self.0) {
-            (Some(name), Some(names)) => published(name, faring.of(&tenant.container), own, names),
-            (name, _) => name.iter().cloned().collect(),
-        }
+        let Some(names) = &self.0 else { return tenant.names.clone() };
+        let health = faring.of(&tenant.container);
+        tenant.names.iter().flat_map(|name| published(name, health, own, names)).collect()
     }
 }
 
@@ -166,6 +165,7 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
+    use weave_docker::events::Resident;
     use weave_mesh::identity::PeerKey;
     use weave_mesh::name::MacAddr;
     use weave_mesh::store::{Content, Endpoint, EndpointId, Record};
@@ -234,7 +234,8 @@ mod tests {
         let mut faring = Faring::default();
         assert!(!faring.note("a", Health::Healthy));
         assert!(faring.note("a", Health::Unhealthy) && !faring.note("a", Health::Unhealthy));
-        let census = |health| Census::from([("a".to_owned(), health), ("b".to_owned(), None)]);
+        let resident = |health| Resident { health, endpoints: Vec::new() };
+        let census = |health| Census::from([("a".to_owned(), resident(health)), ("b".to_owned(), resident(None))]);
         assert!(!faring.take_stock(&census(Some(Health::Unhealthy))));
         assert!(faring.take_stock(&census(Some(Health::Healthy))));
         assert_eq!(faring.of("a"), Health::Healthy);
@@ -249,7 +250,7 @@ mod tests {
 
         assert!(faring.note_death("a") && !faring.note_death("b"));
         assert_eq!((faring.of("a"), faring.of("b")), (Health::Starting, Health::Healthy));
-        assert!(!faring.take_stock(&Census::from([("a".to_owned(), None)])), "it is so still");
+        assert!(!faring.take_stock(&Census::from([("a".to_owned(), Resident::default())])), "it is so still");
         assert!(faring.forget("a") && !faring.note_death("a"));
         assert!(faring.note("a", Health::Unhealthy) && faring.take_stock(&Census::new()) && faring.is_empty());
     }

@@ -54,7 +54,7 @@ impl Control {
         container.called.within(&self.about.dns.as_ref()?.domain)
     }
 
-    /// A container that was found running is called so.
+    /// A container that was found running is called so, whichever of its ports are ours.
     pub(super) fn call(&mut self, container: &Container) {
         self.ledger.call(container);
         if let Some(config) = &self.about.dns {

@@ -89,7 +89,7 @@ fn containers_that_share_a_namespace_keep_their_names_apart_and_the_port_stays_f
     ledger.plan(&container("side"), &port("vethwepla", &["10.32.0.1/12"]), named("side"), 7);
     let names = |ledger: &Ledger| {
         let tenants = ledger.entries().flat_map(|(_, entry)| &entry.tenants);
-        tenants.filter_map(|tenant| tenant.name.clone()).collect::<Vec<_>>()
+        tenants.flat_map(|tenant| tenant.names.clone()).collect::<Vec<_>>()
     };
 
     assert_eq!(names(&ledger), ["a.weave.local", "side.weave.local"]);
@@ -121,14 +121,14 @@ fn at_a_start_a_port_is_found_through_any_of_its_tenants() {
 #[test]
 fn a_container_is_named_as_soon_as_there_is_a_domain_and_as_it_is_called() {
     let domain = "weave.local".parse().unwrap();
-    let called = |name: &str| Called { hostname: None, name: Some(name.to_owned()) };
+    let called = |name: &str| Called { name: Some(name.to_owned()), ..Called::default() };
     let attached = |name: &str| Container { called: called(name), ..container(name) };
     let mut ledger = Ledger::default();
     ledger.plan(&attached("a"), &port("vethwepla", &["10.32.0.1/12"]), None, 0);
     ledger.adopt(&Container { provisional: true, ..container("b") }, &port("vethweplb", &["10.32.0.2/12"]));
     let names = |ledger: &Ledger| {
         let tenants = ledger.entries().flat_map(|(_, entry)| &entry.tenants);
-        tenants.map(|tenant| tenant.name.clone()).collect::<Vec<_>>()
+        tenants.map(|tenant| tenant.names.first().cloned()).collect::<Vec<_>>()
     };
 
     ledger.name_within(&domain);

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::warn;
 use weave_datapath::linux::netns::Netns;
-use weave_datapath::linux::veth::{self, AttachSpec, Attached, Found};
+use weave_datapath::linux::veth::{self, AttachSpec, Attached, Ends, Found};
 use weave_datapath::plan::LinkName;
 use weave_mesh::card::Subnet;
 use weave_mesh::time::Instant;
@@ -33,6 +33,14 @@ const CHANGING_MAX: usize = 4;
 /// Threads whose work was given up, before nothing more is looked at.
 const LOST_MAX: usize = 32;
 
+/// Where the container's end of a port is made.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Inside(Arc<Netns>),
+    /// On the host.
+    Here(Ends),
+}
+
 #[derive(Debug)]
 pub(super) enum Work {
     Look(PathBuf),
@@ -40,8 +48,14 @@ pub(super) enum Work {
         netns: Arc<Netns>,
         spec: AttachSpec,
     },
+    /// Both ends here, one of them for Docker to move.
+    Pair {
+        ends: Ends,
+        mtu: u32,
+        port: Attached,
+    },
     Revert {
-        netns: Arc<Netns>,
+        place: Place,
         before: Option<Attached>,
     },
     /// These addresses, or all when there are none given.
@@ -49,7 +63,7 @@ pub(super) enum Work {
         netns: Arc<Netns>,
         addresses: Vec<Subnet>,
     },
-    /// Of a namespace that cannot be opened.
+    /// Of a namespace that cannot be opened, or of an endpoint.
     Remove(LinkName),
 }
 
@@ -65,7 +79,7 @@ pub(super) enum Outcome {
 /// A port that was made or got more, and what it was before.
 #[derive(Debug)]
 pub(super) struct Made {
-    pub(super) netns: Arc<Netns>,
+    pub(super) place: Place,
     pub(super) before: Option<Attached>,
     pub(super) after: Attached,
 }
@@ -201,10 +215,17 @@ impl Work {
             Self::Make { netns, spec } => {
                 let before = veth::inspect(&netns)?;
                 let after = veth::attach(&netns, &spec)?;
-                Ok(Outcome::Made(Made { netns, before, after }))
+                Ok(Outcome::Made(Made { place: Place::Inside(netns), before, after }))
             }
-            Self::Revert { netns, before } => {
-                veth::revert(&netns, before.as_ref())?;
+            Self::Pair { ends, mtu, port } => {
+                ends.make(mtu, port.mac)?;
+                Ok(Outcome::Made(Made { place: Place::Here(ends), before: None, after: port }))
+            }
+            Self::Revert { place, before } => {
+                match place {
+                    Place::Inside(netns) => veth::revert(&netns, before.as_ref())?,
+                    Place::Here(ends) => veth::remove(&ends.host)?,
+                }
                 Ok(Outcome::Reverted)
             }
             Self::Take { netns, addresses } => Ok(Outcome::Left(veth::detach(&netns, &addresses)?)),

@@ -11,9 +11,9 @@ use weave_mesh::ipam::Cidr;
 use weave_mesh::name::MacAddr;
 use weave_mesh::time::Instant;
 
-use super::jobs::{Done, Made, Outcome, Work};
+use super::jobs::{Done, Made, Outcome, Place, Work};
 use super::{Attachable, Errand, Former, KERNEL_TIMEOUT, Operation, OperationId, Progress, Seat, Step};
-use crate::attach::{AttachError, Left, Wanted, distinct};
+use crate::attach::{AttachError, Endpoint, Left, Wanted, distinct};
 use crate::node::Control;
 use crate::node::addressing::cidr;
 use crate::node::burying::is_namespace;
@@ -22,7 +22,7 @@ use crate::request::{Question, Unknown};
 impl Operation {
     pub(super) fn note_obtained(&mut self, address: Cidr) {
         self.addresses.push(Subnet { address: address.address().into(), prefix_len: address.prefix_len() });
-        if !self.held.contains(&address) {
+        if !self.held.iter().any(|held| held.address() == address.address()) {
             self.fresh.push(address);
         }
     }
@@ -31,10 +31,7 @@ impl Operation {
 impl Control {
     pub(super) fn take_step(&mut self, id: OperationId, operation: &mut Operation, step: Step) -> Progress {
         let over = match step {
-            Step::Look => match operation.seat.as_ref().map(|seat| Work::Look(seat.container.netns.clone())) {
-                Some(look) => return self.start_job(id, look),
-                None => Ok(()),
-            },
+            Step::Look => return self.look(id, operation),
             Step::Addresses => return self.obtain(id, operation).unwrap_or_else(|error| Progress::Over(Err(error))),
             Step::Turn => return self.take_turn(operation),
             Step::Record => self.record(operation),
@@ -55,16 +52,39 @@ impl Control {
             }
             Step::Record => self.strike(operation),
             Step::Port => {
-                let made = operation.seat.as_mut().and_then(|seat| Some((seat.netns.clone()?, seat.made.take()?)));
-                if let Some((netns, Former(before))) = made {
+                let made = operation.seat.as_mut().and_then(|seat| Some((seat.place.clone()?, seat.made.take()?)));
+                if let Some((place, Former(before))) = made {
                     if before.is_none() {
                         self.attaching.first_plans.retain(|link, _| Some(link) != operation.host_link());
                     }
-                    return self.start_job(id, Work::Revert { netns, before });
+                    return self.start_job(id, Work::Revert { place, before });
                 }
             }
         }
         Progress::Over(Ok(()))
+    }
+
+    /// A namespace is looked into, and an endpoint of Docker's is looked up.
+    fn look(&mut self, id: OperationId, operation: &mut Operation) -> Progress {
+        let Some(seat) = &operation.seat else { return Progress::Over(Ok(())) };
+        match Endpoint::of_label(&seat.container.label) {
+            Some(endpoint) => Progress::Over(self.look_up(operation, endpoint)),
+            None => self.start_job(id, Work::Look(seat.container.netns.clone())),
+        }
+    }
+
+    /// What Docker's endpoint is to have was written down when Docker made it.
+    fn look_up(&self, operation: &mut Operation, endpoint: Endpoint) -> Result<(), AttachError> {
+        let Some(seat) = &mut operation.seat else { return Ok(()) };
+        let ends = endpoint.ends()?;
+        let known = self.ledger.get(ends.host.as_str()).filter(|entry| entry.holder == seat.container.label);
+        match (&operation.errand, known) {
+            (Errand::Attach { .. }, None) => return Err(AttachError::NoEndpoint(endpoint)),
+            (_, None) => {}
+            (_, Some(entry)) => operation.wanted = entry.addresses.iter().copied().map(Wanted::This).collect(),
+        }
+        (seat.host_link, seat.place) = (Some(ends.host.clone()), Some(Place::Here(ends)));
+        Ok(())
     }
 
     fn start_job(&mut self, id: OperationId, work: Work) -> Progress {
@@ -88,7 +108,7 @@ impl Control {
         match done {
             Ok(Outcome::Looked(netns, found)) => {
                 self.note_whereabouts(&seat.container.label, found.host_link.as_str());
-                (seat.netns, seat.found) = (Some(netns), found.port);
+                (seat.place, seat.found) = (Some(Place::Inside(netns)), found.port);
                 let known = self.ledger.get(found.host_link.as_str());
                 seat.host_link = Some(found.host_link);
                 if let Some(known) = known {
@@ -117,9 +137,9 @@ impl Control {
 
     /// A job that was given up has ended after all. What it made is nobody's, unless a later operation was for the same.
     pub(super) fn clean_up_after(&mut self, done: Done, now: Instant) {
-        let Ok(Outcome::Made(Made { netns, before, after })) = done else { return };
+        let Ok(Outcome::Made(Made { place, before, after })) = done else { return };
         if self.ledger.get(after.host_link.as_str()).is_none() {
-            let started = self.attaching.jobs.start(OperationId::default(), Work::Revert { netns, before }, now);
+            let started = self.attaching.jobs.start(OperationId::default(), Work::Revert { place, before }, now);
             drop(started);
         }
     }
@@ -264,9 +284,17 @@ impl Control {
 
     fn change_port(&mut self, id: OperationId, operation: &Operation) -> Progress {
         let Some(seat) = &operation.seat else { return Progress::Over(Ok(())) };
-        let work = match (&operation.errand, &seat.netns, &seat.host_link) {
-            (Errand::Attach(Attachable { multicast_route, .. }), Some(netns), Some(host_link)) => {
-                let loom = self.weaving.loom();
+        let loom = self.weaving.loom();
+        let work = match (&operation.errand, &seat.place, &seat.host_link) {
+            (Errand::Attach(_), Some(Place::Here(ends)), _) => self.ledger.get(ends.host.as_str()).map(|entry| {
+                let (host_link, addresses) = (ends.host.clone(), operation.addresses.clone());
+                Work::Pair {
+                    ends: ends.clone(),
+                    mtu: loom.mtu,
+                    port: Attached { host_link, mac: entry.mac, addresses },
+                }
+            }),
+            (Errand::Attach(Attachable { multicast_route, .. }), Some(Place::Inside(netns)), Some(host_link)) => {
                 let mac = self.ledger.get(host_link.as_str()).map(|entry| entry.mac);
                 let spec = AttachSpec {
                     mtu: loom.mtu,
@@ -277,9 +305,11 @@ impl Control {
                 };
                 Some(Work::Make { netns: Arc::clone(netns), spec })
             }
-            (Errand::Detach(addresses), netns, host_link) if self.takes_port(seat, addresses) => match netns {
-                Some(netns) => Some(Work::Take { netns: Arc::clone(netns), addresses: addresses.clone() }),
-                None => host_link.clone().map(Work::Remove),
+            (Errand::Detach(addresses), place, host_link) if self.takes_port(seat, addresses) => match place {
+                Some(Place::Inside(netns)) => {
+                    Some(Work::Take { netns: Arc::clone(netns), addresses: addresses.clone() })
+                }
+                Some(Place::Here(_)) | None => host_link.clone().map(Work::Remove),
             },
             (Errand::Attach(_) | Errand::Detach(_) | Errand::Expose(..), ..) => None,
         };
@@ -291,6 +321,9 @@ impl Control {
     fn takes_port(&self, seat: &Seat, addresses: &[Subnet]) -> bool {
         let label = &seat.container.label;
         let Some(entry) = seat.host_link.as_ref().and_then(|link| self.ledger.get(link.as_str())) else { return true };
+        if entry.is_endpoint() {
+            return true;
+        }
         let is_tenant = entry.tenants.iter().any(|tenant| tenant.container == *label);
         let is_alone = entry.tenants.len() == 1;
         if is_tenant { !addresses.is_empty() || is_alone } else { is_namespace(label) }
@@ -305,7 +338,8 @@ impl Control {
         let entry = self.ledger.get(&host_link).cloned();
         let before = entry.as_ref().map(|entry| entry.addresses.clone()).unwrap_or_default();
         let holder = entry.as_ref().map_or(&label, |entry| &entry.holder).clone();
-        match seat.found.as_ref().filter(|_| seat.netns.is_some()) {
+        let is_endpoint = matches!(seat.place, Some(Place::Here(_)));
+        match seat.found.as_ref().filter(|_| seat.place.is_some()) {
             _ if !takes_port => {
                 if self.ledger.leave(&host_link, &label) == Left::Others {
                     self.forget_names_of(&label);
@@ -323,8 +357,10 @@ impl Control {
                 tenants.for_each(|tenant| self.forget_names_of(&tenant.container));
                 self.forget_names_of(&label);
                 operation.addresses = before;
-                // Also what it was given and never had.
-                let _ = self.release(&holder, None);
+                // Also what it was given and never had. Docker gives an endpoint's address back by itself.
+                if !is_endpoint {
+                    let _ = self.release(&holder, None);
+                }
             }
         }
         self.keep_ledger();
@@ -388,7 +424,7 @@ impl Control {
 }
 
 /// A unicast address of our own making, so that a port is known before it is made.
-fn any_mac() -> MacAddr {
+pub(in crate::node) fn any_mac() -> MacAddr {
     let mut octets = [0; 6];
     OsRng.fill_bytes(&mut octets);
     octets[0] = octets[0] & 0xfc | 0x02;
