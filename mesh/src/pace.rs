@@ -71,12 +71,20 @@ impl Bursts {
 
     /// There is something to do: as soon as there is something saved.
     pub(crate) fn request(&mut self, now: Instant) {
-        if self.due.is_none() {
-            let spaced = self.last.map_or(now, |last| last + self.spacing);
-            let saved_max = self.interval * self.size.saturating_sub(1);
-            let debt = self.paid.since(now).saturating_sub(saved_max);
-            self.due = Some(spaced.max(now + debt));
-        }
+        let spaced = self.last.map_or(now, |last| last + self.spacing);
+        let saved_max = self.interval * self.size.saturating_sub(1);
+        let debt = self.paid.since(now).saturating_sub(saved_max);
+        self.request_by(spaced.max(now + debt));
+    }
+
+    /// There is something to do that may wait for an interval: what is saved is left to others.
+    pub(crate) fn request_in_turn(&mut self, now: Instant) {
+        let spaced = self.last.map_or(now, |last| last + self.interval);
+        self.request_by(spaced.max(now));
+    }
+
+    fn request_by(&mut self, due: Instant) {
+        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
     }
 
     pub(crate) const fn due(&self) -> Option<Instant> {
@@ -131,6 +139,22 @@ mod tests {
         let mut pace = Bursts::new(3, SPACING, INTERVAL);
 
         assert_eq!(bursts(&mut pace, Instant::ZERO, 2, Duration::ZERO), [Duration::ZERO, SPACING]);
+    }
+
+    #[test]
+    fn what_may_wait_takes_nothing_of_what_is_saved() {
+        let mut pace = Bursts::new(3, SPACING, INTERVAL);
+        for turn in 0..5 {
+            let now = Instant::ZERO + turn * INTERVAL;
+            pace.request_in_turn(now);
+            assert_eq!(pace.due(), Some(now));
+            pace.note_done(now);
+        }
+        let now = Instant::ZERO + 4 * INTERVAL;
+        pace.request_in_turn(now);
+        assert_eq!(pace.due(), Some(now + INTERVAL));
+        pace.request(now);
+        assert_eq!(pace.due(), Some(now + SPACING), "and goes along with what may not");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use crate::identity::PeerKey;
 
-pub use self::exchange::{Exchange, Outgoing, Received};
+pub use self::exchange::{Exchange, Haste, Outgoing, Received};
 pub use self::parcel::{CardRecord, Delta, PART_BYTES_MAX, PARTS_MAX, Part, Tag};
 pub use self::record::{
     CONTAINER_MAX_BYTES, Content, Direction, ENDPOINT_ADDRESSES_MAX, ENDPOINT_NAME_MAX_BYTES, ENDPOINT_NAMES_MAX, Edge,

@@ -10,7 +10,7 @@ use crate::connector::ConnectionId;
 use crate::dns::is_naming;
 use crate::identity::PeerKey;
 use crate::members::Reach;
-use crate::store::{Content, Received, RecordKey, Set, Version};
+use crate::store::{Content, Haste, Received, RecordKey, Set, Version};
 use crate::time::Instant;
 use crate::topology::Change;
 use crate::wire::{Goodbye, Message, Offer, Summary, Versions};
@@ -150,6 +150,7 @@ impl Node {
         let peers = delta.as_ref().map(|delta| delta.peers());
         let touches_endpoints = delta.as_ref().is_none_or(|delta| delta.touches_endpoints());
         let touches_names = delta.as_ref().is_none_or(|delta| delta.touches(is_naming));
+        let is_of_containers = delta.is_some() && (touches_endpoints || touches_names);
         let was_known = self.store.get(&owner).is_some();
         self.store.insert(Arc::clone(&set), delta);
         if let Some(card) = set.get(&RecordKey::Card) {
@@ -166,7 +167,8 @@ impl Node {
         self.topology.update(set, peers.as_deref());
         self.follow_topology(now);
         if self.store.is_listed(&owner) {
-            self.exchange.announce(&owner, Some(from), &self.store, now);
+            let haste = Haste::of_containers(is_of_containers);
+            self.exchange.announce(&owner, Some(from), haste, &self.store, now);
         }
         self.view_changed();
     }
@@ -185,13 +187,14 @@ impl Node {
 
     /// Publishes what is due.
     pub(super) fn publish(&mut self, now: Instant) {
+        let haste = Haste::of_containers(self.own.has_other_containers());
         match self.own.publish(&mut self.verifier, now) {
             Ok(Some(set)) => {
                 let owner = set.owner();
                 self.store.insert(Arc::clone(&set), None);
                 self.relays.take();
                 self.topology.update(set, None);
-                self.exchange.announce(&owner, None, &self.store, now);
+                self.exchange.announce(&owner, None, haste, &self.store, now);
                 self.view_changed();
             }
             Ok(None) => {}
@@ -210,7 +213,7 @@ impl Node {
                     let collision = self.members.set_reachable(&peer, now);
                     self.resolve_names(&peer, collision, now);
                     self.start_answering(&peer);
-                    self.exchange.announce(&peer, None, &self.store, now);
+                    self.exchange.announce(&peer, None, Haste::InTurn, &self.store, now);
                     self.event(Event::PeerUp(peer));
                 }
                 // It came up, and there was no room for it.

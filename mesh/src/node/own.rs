@@ -201,6 +201,11 @@ impl Own {
         Ok(())
     }
 
+    /// Whether the next version has other endpoints or names.
+    pub(super) const fn has_other_containers(&self) -> bool {
+        self.endpoints_pace.due().is_some()
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.edges_pace.due().into_iter().chain(self.endpoints_pace.due()).min()
     }

@@ -48,7 +48,7 @@ const ASSEMBLIES_MAX: usize = 32 << 20;
 const FLUSH_INTERVAL_MIN: Duration = Duration::from_millis(50);
 const FLUSH_INTERVAL_PER_OWNER: Duration = Duration::from_micros(150);
 const FLUSH_INTERVAL_MAX: Duration = Duration::from_millis(200);
-/// So many go at once after a quiet time: as many as an owner publishes at once.
+/// So many of containers and names go at once after a quiet time: as many as an owner publishes at once.
 const FLUSH_BURST: u32 = 64;
 /// What is to be offered in so short a time is offered together.
 const FLUSH_SPACING: Duration = Duration::from_millis(2);
@@ -59,6 +59,21 @@ pub struct Received {
     pub set: Arc<Set>,
     /// The delta that made it, if it came as one.
     pub delta: Option<Arc<Delta>>,
+}
+
+/// Whether somebody waits for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// A container was attached, or a name given.
+    AtOnce,
+    /// Only the mesh is another: while it forms, that is all the time.
+    InTurn,
+}
+
+impl Haste {
+    pub const fn of_containers(are_others: bool) -> Self {
+        if are_others { Self::AtOnce } else { Self::InTurn }
+    }
 }
 
 /// What the exchange wants of a connection.
@@ -109,7 +124,7 @@ impl Exchange {
     }
 
     /// The set of `owner` is new here: it is offered to every neighbour but the one it came from.
-    pub fn announce(&mut self, owner: &PeerKey, from: Option<ConnectionId>, store: &Store, now: Instant) {
+    pub fn announce(&mut self, owner: &PeerKey, from: Option<ConnectionId>, haste: Haste, store: &Store, now: Instant) {
         let tag = Tag::from(owner);
         for (connection, neighbour) in &mut self.neighbours {
             if Some(*connection) != from {
@@ -118,7 +133,10 @@ impl Exchange {
         }
         let per_owner = FLUSH_INTERVAL_PER_OWNER * u32::try_from(store.len()).unwrap_or(u32::MAX);
         self.flush.set_interval((FLUSH_INTERVAL_MIN + per_owner).min(FLUSH_INTERVAL_MAX));
-        self.flush.request(now);
+        match haste {
+            Haste::AtOnce => self.flush.request(now),
+            Haste::InTurn => self.flush.request_in_turn(now),
+        }
     }
 
     /// Offers `owners` to one neighbour at once.

@@ -31,7 +31,7 @@ impl End {
     /// Keeps `set` and tells the neighbours but `from`.
     fn announce(&mut self, set: &Arc<Set>, from: Option<ConnectionId>) {
         self.keep(set);
-        self.exchange.announce(&set.owner(), from, &self.store, Instant::ZERO);
+        self.exchange.announce(&set.owner(), from, Haste::AtOnce, &self.store, Instant::ZERO);
     }
 
     fn offers(&mut self, connection: ConnectionId, offers: &[Offer], now: Instant) -> Vec<PeerKey> {
