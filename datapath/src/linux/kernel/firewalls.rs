@@ -25,8 +25,7 @@ pub(super) struct Firewalls {
 #[derive(Debug)]
 struct Installed {
     guard: InstalledGuard,
-    /// Not read yet just after the installation, which somebody may wait for.
-    listing: Option<String>,
+    listing: String,
     generation: u32,
 }
 
@@ -48,24 +47,19 @@ impl Firewalls {
         &self.obstacles
     }
 
-    /// Notes that `guard` was installed, unless somebody else changed the ruleset too since generation `before`: then
-    /// nobody can tell what it is, and it is installed again.
-    pub(super) fn note_installed(&mut self, guard: InstalledGuard, before: u32) {
-        let generation = firewall::generation().ok().filter(|generation| *generation == before.wrapping_add(1));
-        self.installed = generation.map(|generation| Installed { guard, listing: None, generation });
-        // The chains of iptables were not touched in between.
-        if let Some(generation) = generation {
+    /// Notes what is installed after `guard` was, unless somebody else changed the ruleset too since generation
+    /// `before`: then nobody can tell what it is, and it is installed again.
+    pub(super) fn remember(&mut self, bridge: &LinkName, guard: InstalledGuard, before: u32) {
+        self.installed = None;
+        let Some((listing, generation)) = firewall::list_guard(bridge).ok().flatten().zip(firewall::generation().ok())
+        else {
+            return;
+        };
+        if generation == before.wrapping_add(1) {
+            self.installed = Some(Installed { guard, listing, generation });
+            // The chains of iptables were not touched in between.
             self.accepted = self.accepted.map(|seen| if seen == before { generation } else { seen });
         }
-    }
-
-    /// Reads what `nft` shows of a guard that was installed, on the same condition.
-    pub(super) fn read_back(&mut self, bridge: &LinkName) {
-        let Some(installed) = self.installed.take_if(|installed| installed.listing.is_none()) else { return };
-        let listing = firewall::list_guard(bridge).ok().flatten();
-        let is_as_installed = firewall::generation().ok() == Some(installed.generation);
-        self.installed =
-            listing.filter(|_| is_as_installed).map(|listing| Installed { listing: Some(listing), ..installed });
     }
 
     /// Forgets the guard when somebody changed it, so that the next check installs it again; and puts back the accepts
@@ -102,7 +96,7 @@ impl Firewalls {
         let Some(installed) = self.installed.as_mut().filter(|installed| installed.generation != generation) else {
             return Guard::Intact;
         };
-        if installed.listing.is_some() && firewall::list_guard(bridge).ok().flatten() == installed.listing {
+        if firewall::list_guard(bridge).ok().flatten().as_ref() == Some(&installed.listing) {
             installed.generation = generation;
             return Guard::Intact;
         }

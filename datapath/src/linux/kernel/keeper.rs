@@ -12,7 +12,6 @@ use weave_mesh::name::MacAddr;
 
 use super::firewalls::{Firewalls, Guard};
 use super::former::FormerNeighbours;
-use super::pace::{Change, Pace};
 use super::underlay::Underlay;
 use super::watcher::{Interest, Watcher};
 use super::{Event, Generation};
@@ -33,6 +32,10 @@ const IDLE_COST_RATIO: u32 = 100;
 const IDLE_DELAY_MAX: Duration = Duration::from_secs(10);
 const BUSY_COST_RATIO: u32 = 20;
 const BUSY_DELAY_MAX: Duration = Duration::from_secs(2);
+/// Between plans in terms of the time they take: while a mesh forms, dozens come in a second, and a new guard costs two
+/// runs of `nft`.
+const ASKED_COST_RATIO: u32 = 4;
+const ASKED_DELAY_MAX: Duration = Duration::from_millis(250);
 /// How often the ages of the fast path's entries are read.
 const USED_INTERVAL: Duration = Duration::from_secs(1);
 /// How often firewalls are looked at although no change was heard (an old iptables gives no notification), and the
@@ -66,7 +69,6 @@ pub(super) struct Keeper {
     learnt: BTreeMap<MacAddr, LinkName>,
     gone: BTreeSet<LinkName>,
     cause: Cause,
-    pace: Pace,
     timers: Timers,
 }
 
@@ -76,6 +78,7 @@ struct Timers {
     used: Instant,
     firewall: Instant,
     /// Before these nothing is done early.
+    asked_not_before: Instant,
     suspected_not_before: Instant,
     firewall_not_before: Instant,
 }
@@ -117,11 +120,11 @@ impl Keeper {
             learnt: BTreeMap::new(),
             gone: BTreeSet::new(),
             cause: Cause::Suspected,
-            pace: Pace::new(now),
             timers: Timers {
                 check: now,
                 used: now,
                 firewall: now,
+                asked_not_before: now,
                 suspected_not_before: now,
                 firewall_not_before: now,
             },
@@ -139,7 +142,9 @@ impl Keeper {
                     if asked.is_err() {
                         return;
                     }
-                    self.take_plan();
+                    self.plan = self.plans.borrow_and_update().clone();
+                    self.cause = Cause::Asked;
+                    self.timers.check = self.timers.check.min(self.timers.asked_not_before);
                 }
                 () = sleep_until(underlay_due.unwrap_or(timer)), if underlay_due.is_some() => self.look_at_underlay().await,
                 () = sleep_until(timer), if self.plan.is_some() => self.handle_timers().await,
@@ -148,16 +153,6 @@ impl Keeper {
                 _ = self.tables.readable() => self.hear_tables(),
             }
         }
-    }
-
-    fn take_plan(&mut self) {
-        let before = std::mem::replace(&mut self.plan, self.plans.borrow_and_update().clone());
-        let change = match (before, &self.plan) {
-            (Some((_, before)), Some((_, plan))) if before.ports != plan.ports => Change::Ports,
-            _ => Change::Mesh,
-        };
-        self.cause = Cause::Asked;
-        self.timers.check = self.timers.check.min(self.pace.not_before(change));
     }
 
     async fn look_at_underlay(&mut self) {
@@ -216,6 +211,7 @@ impl Keeper {
         let now = Instant::now();
         let cost = cpu_time().saturating_sub(cpu_start);
         self.timers.check = now + CHECK_INTERVAL.max(idle_delay(cost));
+        self.timers.asked_not_before = now + ((now - start) * ASKED_COST_RATIO).min(ASKED_DELAY_MAX);
         self.timers.suspected_not_before = now + CHECK_GAP.max((cost * BUSY_COST_RATIO).min(BUSY_DELAY_MAX));
         if cause == Cause::Suspected && steps > 0 && outcome.failures.is_empty() {
             self.tell(Event::Healed { steps }).await;
@@ -226,17 +222,6 @@ impl Keeper {
             self.reported = Some(report);
             self.tell(Event::Applied { generation, failures, closed }).await;
         }
-        let took = (now - start) + self.read_guard_back(&plan);
-        self.pace.note_applied(took, Instant::now());
-    }
-
-    /// What `nft` shows of a new guard, unless that is replaced at once. The time that it took.
-    fn read_guard_back(&mut self, plan: &Plan) -> Duration {
-        let start = Instant::now();
-        if !self.plans.has_changed().unwrap_or_default() {
-            self.firewalls.read_back(&plan.names.bridge);
-        }
-        start.elapsed()
     }
 
     /// The number of steps, and what came of them.
@@ -279,7 +264,7 @@ impl Keeper {
         for step in steps {
             if let Step::InstallGuard { script, devices } = step {
                 let guard = InstalledGuard { script: script.clone(), devices: self.indices(devices) };
-                self.firewalls.note_installed(guard, generation);
+                self.firewalls.remember(&plan.names.bridge, guard, generation);
             }
         }
         outcome
