@@ -50,7 +50,7 @@ test: ## everything that must hold before a change lands
 .PHONY: test-engines
 test-engines: ## the tests with Docker, against engines of newer Debian releases (ENGINES="trixie sid", STARTS=200; a GB in target/engines)
 	@$(call install,$(TEST_PACKAGES) debootstrap)
-	$(CARGO) test --locked --workspace --no-run
+	$(CARGO) test --locked --workspace --features weave-netns-tests/engines --no-run
 	for suite in $(ENGINES); do
 	  root="$(TARGET)/engines/$$suite"
 	  if [ ! -e "$$root.made" ]; then
@@ -59,8 +59,8 @@ test-engines: ## the tests with Docker, against engines of newer Debian releases
 	    touch "$$root.made"
 	  fi
 	  echo "$$suite: $$(chroot "$$root" dockerd --version), $$(chroot "$$root" runc --version | head -n 1)"
-	  STARTS=$(STARTS) WEAVE_ENGINE_ROOT="$$root" $(CARGO) test --locked --workspace --no-fail-fast \
-	    --test docker --test docker_start --test docker_names --test docker_network -- --include-ignored
+	  STARTS=$(STARTS) WEAVE_ENGINE_ROOT="$$root" $(CARGO) test --locked --workspace --features weave-netns-tests/engines \
+	    --no-fail-fast --test docker --test docker_engines --test docker_names --test docker_network --test docker_start
 	done
 
 .PHONY: check

@@ -203,24 +203,6 @@ fn docker_is_set_up_and_left_as_it_was() -> Result<()> {
 }
 
 #[test]
-#[ignore = "needs an engine from 23 on: make test-engines"]
-fn an_engine_finds_our_runtime_without_any_setting() -> Result<()> {
-    let net = Topology::new()?;
-    let host = net.host()?;
-    let mut docker = Docker::prepare(&host)?;
-    let weave = Weave::launch(&host, Launch::new().environment("DOCKER_HOST", &docker.socket()))?;
-    docker.find_our_runtime(&weave.socket())?;
-    docker.start()?;
-    let look = ["busybox", "/bin/busybox", "sh", "-c", "ip link show ethwe && hostname -i | grep ^10.32"];
-    let run = |options: &[&str]| docker.ask(&[&["run", "--rm", "--network", "none"], options, &look].concat());
-
-    let (code, _, told) = run(&["--runtime", "io.containerd.weave.v1"])?;
-    assert_eq!(code, 0, "{told}");
-    assert_ne!(run(&[])?.0, 0, "others run by Docker's own");
-    Ok(())
-}
-
-#[test]
 fn a_host_that_leaves_for_good_leaves_docker_as_it_was() -> Result<()> {
     let net = Topology::new()?;
     let host = net.host()?;
