@@ -30,7 +30,7 @@ const IN_ROOT: &str = "set -e; root=$1; built=$2; socket=$3; shift 3
     for path in /proc /sys /dev /tmp /run/docker/plugins \"$built\"; do
         mkdir -p \"$path\" \"$root$path\"; mount --rbind \"$path\" \"$root$path\"
     done
-    mkdir \"$root/run/weave-rs\"; ln -s \"$socket\" \"$root/run/weave-rs/weave-rs.sock\"
+    mkdir \"$root/run/weave-rs\"; ln -s \"${socket:-/nowhere}\" \"$root/run/weave-rs/weave-rs.sock\"
     exec chroot \"$root\" \"$@\"";
 /// Where engines look for their plugins: all of them at the same place, so each host's has a name of its own.
 const PLUGINS: &str = "/run/docker/plugins";
