@@ -63,15 +63,11 @@ pub(super) struct Differences {
 }
 
 impl Differences {
-    /// Records that were put in another one's place are in both.
-    fn between<K: Ord, V: PartialEq>(
-        before: &BTreeMap<K, V>,
-        after: &BTreeMap<K, V>,
-        record: impl Fn(&K, &V) -> Record,
-    ) -> Self {
-        let missing = |from: &BTreeMap<K, V>, others: &BTreeMap<K, V>| {
-            let missing = from.iter().filter(|(key, value)| others.get(*key) != Some(*value));
-            missing.map(|(key, value)| record(key, value)).collect()
+    /// Endpoints that were put in another one's place are in both.
+    fn between(before: &BTreeMap<EndpointId, Endpoint>, after: &BTreeMap<EndpointId, Endpoint>) -> Self {
+        let record = |(id, endpoint): (&EndpointId, &Endpoint)| Record::new(Content::Endpoint(*id, endpoint.clone()));
+        let missing = |from: &BTreeMap<EndpointId, Endpoint>, others: &BTreeMap<EndpointId, Endpoint>| {
+            from.iter().filter(|(id, endpoint)| others.get(*id) != Some(*endpoint)).map(record).collect()
         };
         Self { gone: missing(before, after), new: missing(after, before) }
     }
@@ -152,8 +148,7 @@ impl Own {
     }
 
     pub(super) fn set_endpoints(&mut self, endpoints: BTreeMap<EndpointId, Endpoint>, now: Instant) -> Differences {
-        let record = |id: &EndpointId, endpoint: &Endpoint| Record::new(Content::Endpoint(*id, endpoint.clone()));
-        let differences = Differences::between(&self.endpoints, &endpoints, record);
+        let differences = Differences::between(&self.endpoints, &endpoints);
         self.endpoints = endpoints;
         self.request_endpoints(&differences, now);
         differences
