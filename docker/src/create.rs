@@ -16,7 +16,7 @@ use std::net::Ipv4Addr;
 use serde_json::value::RawValue;
 
 use self::json::{JsonError, Object};
-use crate::setup::RUNTIME;
+use crate::setup::{DOCKERS, RUNTIME};
 use crate::wish::{self, Cidr, Network, Rules, Traits, Wanted, in_environment, is_hostname};
 
 /// The label that tells which addresses were reserved when the container was made.
@@ -25,8 +25,6 @@ pub const ADDRESS_LABEL: &str = "weave-rs.address";
 const HOSTNAME_MAX_BYTES: usize = 64;
 /// The longest part of a name between dots, octets (RFC 1035 section 2.3.4).
 const LABEL_MAX_BYTES: usize = 63;
-/// The runtime that Docker uses unless told otherwise.
-const DOCKERS_RUNTIME: &str = "runc";
 /// The C library asks for `NAME.DOMAIN` before `NAME`, and Docker's own resolver knows only the latter.
 const SEARCH_FIRST: &str = "ndots:1";
 
@@ -78,7 +76,7 @@ impl Policy {
     /// What attaches a container that asked for this runtime. A device leaves the user's own runtime as it is, so it goes
     /// before a counterpart of ours.
     fn hook_for(&self, asked: &str) -> Option<Hook> {
-        let is_usual = asked.is_empty() || asked == DOCKERS_RUNTIME || self.runtime.as_deref() == Some(asked);
+        let is_usual = asked.is_empty() || asked == DOCKERS || self.runtime.as_deref() == Some(asked);
         let device = || self.cdi_device.clone().map(Hook::Device);
         let runtime = || {
             let usual = self.runtime.as_ref().filter(|_| is_usual);

@@ -17,7 +17,7 @@ const ARGUMENTS: &str = "runtimeArgs";
 /// run are ended, too; without any it would be gone under them (20.10).
 const NO_CHANGE: &str = "--log-format=json";
 /// What containers run by once ours is gone. A reload does not forget settings that are absent, so both are named.
-const DOCKERS: &str = "runc";
+pub(crate) const DOCKERS: &str = "runc";
 
 /// The argument of our runtime that says where the daemon listens.
 pub const SOCKET: &str = "--weave-socket=";

@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::{DockerError, SHORT_ID_BYTES, is_id};
 use crate::plugin::Mac;
-use crate::wish::Cidr;
-use crate::wish::{NameRule, Network, Shared, Traits, with_domain};
+use crate::setup::DOCKERS;
+use crate::wish::{Cidr, NameRule, Network, Shared, Traits, with_domain};
 
 /// What we need to know of a container that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,7 +171,7 @@ struct Program {
 impl Runtimes {
     /// Whether it has one of this name that is a program of its own: one that is there to stand for Docker's is not.
     pub fn knows(&self, name: &str) -> bool {
-        self.runtimes.get(name).is_some_and(|program| program.path != "runc")
+        self.runtimes.get(name).is_some_and(|program| program.path != DOCKERS)
     }
 
     /// The one that containers run by unless told otherwise.

@@ -68,7 +68,7 @@ pub(super) async fn prepare(
 ) -> Result<Response, Refusal> {
     let _waiting = context.starts.wait();
     let prepared = noted(&context, &id, prepared(&context, &id, &form).await).await?;
-    Ok(prepared.map_or_else(|| StatusCode::NO_CONTENT.into_response(), |prepared| Json(prepared).into_response()))
+    Ok(or_left_alone(prepared.map(Json)))
 }
 
 /// The addresses on one line, or 204 when it is to be left alone.
@@ -79,7 +79,11 @@ pub(super) async fn plug(
 ) -> Result<Response, Refusal> {
     let _waiting = context.starts.wait();
     let plugged = noted(&context, &id, plugged(&context, &id, &form).await).await?;
-    Ok(plugged.map_or_else(|| StatusCode::NO_CONTENT.into_response(), IntoResponse::into_response))
+    Ok(or_left_alone(plugged))
+}
+
+fn or_left_alone(answer: Option<impl IntoResponse>) -> Response {
+    answer.map_or_else(|| StatusCode::NO_CONTENT.into_response(), IntoResponse::into_response)
 }
 
 /// A refusal is shown by `status`, too.
