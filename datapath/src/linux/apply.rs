@@ -77,7 +77,10 @@ impl Apply<'_> {
                 }
             }
             Step::SetPortFlags { link, flags } => self.netlink.set_port_flags(link.as_str(), *flags)?,
-            Step::BringUp { link } => self.netlink.bring_up(link.as_str())?,
+            Step::BringUp { link } => {
+                self.netlink.bring_up(link.as_str())?;
+                self.netlink.wait_for_carrier(link.as_str())?;
+            }
             entry => self.entry(entry)?,
         }
         Ok(())

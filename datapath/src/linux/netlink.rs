@@ -4,6 +4,7 @@
 //! wait for the kernel's own lock either (it is held for long while other tools delete many devices) use a thread.
 
 pub(super) mod address;
+mod carrier;
 pub(super) mod link;
 mod neighbour;
 pub(super) mod resolver;

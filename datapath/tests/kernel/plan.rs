@@ -2,7 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
 use weave_datapath::guard::link_local;
 use weave_datapath::linux::apply::apply;
 use weave_datapath::linux::netlink::Netlink;
@@ -176,4 +181,62 @@ fn a_device_that_only_has_our_name_is_left_alone() {
 
         assert_eq!(conflict, Conflict { name: names().bridge, expected: "bridge" });
     });
+}
+
+/// A kernel brings up a device at once, and lets it send a moment later (its link watch): what a container said in
+/// between was lost.
+#[test]
+fn both_ends_of_a_port_that_was_opened_can_send() {
+    const PORTS: u8 = 100;
+    on_a_host(|| {
+        let _tap = Tap::open(&names().tap).expect("tap");
+        let mut plan = bare_plan(1);
+        make_so(&plan);
+        let mute: usize = beside_others(|| (1..=PORTS).map(|last| mute_ends(&mut plan, last)).sum());
+        assert_eq!(mute, 0, "ends of {PORTS} pairs");
+    });
+}
+
+/// How many ends of a new port cannot send although its plan is applied.
+fn mute_ends(plan: &mut Plan, last: u8) -> usize {
+    let netns = fresh_namespace();
+    let spec = AttachSpec {
+        mtu: plan.bridge.mtu,
+        mac: Some(mac(last)),
+        addresses: vec![subnet(&format!("10.32.0.{last}/12"))],
+        resolver: Resolver::Absent,
+        multicast_route: false,
+    };
+    let attached = veth::attach(&netns, &spec).expect("attach");
+    let port = PortPlan { mac: attached.mac, addresses: spec.addresses.iter().copied().collect() };
+    plan.ports.insert(attached.host_link.clone(), port);
+
+    make_so(plan);
+
+    let outside = is_running(attached.host_link.as_str());
+    let inside = netns.run(|| is_running("ethwe")).expect("enter");
+    [outside, inside].iter().filter(|runs| !**runs).count()
+}
+
+/// As the flags say, which do not make the kernel see to it.
+fn is_running(link: &str) -> bool {
+    let mut interfaces = getifaddrs().expect("interfaces");
+    interfaces
+        .any(|interface| interface.interface_name == link && interface.flags.contains(InterfaceFlags::IFF_RUNNING))
+}
+
+/// While others hold the kernel's lock for devices now and then, which its link watch needs, too.
+fn beside_others<T>(work: impl FnOnce() -> T) -> T {
+    let done = AtomicBool::new(false);
+    let spin = || {
+        while !done.load(Ordering::Relaxed) {
+            look();
+        }
+    };
+    thread::scope(|scope| {
+        (0..thread::available_parallelism().map_or(1, NonZero::get)).for_each(|_| drop(scope.spawn(spin)));
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        result
+    })
 }

@@ -41,8 +41,16 @@ impl Netlink {
 
     /// The device `name`, if there is one.
     pub(in crate::linux) fn link(&mut self, name: &str) -> Result<Option<LinkMessage>, NetlinkError> {
-        let message = RouteNetlinkMessage::GetLink(named(name, []));
-        match self.exchange(message, netlink_packet_core::NLM_F_ACK) {
+        self.ask_for_link(name, named(name, []))
+    }
+
+    /// The device that `question` tells by its name or index, if there is one. `name`: for an error.
+    pub(super) fn ask_for_link(
+        &mut self,
+        name: &str,
+        question: LinkMessage,
+    ) -> Result<Option<LinkMessage>, NetlinkError> {
+        match self.exchange(RouteNetlinkMessage::GetLink(question), netlink_packet_core::NLM_F_ACK) {
             Ok(reply) => Ok(reply.messages.into_iter().find_map(|reply| match reply {
                 RouteNetlinkMessage::NewLink(link) => Some(link),
                 _ => None,
