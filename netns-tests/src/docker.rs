@@ -23,7 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Names the root file system of another engine than this machine's: `make test-engines` makes them.
 const ENGINE_ROOT: &str = "WEAVE_ENGINE_ROOT";
 /// Runs what follows in that root, with what the tests make and build where they have it, and our daemon's socket where
-/// it usually is. What others unmount must go here, too: a copy would keep their containers' namespaces.
+/// it usually is. What others unmount must go here, too: a copy would keep their containers' namespaces. It is the root of
+/// the mount namespace, and not only of the process: what the engine executes in a container gets the former.
 const IN_ROOT: &str = "set -e; root=$1; built=$2; socket=$3; shift 3
     mount --bind \"$root\" \"$root\"
     mount -t tmpfs weave-rs-tests \"$root/run\"
@@ -31,7 +32,8 @@ const IN_ROOT: &str = "set -e; root=$1; built=$2; socket=$3; shift 3
         mkdir -p \"$path\" \"$root$path\"; mount --rbind \"$path\" \"$root$path\"
     done
     mkdir \"$root/run/weave-rs\"; ln -s \"${socket:-/nowhere}\" \"$root/run/weave-rs/weave-rs.sock\"
-    exec chroot \"$root\" \"$@\"";
+    mkdir \"$root/run/outside\"; cd \"$root\"; pivot_root . run/outside; umount -l /run/outside
+    exec \"$@\"";
 /// Where engines look for their plugins: all of them at the same place, so each host's has a name of its own.
 const PLUGINS: &str = "/run/docker/plugins";
 
