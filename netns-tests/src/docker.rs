@@ -7,6 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -252,14 +253,17 @@ impl DockerClient {
         self.ask_with_input(words, b"")
     }
 
-    /// The same with something to read.
+    /// The same with something to read, which it may answer as it comes.
     pub fn ask_with_input(&self, words: &[&str], input: &[u8]) -> Result<(i32, String, String)> {
         let mut command = Command::new("docker");
         command.env("DOCKER_HOST", &self.host).args(words);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        // One that does not read has ended, and says why.
-        let _ = child.stdin.take().context("it reads")?.write_all(input);
-        let output = child.wait_with_output()?;
+        let mut stdin = child.stdin.take().context("it reads")?;
+        let output = thread::scope(|scope| {
+            // One that does not read has ended, and says why.
+            scope.spawn(move || drop(stdin.write_all(input)));
+            child.wait_with_output()
+        })?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok((output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr)))
     }

@@ -144,7 +144,11 @@ fn a_container_has_its_name_again_when_its_engine_has_booted() -> Result<()> {
 
 /// Two containers of one name, of which each is well as long as it has no file `/sick`.
 fn start_checked(stage: &Stage) -> Result<()> {
-    let checked = ["--label", "role=web", "--volume", "/bin/busybox:/bin/sh:ro", "--health-interval", "1s"];
+    // Where every engine has it: one in another root has no busybox of its own.
+    let shell = stage.hosts[0].directory().join("sh");
+    std::fs::copy("/bin/busybox", &shell)?;
+    let volume = format!("{}:/bin/sh:ro", shell.display());
+    let checked = ["--label", "role=web", "--volume", &volume, "--health-interval", "1s"];
     let check = ["--health-retries", "1", "--health-cmd", "/bin/busybox test ! -e /sick"];
     ["one", "two"].into_iter().try_for_each(|name| stage.start(name, &[&checked[..], &check].concat()))
 }

@@ -1,0 +1,125 @@
+//! Many at once: containers that start together, more than there are addresses, and long streams through the proxy.
+//!
+//! ```text
+//!   docker run, a dozen at a time ─► dockerd ─► weave-rs-runc ─► daemon, 10.32.0.0/28
+//!   docker run -i, 64 MiB to and fro ─► proxy ─► dockerd
+//! ```
+
+use std::collections::BTreeSet;
+use std::thread;
+
+use anyhow::{Result, anyhow};
+use weave_netns_tests::docker::Docker;
+use weave_netns_tests::probe::eventually;
+use weave_netns_tests::scene::SETTLED;
+use weave_netns_tests::topology::{Host, Topology};
+use weave_netns_tests::weave::{Launch, Weave};
+
+/// So long a start waits for the daemon, seconds.
+const START_TIMEOUT: u32 = 60;
+/// Clients that ask at the same time.
+const CLIENTS: usize = 6;
+const RUNS: usize = 48;
+/// Addresses of a /28 without its own and that of its broadcasts.
+const ROOM: usize = 14;
+const ASKING: usize = 20;
+const STREAM_BYTES: usize = 64 << 20;
+
+/// One host with Docker and a proxy for it.
+struct Stage {
+    // In the order in which they end.
+    docker: Docker,
+    weave: Weave,
+    host: Host,
+    _net: Topology,
+}
+
+impl Stage {
+    fn new(range: &str) -> Result<Self> {
+        let net = Topology::new()?;
+        let host = net.host()?;
+        let mut docker = Docker::prepare(&host)?;
+        let proxy = format!("--docker-proxy={}", host.directory().join("docker.sock").display());
+        let launch = Launch::new().environment("DOCKER_HOST", &docker.socket());
+        let weave = Weave::launch(&host, launch.argument(&proxy).argument("--ipalloc-range").argument(range))?;
+        docker.use_our_runtime(&weave.socket(), START_TIMEOUT)?;
+        docker.start()?;
+        Ok(Self { docker, weave, host, _net: net })
+    }
+
+    /// A job for each number below `count`, some at a time.
+    fn at_once<T: Send>(&self, count: usize, job: impl Fn(&Self, usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+        let share = |first: usize| (first..count).step_by(CLIENTS).map(|number| job(self, number)).collect();
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS).map(|first| scope.spawn(move || share(first))).collect();
+            let ended = clients.into_iter().map(|client| client.join().map_err(|_| anyhow!("a client panicked"))?);
+            Ok(ended.collect::<Result<Vec<Vec<T>>>>()?.into_iter().flatten().collect())
+        })
+    }
+
+    /// Whether a container that stays found an address, and what it printed.
+    fn detached(&self, name: &str) -> Result<(bool, String)> {
+        let looks = "ip -4 -o address show ethwe | grep -o '10.32.0.[0-9]*/'; exec sleep 600";
+        let shell = ["busybox", "/bin/busybox", "sh", "-c", looks];
+        self.docker.run(&[&["run", "--detach", "--network", "none", "--name", name][..], &shell].concat())?;
+        let state = || self.docker.run(&["inspect", "--format", "{{.State.Running}}", name]);
+        let printed = || -> Result<String> {
+            let (_, output, errors) = self.docker.ask(&["logs", name])?;
+            Ok(output + &errors)
+        };
+        eventually(SETTLED, "it says what it found", || Ok(!printed()?.is_empty()))?;
+        let said = printed()?;
+        let has_address = said.starts_with("10.32.0.");
+        eventually(SETTLED, "one without an address ends", || Ok(has_address || state()?.trim() == "false"))?;
+        Ok((has_address, said))
+    }
+}
+
+#[test]
+fn containers_that_start_together_have_an_address_each() -> Result<()> {
+    let stage = Stage::new("10.32.0.0/20")?;
+    let looks = ["busybox", "/bin/busybox", "sh", "-c", "ip -4 -o address show ethwe | grep -o '10.32.[0-9.]*/'"];
+
+    let found = stage
+        .at_once(RUNS, |stage, _| stage.docker.run(&[&["run", "--rm", "--network", "none"][..], &looks].concat()))?;
+
+    assert!(found.iter().all(|address| address.starts_with("10.32.")), "{found:?}");
+    eventually(SETTLED, "what was removed has no address", || {
+        Ok(stage.weave.run(&["status", "ipam"])?.contains("(0 active)"))
+    })?;
+    Ok(())
+}
+
+#[test]
+fn of_more_than_there_are_addresses_for_the_rest_is_told() -> Result<()> {
+    let stage = Stage::new("10.32.0.0/28")?;
+
+    let answers = stage.at_once(ASKING, |stage, number| stage.detached(&format!("web{number}")))?;
+
+    let addresses: BTreeSet<&String> = answers.iter().filter(|(has, _)| *has).map(|(_, said)| said).collect();
+    assert_eq!(addresses.len(), ROOM, "{answers:?}");
+    let told = |said: &str| said.contains("weave-rs: this container has no network");
+    assert!(answers.iter().all(|(has, said)| *has || told(said)), "{answers:?}");
+    // What those leave others get.
+    let gone: Vec<String> = (0..ASKING).map(|number| format!("web{number}")).collect();
+    let remove: Vec<&str> = ["rm", "--force"].into_iter().chain(gone.iter().map(String::as_str)).collect();
+    stage.docker.run(&remove)?;
+    let again = stage.at_once(ROOM, |stage, number| stage.detached(&format!("db{number}")))?;
+    assert!(again.iter().all(|(has, _)| *has), "{again:?}");
+    Ok(())
+}
+
+#[test]
+fn long_streams_through_the_proxy_are_whole() -> Result<()> {
+    let stage = Stage::new("10.32.0.0/20")?;
+    let through = stage.docker.through(&stage.host.directory().join("docker.sock"));
+    let mut sent: String = (0..STREAM_BYTES / 8).map(|number| format!("{number:07}\n")).collect();
+    sent.push_str("the end");
+
+    let cat = ["run", "--rm", "-i", "--network", "none", "busybox", "/bin/busybox", "cat"];
+    let (code, received, errors) = through.ask_with_input(&cat, sent.as_bytes())?;
+
+    assert!(code == 0, "{errors}");
+    assert!(received == sent, "{} of {} bytes", received.len(), sent.len());
+    Ok(())
+}
