@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   docker run, a dozen at a time ─► dockerd ─► weave-rs-runc ─► daemon, 10.32.0.0/28
-//!   docker run -i, 64 MiB to and fro ─► proxy ─► dockerd
+//!   docker run -i, 32 MiB to and fro ─► proxy ─► dockerd
 //! ```
 
 use std::collections::BTreeSet;
@@ -16,14 +16,14 @@ use weave_netns_tests::topology::{Host, Topology};
 use weave_netns_tests::weave::{Launch, Weave};
 
 /// So long a start waits for the daemon, seconds.
-const START_TIMEOUT: u32 = 60;
+const START_TIMEOUT: u32 = 10;
 /// Clients that ask at the same time.
 const CLIENTS: usize = 6;
-const RUNS: usize = 48;
+const RUNS: usize = 30;
 /// Addresses of a /28 without its own and that of its broadcasts.
 const ROOM: usize = 14;
-const ASKING: usize = 20;
-const STREAM_BYTES: usize = 64 << 20;
+const ASKING: usize = 17;
+const STREAM_BYTES: usize = 32 << 20;
 
 /// One host with Docker and a proxy for it.
 struct Stage {

@@ -318,7 +318,12 @@ impl Ledger {
     /// Whether a port that is written down has been made.
     pub fn is_made(&self, host_link: &str) -> bool {
         let has_tenants = self.entries.get(host_link).is_some_and(|entry| !entry.tenants.is_empty());
-        has_tenants && !self.planned.contains(host_link)
+        has_tenants && !self.is_planned(host_link)
+    }
+
+    /// Whether a port that is written down has yet to be made.
+    pub fn is_planned(&self, host_link: &str) -> bool {
+        self.planned.contains(host_link)
     }
 
     fn clock(&self) -> u64 {

@@ -120,17 +120,23 @@ impl Control {
     /// A port's device is gone, and the namespace with everybody in it.
     pub(super) fn handle_port_gone(&mut self, host_link: &str, plan: Generation) {
         // Who detaches a container takes its port away, and says what went with it.
-        if !self.attaching.is_of(host_link, plan) || self.attaching.takes_away(host_link) {
-            return;
+        let is_another = !self.attaching.is_of(host_link, plan) || self.ledger.is_planned(host_link);
+        if !is_another && !self.attaching.takes_away(host_link) {
+            self.close_port(host_link, None);
         }
+    }
+
+    /// Nobody is behind a port any more but its `heir`, who is about to have another of the same name.
+    pub(super) fn close_port(&mut self, host_link: &str, heir: Option<&str>) {
         let Some(Attachment { holder, tenants, .. }) = self.ledger.close(host_link) else { return };
         self.attaching.forget_port(host_link);
         self.keep_ledger();
-        for container in tenants.into_iter().map(|tenant| tenant.container) {
+        let gone = tenants.into_iter().map(|tenant| tenant.container);
+        for container in gone.filter(|container| heir != Some(container)) {
             self.forget_names_of(&container);
             info!(port = host_link, container, "container is gone");
         }
-        if is_namespace(&holder) || self.burying.doomed.contains(&holder) {
+        if heir != Some(&holder) && (is_namespace(&holder) || self.burying.doomed.contains(&holder)) {
             self.bury(&holder);
         }
         // Its name must not wait for the fabric.

@@ -108,6 +108,9 @@ impl Control {
         match done {
             Ok(Outcome::Looked(netns, found)) => {
                 self.note_whereabouts(&seat.container.label, found.host_link.as_str());
+                if found.port.is_none() && !is_detached {
+                    self.clear_way(&found.host_link, &seat.container.label);
+                }
                 (seat.place, seat.found) = (Some(Place::Inside(netns)), found.port);
                 let known = self.ledger.get(found.host_link.as_str());
                 seat.host_link = Some(found.host_link);
@@ -128,6 +131,15 @@ impl Control {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// A new namespace may have the number of one that is gone, and its port the name of that one's. What is known of a
+    /// port that is not there is of nobody any more, although the kernel's word of its end is still under way.
+    fn clear_way(&mut self, host_link: &LinkName, container: &str) {
+        let is_at_work = |other: &Operation| other.host_link() == Some(host_link);
+        if self.ledger.is_made(host_link.as_str()) && !self.attaching.operations.values().any(is_at_work) {
+            self.close_port(host_link.as_str(), Some(container));
+        }
     }
 
     fn is_known(&self, seat: &Seat) -> bool {
