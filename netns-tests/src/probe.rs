@@ -55,6 +55,18 @@ pub fn throughout(time: Duration, what: &str, mut condition: impl FnMut() -> Res
     Ok(())
 }
 
+/// Does a job for each of `items`, all at the same time; the results are in their order.
+pub fn at_once<I: Send, T: Send>(
+    items: impl IntoIterator<Item = I>,
+    job: impl Fn(I) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    thread::scope(|scope| {
+        let job = &job;
+        let jobs: Vec<_> = items.into_iter().map(|item| scope.spawn(move || job(item))).collect();
+        jobs.into_iter().map(|job| job.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
 /// One echo request, answered within a second and a half or not.
 pub fn ping(from: &Container, to: impl Into<IpAddr>) -> Result<()> {
     from.namespace().run(&format!("ping -n -c1 -W1.5 {}", to.into()))?;

@@ -1,16 +1,15 @@
 //! Many at once: containers that start together, more than there are addresses, and long streams through the proxy.
 //!
 //! ```text
-//!   docker run, a dozen at a time ─► dockerd ─► weave-rs-runc ─► daemon, 10.32.0.0/28
+//!   docker run, some at a time ─► dockerd ─► weave-rs-runc ─► daemon, 10.32.0.0/28
 //!   docker run -i, 32 MiB to and fro ─► proxy ─► dockerd
 //! ```
 
 use std::collections::BTreeSet;
-use std::thread;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, ensure};
 use weave_netns_tests::docker::Docker;
-use weave_netns_tests::probe::eventually;
+use weave_netns_tests::probe::{at_once, eventually, obtain};
 use weave_netns_tests::scene::SETTLED;
 use weave_netns_tests::topology::{Host, Topology};
 use weave_netns_tests::weave::{Launch, Weave};
@@ -47,32 +46,27 @@ impl Stage {
         Ok(Self { docker, weave, host, _net: net })
     }
 
-    /// A job for each number below `count`, some at a time.
-    fn at_once<T: Send>(&self, count: usize, job: impl Fn(&Self, usize) -> Result<T> + Sync) -> Result<Vec<T>> {
-        let share = |first: usize| (first..count).step_by(CLIENTS).map(|number| job(self, number)).collect();
-        thread::scope(|scope| {
-            let clients: Vec<_> = (0..CLIENTS).map(|first| scope.spawn(move || share(first))).collect();
-            let ended = clients.into_iter().map(|client| client.join().map_err(|_| anyhow!("a client panicked"))?);
-            Ok(ended.collect::<Result<Vec<Vec<T>>>>()?.into_iter().flatten().collect())
-        })
-    }
-
     /// Whether a container that stays found an address, and what it printed.
     fn detached(&self, name: &str) -> Result<(bool, String)> {
         let looks = "ip -4 -o address show ethwe | grep -o '10.32.0.[0-9]*/'; exec sleep 600";
         let shell = ["busybox", "/bin/busybox", "sh", "-c", looks];
         self.docker.run(&[&["run", "--detach", "--network", "none", "--name", name][..], &shell].concat())?;
         let state = || self.docker.run(&["inspect", "--format", "{{.State.Running}}", name]);
-        let printed = || -> Result<String> {
+        let said = obtain(SETTLED, "it says what it found", || {
             let (_, output, errors) = self.docker.ask(&["logs", name])?;
+            ensure!(!output.is_empty() || !errors.is_empty(), "nothing yet");
             Ok(output + &errors)
-        };
-        eventually(SETTLED, "it says what it found", || Ok(!printed()?.is_empty()))?;
-        let said = printed()?;
+        })?;
         let has_address = said.starts_with("10.32.0.");
         eventually(SETTLED, "one without an address ends", || Ok(has_address || state()?.trim() == "false"))?;
         Ok((has_address, said))
     }
+}
+
+/// A job for each number below `count`, some at a time.
+fn some_at_once<T: Send>(count: usize, job: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let share = |first: usize| (first..count).step_by(CLIENTS).map(&job).collect::<Result<Vec<T>>>();
+    Ok(at_once(0..CLIENTS, share)?.into_iter().flatten().collect())
 }
 
 #[test]
@@ -80,8 +74,8 @@ fn containers_that_start_together_have_an_address_each() -> Result<()> {
     let stage = Stage::new("10.32.0.0/20")?;
     let looks = ["busybox", "/bin/busybox", "sh", "-c", "ip -4 -o address show ethwe | grep -o '10.32.[0-9.]*/'"];
 
-    let found = stage
-        .at_once(RUNS, |stage, _| stage.docker.run(&[&["run", "--rm", "--network", "none"][..], &looks].concat()))?;
+    let found =
+        some_at_once(RUNS, |_| stage.docker.run(&[&["run", "--rm", "--network", "none"][..], &looks].concat()))?;
 
     assert!(found.iter().all(|address| address.starts_with("10.32.")), "{found:?}");
     eventually(SETTLED, "what was removed has no address", || {
@@ -94,7 +88,7 @@ fn containers_that_start_together_have_an_address_each() -> Result<()> {
 fn of_more_than_there_are_addresses_for_the_rest_is_told() -> Result<()> {
     let stage = Stage::new("10.32.0.0/28")?;
 
-    let answers = stage.at_once(ASKING, |stage, number| stage.detached(&format!("web{number}")))?;
+    let answers = some_at_once(ASKING, |number| stage.detached(&format!("web{number}")))?;
 
     let addresses: BTreeSet<&String> = answers.iter().filter(|(has, _)| *has).map(|(_, said)| said).collect();
     assert_eq!(addresses.len(), ROOM, "{answers:?}");
@@ -104,7 +98,7 @@ fn of_more_than_there_are_addresses_for_the_rest_is_told() -> Result<()> {
     let gone: Vec<String> = (0..ASKING).map(|number| format!("web{number}")).collect();
     let remove: Vec<&str> = ["rm", "--force"].into_iter().chain(gone.iter().map(String::as_str)).collect();
     stage.docker.run(&remove)?;
-    let again = stage.at_once(ROOM, |stage, number| stage.detached(&format!("db{number}")))?;
+    let again = some_at_once(ROOM, |number| stage.detached(&format!("db{number}")))?;
     assert!(again.iter().all(|(has, _)| *has), "{again:?}");
     Ok(())
 }

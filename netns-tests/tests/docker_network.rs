@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use weave_netns_tests::docker::{Docker, Driver};
-use weave_netns_tests::probe::{eventually, ping_eventually};
+use weave_netns_tests::probe::{at_once, eventually, ping_eventually};
 use weave_netns_tests::scene::{SETTLED, mentions};
 use weave_netns_tests::topology::{Host, Topology};
 use weave_netns_tests::weave::{Launch, Weave};
@@ -270,14 +270,8 @@ fn many_containers_come_and_go_at_once() -> Result<()> {
     site.make_network(&[], "net")?;
     let names: Vec<String> = (0..8).map(|number| format!("c{number}")).collect();
 
-    let addresses = std::thread::scope(|scope| {
-        let started = names.iter().map(|name| scope.spawn(move || site.run("net", name, &[])));
-        let started: Vec<_> = started.collect();
-        started
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked"))))
-            .collect::<Result<BTreeSet<Ipv4Addr>>>()
-    })?;
+    let addresses = at_once(&names, |name| site.run("net", name, &[]))?;
+    let addresses: BTreeSet<Ipv4Addr> = addresses.into_iter().collect();
     assert_eq!(addresses.len(), names.len(), "each has an address of its own");
     for (name, address) in
         names.iter().map(|name| Ok((name, site.address("net", name)?))).collect::<Result<Vec<_>>>()?

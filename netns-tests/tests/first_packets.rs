@@ -7,10 +7,10 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use weave_netns_tests::probe::at_once;
 use weave_netns_tests::scene::Scene;
 use weave_netns_tests::topology::Container;
 use weave_netns_tests::weave::{Launch, Weave};
@@ -40,14 +40,8 @@ fn no_first_packet_is_lost(carrier: &str, launch: &Launch) -> Result<()> {
         (0..PAIRS).map(|_| Ok([scene.hosts[0].container()?, scene.hosts[1].container()?])).collect::<Result<_>>()?;
     let (mut sent, mut lost, mut slow) = (0, 0, Vec::new());
     for round in 0..ROUNDS {
-        let outcomes: Vec<Result<Outcome>> = thread::scope(|scope| {
-            let weaves = &scene.weaves;
-            let talk = |(number, pair)| scope.spawn(move || meet(weaves, round, number, pair));
-            let talks: Vec<_> = (0_u8..).zip(&pairs).map(talk).collect();
-            talks.into_iter().map(|talk| talk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-        });
-        for outcome in outcomes {
-            let Outcome { arrived, connected } = outcome?;
+        let outcomes = at_once((0..).zip(&pairs), |(number, pair)| meet(&scene.weaves, round, number, pair))?;
+        for Outcome { arrived, connected } in outcomes {
             sent += 1;
             lost += u32::from(!arrived);
             slow.extend(Some(connected).filter(|took| *took >= WITHOUT_RETRANSMISSION));
@@ -68,11 +62,7 @@ struct Outcome {
 fn meet(weaves: &[Weave], round: u8, number: u8, pair: &[Container; 2]) -> Result<Outcome> {
     let addresses = [1, 2].map(|host| Ipv4Addr::new(10, 40 + host, round, number + 1));
     let attach = |index: usize| weaves[index].attach(&pair[index], &format!("{}/12", addresses[index]));
-    thread::scope(|scope| {
-        let other = scope.spawn(|| attach(1));
-        attach(0)?;
-        other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })?;
+    at_once([0, 1], attach)?;
     let (from, to) = if round.is_multiple_of(2) { (0, 1) } else { (1, 0) };
 
     let outcome = talk(&pair[from], &pair[to], addresses[to], addresses[from])?;

@@ -2,14 +2,13 @@
 //!
 //! ```text
 //!   h1 ═══ numbered datagrams, both ways, all the time ═══ h2
-//!    └ 20 containers attached and detached, again and again ┘
+//!    └ others are attached and detached, again and again ┘
 //! ```
 
 use std::net::Ipv4Addr;
-use std::thread;
 
-use anyhow::{Result, anyhow};
-use weave_netns_tests::probe::UdpStreamProbe;
+use anyhow::Result;
+use weave_netns_tests::probe::{UdpStreamProbe, at_once};
 use weave_netns_tests::scene::Scene;
 use weave_netns_tests::topology::Container;
 use weave_netns_tests::weave::{Launch, Weave};
@@ -31,7 +30,7 @@ fn others_come_and_go_without_a_lost_packet() -> Result<()> {
     let passing: Vec<[Container; 2]> = (0..PASSING).map(|_| pair(&scene)).collect::<Result<_>>()?;
 
     for round in 0..ROUNDS {
-        at_once(&passing, |number, pair| visit(&scene.weaves, 100 + round, number, pair))?;
+        at_once((0..).zip(&passing), |(number, pair)| visit(&scene.weaves, 100 + round, number, pair))?;
     }
 
     let lost: Vec<u64> = streams.into_iter().map(|stream| Ok(stream.finish()?.lost)).collect::<Result<_>>()?;
@@ -50,16 +49,8 @@ fn pair(scene: &Scene) -> Result<[Container; 2]> {
 /// Containers that are attached on both hosts, and stay.
 fn guests(scene: &Scene, group: u8, count: u8) -> Result<Vec<[Container; 2]>> {
     let guests: Vec<[Container; 2]> = (0..count).map(|_| pair(scene)).collect::<Result<_>>()?;
-    at_once(&guests, |number, pair| attach(&scene.weaves, group, number, pair))?;
+    at_once((0..).zip(&guests), |(number, pair)| attach(&scene.weaves, group, number, pair))?;
     Ok(guests)
-}
-
-fn at_once(pairs: &[[Container; 2]], job: impl Fn(u8, &[Container; 2]) -> Result<()> + Sync) -> Result<()> {
-    thread::scope(|scope| {
-        let job = &job;
-        let jobs: Vec<_> = (0_u8..).zip(pairs).map(|(number, pair)| scope.spawn(move || job(number, pair))).collect();
-        jobs.into_iter().try_for_each(|job| job.join().map_err(|_| anyhow!("a visitor panicked"))?)
-    })
 }
 
 fn attach(weaves: &[Weave], group: u8, number: u8, pair: &[Container; 2]) -> Result<()> {

@@ -119,11 +119,12 @@ impl Control {
 
     /// A port's device is gone, and the namespace with everybody in it.
     pub(super) fn handle_port_gone(&mut self, host_link: &str, plan: Generation) {
-        // Who detaches a container takes its port away, and says what went with it.
         let is_another = !self.attaching.is_of(host_link, plan) || self.ledger.is_planned(host_link);
-        if !is_another && !self.attaching.takes_away(host_link) {
-            self.close_port(host_link, None);
+        // Who detaches a container takes its port away, and says what went with it.
+        if is_another || self.attaching.takes_away(host_link) {
+            return;
         }
+        self.close_port(host_link, None);
     }
 
     /// Nobody is behind a port any more but its `heir`, who is about to have another of the same name.

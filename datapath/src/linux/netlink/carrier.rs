@@ -60,8 +60,8 @@ fn other_end(link: &LinkMessage) -> Option<LinkMessage> {
     Some(question)
 }
 
-/// Whether it has a carrier, and the link watch was not there yet. Devices of other kinds have no link watch: their state
-/// is unknown.
+/// Whether it has a carrier, and the link watch was not there yet. Of a device that never told whether it has one (VXLAN,
+/// TAP) the state is unknown.
 fn is_idle(link: &LinkMessage) -> bool {
     let has = |wanted: &LinkAttribute| link.attributes.contains(wanted);
     has(&LinkAttribute::Carrier(1)) && ![State::Up, State::Unknown].map(LinkAttribute::OperState).iter().any(has)
