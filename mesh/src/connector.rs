@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  operator: connect, forget ──► Goal::Target ┐                      ┌─► Waiting ── due ──► Connecting / Retrying ─┐
+//!  a list: set_listed ─────────► likewise    ─┤                      │      ▲                                      │
 //!  degree rule: set_wanted ────► Goal::Peer  ─┴► one attempt each ───┤      ▲ back-off                             │
 //!                                                                    └─ Failed ◄── refused, closed early ──────────┤
 //!                                  Resting: reachable without it        closed after a minute: at once ◄─ Connected┘
@@ -16,6 +17,7 @@
 mod backoff;
 mod forgotten;
 mod goal;
+mod listed;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,10 +31,12 @@ use serde::{Deserialize, Serialize};
 
 pub use self::forgotten::Oblivion;
 pub use self::goal::{Attempt, AttemptState, Goal};
+pub use self::listed::Weight;
 pub use self::target::{Destination, InvalidTarget, Target};
 
 use self::forgotten::Forgotten;
 use self::goal::{Link, Phase, Pursuit};
+use self::listed::Listed;
 use crate::connection;
 use crate::identity::PeerKey;
 use crate::name::PeerName;
@@ -146,6 +150,8 @@ pub struct Wishes {
 pub struct Connector {
     config: Config,
     forgotten: Forgotten,
+    /// Targets that a list has and the operator did not give.
+    listed: Listed,
     /// What the operator said has changed since this was last asked.
     has_new_wishes: bool,
     /// What we want to be connected to, and how far each has come.
@@ -165,6 +171,7 @@ impl Connector {
         Self {
             config,
             forgotten: Forgotten::default(),
+            listed: Listed::default(),
             has_new_wishes: false,
             pursuits: BTreeMap::new(),
             dials: BTreeMap::new(),
@@ -193,10 +200,13 @@ impl Connector {
             return Err(TooManyTargets(wanted.len()));
         }
         if earlier == Earlier::Replace {
-            self.pursuits.retain(|goal, _| goal.target().is_none_or(|target| targets.contains(target)));
+            let listed = &self.listed;
+            let stays = |target: &Target| targets.contains(target) || listed.contains(target);
+            self.pursuits.retain(|goal, _| goal.target().is_none_or(stays));
         }
         self.has_new_wishes = true;
         for target in targets {
+            self.listed.remove(target);
             self.forgotten.forgive(target, self.config.default_port);
             let destination = target.destination(self.config.default_port);
             let pursuit = self
@@ -230,6 +240,7 @@ impl Connector {
                 Destination::Name { .. } => None,
             });
             self.pursuits.retain(|goal, _| !is_meant(goal));
+            self.listed.remove(target);
             self.forgotten.add(target, peer);
         }
         self.has_new_wishes = true;
@@ -262,13 +273,16 @@ impl Connector {
         self.pursuits.clear();
     }
 
+    /// What the operator gave.
     pub fn targets(&self) -> impl Iterator<Item = &Target> {
-        self.pursuits.keys().filter_map(Goal::target)
+        self.pursuits.keys().filter_map(Goal::target).filter(|target| !self.listed.contains(target))
     }
 
-    /// For each target the peer that it led to, if it did: `Some(None)` is ourselves.
+    /// For each target that counts where the first ring is agreed on the peer that it led to, if it did: `Some(None)` is
+    /// ourselves.
     pub fn leads(&self) -> impl Iterator<Item = Option<Option<PeerKey>>> {
-        let targets = self.pursuits.iter().filter(|(goal, _)| goal.target().is_some());
+        let has_weight = |goal: &Goal| goal.target().is_some_and(|target| self.listed.has_weight(target));
+        let targets = self.pursuits.iter().filter(move |(goal, _)| has_weight(goal));
         targets.map(|(_, pursuit)| match pursuit.phase {
             Phase::Never => Some(None),
             Phase::Idle { .. } | Phase::Dialling(_) | Phase::Linked(_) => pursuit.peer.map(Some),

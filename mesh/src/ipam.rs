@@ -287,6 +287,13 @@ impl Ipam {
         self.is_changed |= !self.pending.is_empty();
     }
 
+    /// The cloud was heard: who is gone, and who agrees on the first ring.
+    pub(crate) fn handle_listing(&mut self, near: &Surroundings<'_>) {
+        self.hurry_formation(near);
+        self.review_members(near);
+        self.is_changed = true;
+    }
+
     /// A letter that is signed by `from`.
     pub(crate) fn handle_note(&mut self, from: PeerKey, note: Note, near: &Surroundings<'_>) {
         match note {

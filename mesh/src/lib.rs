@@ -30,6 +30,7 @@ pub mod name;
 pub mod node;
 pub mod noise;
 mod pace;
+pub mod roster;
 pub mod routes;
 pub mod sim;
 pub mod store;

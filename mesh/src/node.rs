@@ -13,6 +13,7 @@
 //!   node/naming.rs      two keys with one name, two daemons with one key
 //!   node/letters.rs     letters: for us, or passed on
 //!   node/attach_clock.rs  who attached later
+//!   node/listing.rs     who should be here, as a list says
 //!   node/forgetting.rs  who is gone for good
 //!   node/room.rs        which sets of others are kept: sponsors.rs, strangers.rs
 //!   node/upkeep.rs      everything that time does
@@ -36,6 +37,7 @@ pub(crate) mod links;
 mod naming;
 mod output;
 mod own;
+mod listing;
 mod persist;
 mod room;
 mod sponsors;
@@ -61,6 +63,7 @@ use crate::ipam::{self, Ipam};
 use crate::members::Members;
 use crate::name::{MacAddr, MeshId, PeerName};
 use crate::pace::Pace;
+use crate::roster::Roster;
 use crate::store::{Content, Endpoint, EndpointId, Exchange, HostName, SET_RECORDS_MAX, Session, Set, Store};
 use crate::time::{Instant, UnixTime};
 use crate::topology::Topology;
@@ -174,6 +177,8 @@ pub struct Node {
     connector: Connector,
     degree: Degree,
     members: Members,
+    /// Who should be here, where a cloud says so.
+    roster: Roster,
     store: Store,
     exchange: Exchange,
     sponsors: Sponsors,
@@ -238,6 +243,7 @@ impl Node {
             connector: Connector::new(connector_config, rng.next_u64()),
             degree: Degree::new(rng.next_u64()),
             members: Members::default(),
+            roster: Roster::default(),
             store: Store::default(),
             exchange: Exchange::default(),
             strangers: Strangers::default(),

@@ -16,6 +16,7 @@
 mod census;
 mod chaos;
 mod checks;
+mod cloud;
 mod containers;
 mod daemon;
 mod deliveries;
@@ -30,12 +31,14 @@ mod stream;
 mod trace;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::census::Census;
 pub use self::checks::{Broken, Violation};
+pub use self::cloud::Weather;
 pub use self::deliveries::Deliveries;
 pub use self::faults::Fault;
 pub use self::input::{Input, Recording};
@@ -43,6 +46,7 @@ pub use self::network::{Network, Traffic};
 pub use self::scenario::{InvalidSplit, Report, Scenario, Split};
 pub use self::trace::{Entry, Trace};
 
+use self::cloud::Cloud;
 use self::host::Host;
 use self::network::{Cuts, Dice};
 use self::queue::{Event, Queue};
@@ -97,6 +101,8 @@ pub struct Options {
     pub record: Option<HostId>,
     /// How addresses are managed, everywhere.
     pub ipam: Option<ipam::Config>,
+    /// The hosts are machines of a cloud, which every daemon asks who there is.
+    pub cloud: Option<Weather>,
     /// All hosts are made of one image: they show one machine id, and no instance id.
     pub are_clones: bool,
 }
@@ -118,6 +124,7 @@ impl Default for Options {
             endpoints: 1,
             record: None,
             ipam: None,
+            cloud: None,
             are_clones: false,
         }
     }
@@ -129,6 +136,9 @@ pub struct World {
     options: Options,
     now: Instant,
     hosts: Vec<Host>,
+    /// Who is at an address.
+    tenants: BTreeMap<SocketAddr, HostId>,
+    cloud: Option<Cloud>,
     streams: BTreeMap<StreamId, Stream>,
     next_stream: u64,
     queue: Queue,
@@ -155,6 +165,8 @@ impl World {
         let mut world = Self {
             now: Instant::ZERO,
             hosts: Vec::new(),
+            tenants: BTreeMap::new(),
+            cloud: options.cloud.map(|weather| Cloud::new(weather, options.peers)),
             streams: BTreeMap::new(),
             next_stream: 0,
             queue: Queue::default(),
@@ -183,7 +195,13 @@ impl World {
     pub fn add_host(&mut self) -> HostId {
         let id = HostId(self.hosts.len());
         let seeds = (0..self.options.seeds).map(HostId).filter(|seed| *seed != id);
-        let mut host = Host::new(id, seeds.map(target_of).collect(), &mut self.dice);
+        let targets = seeds.map(|seed| target_at(&host::address_of(seed))).collect();
+        let address = cloud::address_of_next(self, id);
+        let mut host = Host::new(id, address, targets, &mut self.dice);
+        self.tenants.insert(address, id);
+        if let Some(cloud) = &mut self.cloud {
+            cloud.launch(id, self.now);
+        }
         if self.options.are_clones {
             (host.machine, host.instance) = (CLONED_MACHINE, String::new());
         }
@@ -194,7 +212,7 @@ impl World {
 
     /// Lets the daemon of `host` be told other targets than the seeds at its next start.
     pub fn set_targets(&mut self, host: HostId, targets: &[HostId]) {
-        self.hosts[host.0].targets = targets.iter().copied().map(target_of).collect();
+        self.hosts[host.0].targets = targets.iter().map(|target| self.target_of(*target)).collect();
     }
 
     /// How `host` takes part in the first ring, from its next start on; unlike the others.
@@ -253,6 +271,15 @@ impl World {
         self.feed(host, Input::DirectSessions(peers));
     }
 
+    /// Who is at `address`.
+    fn tenant(&self, address: SocketAddr) -> Option<HostId> {
+        self.tenants.get(&address).copied()
+    }
+
+    fn target_of(&self, host: HostId) -> Target {
+        target_at(&self.host(host).address)
+    }
+
     fn host(&self, host: HostId) -> &Host {
         &self.hosts[host.0]
     }
@@ -303,6 +330,8 @@ impl World {
             Event::Arrive { stream, side, payload } => self.handle_arrival(stream, side, payload),
             Event::HandshakeTimer { stream, side } => self.handle_handshake_timer(stream, side),
             Event::NodeTimer { host, boot } => self.handle_node_timer(host, boot),
+            Event::Ask { host, boot } => self.handle_ask(host, boot),
+            Event::Listed { host, boot, listing } => self.handle_listed(host, boot, listing),
             Event::Fault(fault) => self.apply(fault),
         }
     }
@@ -315,7 +344,7 @@ impl World {
     }
 }
 
-/// What an operator writes to mean `host`.
-fn target_of(host: HostId) -> Target {
-    host::address_of(host).ip().to_string().parse().expect("an address is a target")
+/// What an operator writes to mean who is at `address`.
+fn target_at(address: &SocketAddr) -> Target {
+    address.ip().to_string().parse().expect("an address is a target")
 }

@@ -26,6 +26,13 @@ impl Oblivion {
             None => self.target.destination(default_port) == Destination::Address(*address),
         }
     }
+
+    fn is_at(&self, destination: &Destination, default_port: u16) -> bool {
+        match destination {
+            Destination::Address(address) => self.covers(address, default_port),
+            Destination::Name { .. } => self.target.destination(default_port) == *destination,
+        }
+    }
 }
 
 /// All of them, oldest first.
@@ -47,11 +54,7 @@ impl Forgotten {
     /// The operator wants a connection to `target` after all.
     pub(super) fn forgive(&mut self, target: &Target, default_port: u16) {
         let destination = target.destination(default_port);
-        let is_meant = |known: &Oblivion| match &destination {
-            Destination::Address(address) => known.covers(address, default_port),
-            Destination::Name { .. } => known.target.destination(default_port) == destination,
-        };
-        self.0.retain(|known| !is_meant(known));
+        self.0.retain(|known| !known.is_at(&destination, default_port));
     }
 
     /// One of the operator's targets led to `peer`. Returns whether it was forgotten.
@@ -63,6 +66,12 @@ impl Forgotten {
 
     pub(super) fn holds(&self, peer: &PeerKey, addresses: &[SocketAddr], default_port: u16) -> bool {
         self.0.iter().any(|known| is_about(known, peer, addresses, default_port))
+    }
+
+    /// Whether the operator has forgotten `target`, whoever names it.
+    pub(super) fn has(&self, target: &Target, default_port: u16) -> bool {
+        let destination = target.destination(default_port);
+        self.0.iter().any(|known| known.is_at(&destination, default_port))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Oblivion> {

@@ -14,9 +14,11 @@
 //! - a quorum is a majority of the largest number of peers heard of, and contains a majority of the peers given to each of
 //!   its members; so two quorums share a member as soon as what was given overlaps enough. To a member that was told how many
 //!   vote, those that say themselves that they never do were not given: there the number alone is what two quorums share;
+//! - where a cloud lists the machines, the number is theirs and the oldest of them is in every quorum: `electorate.rs`;
 //! - a vote is durable before it is told;
 //! - an observer never votes.
 
+mod electorate;
 mod proposer;
 mod quorum;
 mod voter;
@@ -69,7 +71,7 @@ impl Ipam {
             return Ok(());
         }
         match self.config.init {
-            Init::Consensus(_) => {
+            Init::Consensus(_) | Init::Listed => {
                 if self.formation.proposal.is_none() && self.formation.next_try.is_none() {
                     self.formation.next_try = Some(near.now + RANK_DELAY * self.rank(near));
                 }
@@ -85,6 +87,9 @@ impl Ipam {
 
     /// Who is needed to agree on a ring and is not there.
     fn missing_quorum(&self, near: &Surroundings<'_>) -> Wait {
+        if self.config.init == Init::Listed {
+            return self.missing_electors(near);
+        }
         let given = near.given();
         let are_all_observers =
             given.others > 0 && given.apart_from(&self.formation.observers).apart_from(&near.itself()).peers == 0;
@@ -96,6 +101,7 @@ impl Ipam {
         Wait::Quorum {
             have: electors.count() + 1,
             need: self.need(near).peers as usize / 2 + 1,
+            oldest: None,
             unmet: unmet.map(ToString::to_string).collect(),
         }
     }
@@ -115,6 +121,7 @@ impl Ipam {
                 let given = given.apart_from(&self.formation.observers);
                 Need { peers: peers.max(self.formation.peers), given: given.peers, known: given.known }
             }
+            Init::Listed => self.listed_need(near),
             Init::Consensus(None) | Init::Seed(_) | Init::Observer => {
                 let peers = (given.others + 1).max(self.formation.peers);
                 Need { peers, given: given.peers, known: given.known }
@@ -199,7 +206,10 @@ impl Ipam {
             Init::Consensus(_) if reachable.len() < self.need(near).peers as usize / 2 => {
                 self.formation.next_try = Some(near.now + RECRUIT_INTERVAL);
             }
-            Init::Consensus(_) => self.propose(&reachable, near),
+            Init::Listed if !self.is_electorate_there(near) => {
+                self.formation.next_try = Some(near.now + RECRUIT_INTERVAL);
+            }
+            Init::Consensus(_) | Init::Listed => self.propose(&reachable, near),
             Init::Seed(_) => {}
         }
     }

@@ -99,8 +99,11 @@ pub enum Wait {
     /// The containers found running are not all known yet.
     Containers,
     /// There is no ring, and so many of so many peers needed to agree on one are reachable. `unmet` are of those that the
-    /// operator gave, and nobody answers there.
-    Quorum { have: usize, need: usize, unmet: Vec<String> },
+    /// operator gave or the cloud lists, and nobody answers there; `oldest` is the machine that has to be among them, when it
+    /// is not there.
+    Quorum { have: usize, need: usize, oldest: Option<String>, unmet: Vec<String> },
+    /// There is no ring, and the cloud has not said twice alike which machines there are.
+    Listing,
     /// There is no ring, nobody said how many agree on one, and all peers that the operator gave take no part in it.
     Electors,
     /// There is no ring, and we do not take part in making one.

@@ -1,6 +1,6 @@
 //! What IPAM sees of the node around it while it handles one input.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::formation;
 use crate::card::Card;
@@ -10,6 +10,7 @@ use crate::members::Members;
 use crate::name::MeshId;
 use crate::node::Claims;
 use crate::node::links::Links;
+use crate::roster::Roster;
 use crate::time::Instant;
 use crate::topology::Topology;
 use crate::verifier::Verifier;
@@ -24,6 +25,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) links: &'a Links,
     pub(crate) members: &'a Members,
     pub(crate) connector: &'a Connector,
+    pub(crate) roster: &'a Roster,
     pub(crate) claims: &'a Claims,
     pub(crate) now: Instant,
 }
@@ -74,6 +76,14 @@ impl Surroundings<'_> {
     /// Whether it is, or was, connected to anybody.
     pub(super) fn is_member(&self, peer: &PeerKey) -> bool {
         self.members.get(peer).is_some_and(|member| !member.reach.is_hearsay())
+    }
+
+    /// By its instance id, who lives on a machine and is reachable; ourselves included.
+    pub(super) fn residents(&self) -> BTreeMap<&str, PeerKey> {
+        let reachable = self.members.iter().filter(|(key, _)| self.is_reachable(key));
+        let mut cards: Vec<&Card> = reachable.map(|(_, member)| &*member.card).chain([self.card]).collect();
+        cards.sort_unstable_by_key(|card| card.incarnation);
+        cards.into_iter().map(|card| (card.instance_id.as_str(), card.key)).collect()
     }
 
     pub(super) fn given(&self) -> Given {

@@ -12,6 +12,7 @@ use crate::members::Members;
 use crate::node::Claims;
 use crate::node::links::Links;
 use crate::store::fixtures::{Owner as Fixture, verifier};
+use crate::roster::Roster;
 use crate::topology::Topology;
 use crate::verifier::Verifier;
 
@@ -30,6 +31,7 @@ struct Place {
     links: Links,
     members: Members,
     connector: Connector,
+    roster: Roster,
     claims: Claims,
     now: Instant,
 }
@@ -44,6 +46,7 @@ impl Place {
             links: Links::default(),
             members: Members::default(),
             connector: Connector::new(config, 1),
+            roster: Roster::default(),
             claims: Claims::default(),
             now: Instant::ZERO,
             fixture,
@@ -59,6 +62,7 @@ impl Place {
             links: &self.links,
             members: &self.members,
             connector: &self.connector,
+            roster: &self.roster,
             claims: &self.claims,
             now: self.now,
         }

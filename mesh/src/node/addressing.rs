@@ -25,6 +25,7 @@ macro_rules! surroundings {
             links: &$node.links,
             members: &$node.members,
             connector: &$node.connector,
+            roster: &$node.roster,
             claims: &$node.claims,
             now: $node.now,
         }
@@ -114,6 +115,11 @@ impl Node {
     /// Which ring it is, once there is one.
     pub(crate) fn ring(&self) -> Option<Hash> {
         self.ipam.as_ref()?.state().ring
+    }
+
+    /// Whether a first ring waits for what the cloud says.
+    pub fn waits_for_listing(&self) -> bool {
+        self.ipam.as_ref().is_some_and(Ipam::waits_for_listing)
     }
 
     /// Of how many dead something is remembered, into how many pieces the ring is cut, and how much of its history is kept.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::host::{Daemon, Host};
 use super::queue::Event;
-use super::{HostId, Input, LISTEN_PORT, Options, Recording, Violation, World, host, input};
+use super::{HostId, Input, LISTEN_PORT, Options, Recording, Violation, World, input};
 use crate::connector::ConnectionId;
 use crate::identity::Identity;
 use crate::ipam;
@@ -51,11 +51,12 @@ impl World {
                 outputs: Vec::new(),
             })
         });
-        host.daemon = Some(Daemon::new(node, identity, recording));
+        host.daemon = Some(Daemon::new(node, identity, recording, seed));
         let endpoints = host.endpoints.clone();
         host.containers.keys.extend(host.daemon.as_ref().map(|daemon| daemon.key));
         self.carry_out(id);
         self.resume_containers(id);
+        self.begin_asking(id);
         self.feed(id, Input::Endpoints(endpoints));
     }
 
@@ -189,7 +190,7 @@ fn config_of(host: &Host, identity: &Identity, options: &Options) -> Config {
         name,
         nickname: format!("host-{}", host.id.0),
         bridge_mac: name.mac(),
-        addresses: vec![host::address_of(host.id)],
+        addresses: vec![host.address],
         trusted_subnets: Vec::new(),
         instance_id: host.instance.clone(),
         machine: host.machine,

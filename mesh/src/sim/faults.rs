@@ -120,10 +120,13 @@ impl World {
             Fault::SetLoss { percent } => self.options.network.loss = f64::from(percent) / 100.0,
             Fault::Attach(host, containers) => self.attach(host, containers),
             Fault::Connect { host, to } => {
-                let target = super::target_of(to);
+                let target = self.target_of(to);
                 self.feed(host, Input::Connect(vec![target], Earlier::Keep));
             }
-            Fault::Forget { host, target } => self.feed(host, Input::Forget(vec![super::target_of(target)])),
+            Fault::Forget { host, target } => {
+                let target = self.target_of(target);
+                self.feed(host, Input::Forget(vec![target]));
+            }
             Fault::Leave(host) => {
                 self.stop_all_containers(host);
                 self.feed(host, Input::Goodbye);

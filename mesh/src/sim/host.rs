@@ -14,6 +14,7 @@ use crate::identity::{Hash, Identity, PeerKey, Scheme};
 use crate::ipam;
 use crate::name::{MacAddr, PeerName};
 use crate::node::{Node, Persist, Restored, StoredMember};
+use crate::roster::Polling;
 use crate::store::{Endpoint, EndpointId, Version};
 use crate::time::{Instant, UnixTime};
 
@@ -74,6 +75,7 @@ pub(super) struct Host {
     pub(super) machine: Hash,
     /// What the cloud calls it.
     pub(super) instance: String,
+    pub(super) address: SocketAddr,
     /// `--name`.
     pub(super) name: Option<PeerName>,
     pub(super) targets: Vec<Target>,
@@ -96,12 +98,13 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(id: HostId, targets: Vec<Target>, dice: &mut Dice) -> Self {
+    pub(super) fn new(id: HostId, address: SocketAddr, targets: Vec<Target>, dice: &mut Dice) -> Self {
         Self {
             id,
             disk: Disk::default(),
             machine: dice.bytes(),
             instance: format!("i-{:x}", id.0),
+            address,
             name: None,
             targets,
             init: None,
@@ -136,10 +139,12 @@ pub(super) struct Daemon {
     /// The newest version seen of each owner, for the check that none goes back.
     pub(super) versions: BTreeMap<PeerKey, Version>,
     pub(super) recording: Option<Box<Recording>>,
+    /// When it asks the cloud again.
+    pub(super) polling: Polling,
 }
 
 impl Daemon {
-    pub(super) fn new(node: Node, identity: Identity, recording: Option<Box<Recording>>) -> Self {
+    pub(super) fn new(node: Node, identity: Identity, recording: Option<Box<Recording>>, seed: u64) -> Self {
         Self {
             key: identity.key(),
             node,
@@ -150,21 +155,15 @@ impl Daemon {
             connection_config: None,
             versions: BTreeMap::new(),
             recording,
+            polling: Polling::new(seed),
         }
     }
 }
 
-/// Where a host listens.
+/// Where a host listens that has an address of its own.
 pub(super) fn address_of(host: HostId) -> SocketAddr {
     let octets = u32::try_from(host.0 + 1).unwrap_or(u32::MAX);
     (Ipv4Addr::from(0x0a00_0000 | octets & 0x00ff_ffff), LISTEN_PORT).into()
-}
-
-/// The inverse of [`address_of`].
-pub(super) fn host_at(address: SocketAddr) -> Option<HostId> {
-    let SocketAddr::V4(v4) = address else { return None };
-    let number = u32::from(*v4.ip()).checked_sub(0x0a00_0001)?;
-    (v4.port() == LISTEN_PORT).then_some(HostId(number as usize))
 }
 
 /// The one endpoint that container number `container` of a host is.
@@ -179,16 +178,4 @@ pub(super) fn endpoint(host: HostId, container: u32, attached: u64) -> (Endpoint
         attached,
     };
     (EndpointId(container.into()), endpoint)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_is_found_by_its_address() {
-        for host in [0, 1, 255, 70_000].map(HostId) {
-            assert_eq!(host_at(address_of(host)), Some(host));
-        }
-    }
 }

@@ -6,6 +6,7 @@ use crate::connector::{ConnectionId, DialError, DialId, Earlier, Target};
 use crate::identity::{Identity, PeerKey};
 use crate::ipam::{Cidr, ClaimMode, Ticket};
 use crate::node::{CloseReason, Config, ConfigError, Event, Link, Node, Output, Persist, Restored};
+use crate::roster::Listing;
 use crate::store::{Endpoint, EndpointId};
 use crate::time::{Instant, UnixTime};
 use crate::wire::Message;
@@ -29,6 +30,7 @@ pub enum Input {
     Release(String),
     TakeOver(Ticket, PeerKey),
     HandOver(Ticket),
+    Listing(Listing),
 }
 
 impl Input {
@@ -52,6 +54,7 @@ impl Input {
             Self::Release(container) => drop(node.release(&container, None, now)),
             Self::TakeOver(ticket, peer) => node.take_over(ticket, peer, now),
             Self::HandOver(ticket) => node.hand_over(ticket, now),
+            Self::Listing(listing) => node.follow_listing(&listing, now),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::stream::{Payload, Side, StreamId};
 use super::{Fault, HostId};
 use crate::connector::{DialError, DialId};
+use crate::roster::Listing;
 use crate::time::Instant;
 
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(super) enum Event {
     Arrive { stream: StreamId, side: Side, payload: Payload },
     HandshakeTimer { stream: StreamId, side: Side },
     NodeTimer { host: HostId, boot: u32 },
+    Ask { host: HostId, boot: u32 },
+    Listed { host: HostId, boot: u32, listing: Listing },
     Fault(Fault),
 }
 

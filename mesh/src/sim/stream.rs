@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::queue::Event;
-use super::{HostId, World, host};
+use super::{HostId, World};
 use crate::card::SignedCard;
 use crate::connection::Connection;
 use crate::connector::{ConnectionId, Destination, Dial, DialError, DialId};
@@ -112,10 +112,10 @@ impl World {
     pub(super) fn dial(&mut self, from: HostId, dial: Dial) {
         let boot = self.host(from).boot;
         let listener = match &dial.destination {
-            Destination::Address(address) => host::host_at(*address),
+            Destination::Address(address) => self.tenant(*address),
             Destination::Name { .. } => None,
         };
-        let (at, event) = match listener.filter(|listener| listener.0 < self.hosts.len()) {
+        let (at, event) = match listener {
             None => {
                 let error = DialError::Connect(format!("no route to {}", dial.destination));
                 (self.now, Event::DialFailed { host: from, boot, dial: dial.id, error })

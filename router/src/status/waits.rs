@@ -8,10 +8,12 @@ use weave_mesh::members::HOLD;
 pub fn wait(wait: &Wait, label: &dyn Fn(&PeerKey) -> String) -> String {
     match wait {
         Wait::Containers => "the containers of this host to be known".to_owned(),
-        Wait::Quorum { have, need, unmet } => {
+        Wait::Quorum { have, need, oldest, unmet } => {
             let unmet = if unmet.is_empty() { String::new() } else { format!("; no answer from {}", unmet.join(", ")) };
-            format!("a quorum to share out the range ({have} of {need} peers are reachable{unmet})")
+            let oldest = oldest.as_ref().map_or_else(String::new, |it| format!(", not without the oldest machine {it}"));
+            format!("a quorum to share out the range ({have} of {need} peers are reachable{oldest}{unmet})")
         }
+        Wait::Listing => "two equal answers of the cloud to which machines there are".to_owned(),
         Wait::Electors => "others to share out the range: every peer given to this one is an observer or gives no \
                            addresses; launch it with --ipalloc-init consensus=N, or give it a peer that votes"
             .to_owned(),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   heard ──► the accused was reached within the hold ──► looked at again until it is over ──► believed, told to neighbours
+//!        ├──► our own list says that its machine is gone ──────────────────────────────────► believed, told to neighbours
 //!        ├──► never met, or not for so long ───────────────────────────────────────────────► believed, told to neighbours
 //!        ├──► signed by the dead itself: a goodbye ────────────────────────────────────────► believed, told to neighbours
 //!        ├──► the accused is reachable, the accuser unknown ──► nothing
@@ -13,7 +14,8 @@
 //!
 //! Invariants:
 //! - nobody who reaches the accused, or did within the hold, believes that it is dead: while its entries in the kernel are
-//!   held its containers may be served, and a daemon that restarts or a cable that is pulled is no death;
+//!   held its containers may be served, and a daemon that restarts or a cable that is pulled is no death. Whose own cloud says
+//!   that the machine is gone waits for no hold: that is no restart;
 //! - a certificate is looked at once: what is known costs no signature.
 
 use std::time::Duration;
@@ -44,6 +46,11 @@ enum Verdict {
     Refused,
     /// A newer card of the accused is known.
     Void(SignedCard),
+}
+
+/// Whether the cloud told us, too, that the machine of `peer` is no more: nothing is served there, and nobody comes back.
+fn is_terminated(peer: &PeerKey, near: &Surroundings<'_>) -> bool {
+    near.members.get(peer).is_some_and(|member| near.roster.is_gone(&member.card.instance_id))
 }
 
 /// A certificate as it is told: when its accuser is not there, in our own name.
@@ -104,7 +111,7 @@ impl Ipam {
             Verdict::Believed
         } else if near.is_reachable(&dead) {
             Verdict::Refused
-        } else if near.now.since(self.reached(&dead, near)) < HOLD {
+        } else if near.now.since(self.reached(&dead, near)) < HOLD && !is_terminated(&dead, near) {
             Verdict::Early
         } else {
             Verdict::Believed

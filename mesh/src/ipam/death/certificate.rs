@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   certificate ┬ the accused's own card ── up to which incarnation of it the accuser knows, proven by the accused
-//!               ├ reason                 ── an operator's `rmpeer`, its own goodbye, a later identity of its instance
+//!               ├ reason                 ── an operator's `rmpeer`, its own goodbye, a later identity of its instance, the cloud's list
 //!               └ signature of the accuser
 //! ```
 //!
@@ -18,7 +18,7 @@ use crate::name::MeshId;
 use crate::verifier::Verifier;
 use crate::wire::Goodbye;
 
-/// Why an identity is said to be dead. The word of a cloud's API would be one more.
+/// Why an identity is said to be dead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
     /// `rmpeer`. The identity that seems to live on its host now, if there is one: it is asked what containers hold there.
@@ -27,6 +27,8 @@ pub enum Reason {
     Goodbye(Goodbye),
     /// This later identity shows the same instance id.
     Outlived { successor: PeerKey },
+    /// The cloud says that its machine is no more.
+    Terminated,
 }
 
 /// "This identity is dead for ever."
@@ -57,7 +59,7 @@ impl Certificate {
         let (known, card) = newest.map_or((0, None), |(incarnation, card)| (incarnation, Some(card)));
         let (incarnation, card) = match &reason {
             Reason::Goodbye(goodbye) => (goodbye.incarnation, None),
-            Reason::Operator { .. } | Reason::Outlived { .. } => (known, card),
+            Reason::Operator { .. } | Reason::Outlived { .. } | Reason::Terminated => (known, card),
         };
         let by = identity.key();
         let signature = identity.sign(&Self::bytes(mesh, &dead, incarnation, &by, &reason));
@@ -80,7 +82,7 @@ impl Certificate {
         match self.reason {
             Reason::Operator { successor } => successor,
             Reason::Outlived { successor } => Some(successor),
-            Reason::Goodbye(_) => None,
+            Reason::Goodbye(_) | Reason::Terminated => None,
         }
     }
 

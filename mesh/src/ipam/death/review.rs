@@ -1,4 +1,5 @@
-//! Who is found dead without anybody saying so: whose instance lives on as somebody else. And clones, which are no such thing.
+//! Who is found dead without anybody saying so: whose instance lives on as somebody else, or is no more. And clones, which are
+//! no such thing.
 //!
 //! Invariants:
 //! - a machine id proves nothing: images carry theirs to every machine that is made of them, and some have none. Only an
@@ -12,7 +13,7 @@ use super::super::{Ipam, Problem, Surroundings};
 use super::certificate::Reason;
 use crate::card::Card;
 use crate::identity::PeerKey;
-use crate::members::Reach;
+use crate::members::{Member, Reach};
 
 /// How long a peer is reachable until that is believed: longer than a dead one can seem so.
 const LONG: Duration = Duration::from_secs(30);
@@ -50,21 +51,34 @@ impl Ipam {
     pub(in crate::ipam) fn review_members(&mut self, near: &Surroundings<'_>) {
         self.review_accusations(near);
         self.find_outlived(near);
+        self.find_terminated(near);
         self.find_clones(near);
         self.forget_complaints(near);
+    }
+
+    /// Who is not reachable any more, and whom nobody calls dead.
+    fn missing_members<'a>(&self, near: &Surroundings<'a>) -> impl Iterator<Item = (PeerKey, &'a Member)> {
+        let is_missing = |member: &Member| matches!(member.reach, Reach::Unreachable { .. } | Reach::Lost { .. });
+        let missing = near.members.iter().filter(move |(_, member)| is_missing(member));
+        let is_called_dead = |key: &PeerKey| self.certificates.contains_key(key) || self.accusations.contains_key(key);
+        missing.filter(move |(key, _)| !is_called_dead(key)).map(|(key, member)| (*key, member))
+    }
+
+    /// Whose machine the cloud has no more.
+    fn find_terminated(&mut self, near: &Surroundings<'_>) {
+        let is_gone = |member: &Member| near.roster.is_gone(&member.card.instance_id);
+        let missing = self.missing_members(near).filter(|(_, member)| is_gone(member));
+        let dead: Vec<PeerKey> = missing.map(|(key, _)| key).collect();
+        dead.into_iter().for_each(|dead| self.accuse(dead, Reason::Terminated, near));
     }
 
     fn find_outlived(&mut self, near: &Surroundings<'_>) {
         let living = living_instances(near);
         let mut dead = Vec::new();
-        for (key, member) in near.members.iter() {
-            let is_gone = matches!(member.reach, Reach::Unreachable { .. } | Reach::Lost { .. });
-            if !is_gone || self.certificates.contains_key(key) || self.accusations.contains_key(key) {
-                continue;
-            }
+        for (key, member) in self.missing_members(near) {
             match living.get(member.card.instance_id.as_str()) {
                 Some((incarnation, successor, true)) if *incarnation > member.card.incarnation => {
-                    dead.push((*key, *successor));
+                    dead.push((key, *successor));
                 }
                 Some(_) | None => {}
             }

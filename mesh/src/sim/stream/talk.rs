@@ -9,7 +9,7 @@ use crate::connection::{self, Connection, HANDSHAKE_TIMEOUT, Role};
 use crate::connector::ConnectionId;
 use crate::node::Link;
 use crate::sim::queue::Event;
-use crate::sim::{Fidelity, HostId, Input, World, host};
+use crate::sim::{Fidelity, HostId, Input, World};
 use crate::wire::Message;
 
 /// Octets of the handshake apart from the cards, by sender: header, lengths, keys and tags.
@@ -151,8 +151,8 @@ impl World {
         }
         end.stage = Stage::Connected;
         let remote = match side {
-            Side::Dialler => host::address_of(remote),
-            Side::Listener => (host::address_of(remote).ip(), ephemeral_port(id)).into(),
+            Side::Dialler => self.hosts[remote.0].address,
+            Side::Listener => (self.hosts[remote.0].address.ip(), ephemeral_port(id)).into(),
         };
         let link = Box::new(Link { dial: end.dial, remote, card, uid });
         let (host, connection) = (end.host, end.connection);

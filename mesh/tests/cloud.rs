@@ -1,0 +1,162 @@
+//! Hosts that a cloud launches and terminates: they find each other, agree on one ring, and bury their dead; nobody helps.
+
+#![allow(clippy::disallowed_methods, reason = "the machines are pure; this test is told how long to go on")]
+
+use std::time::Duration;
+
+use weave_mesh::ipam::{Config, Init};
+use weave_mesh::sim::{Fault, Fidelity, HostId, Options, Weather, World};
+use weave_mesh::time::Instant;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Answers are half a minute old, one in five lacks machines, and one call in five fails.
+const FOUL: Weather =
+    Weather { lag: Duration::from_secs(30), latency: Duration::from_secs(2), failing: 0.2, partial: 0.2 };
+
+fn group(peers: usize, seed: u64, weather: Weather) -> World {
+    let range = "10.32.0.0/20".parse().expect("a range");
+    World::new(Options {
+        peers,
+        seed,
+        seeds: 0,
+        endpoints: 0,
+        start_within: Duration::from_secs(5),
+        fidelity: Fidelity::Messages,
+        ipam: Some(Config { range, default_subnet: range, init: Init::Listed }),
+        cloud: Some(weather),
+        ..Options::default()
+    })
+}
+
+/// Runs a container on every live host; how long the last one waits for its address.
+fn run_containers(world: &mut World, limit: Duration) -> Duration {
+    let start = world.now();
+    for host in world.live().collect::<Vec<_>>() {
+        world.apply(Fault::RunContainer(host));
+    }
+    let at = world.run_until(limit, |world| world.waiting_containers() == 0);
+    at.unwrap_or_else(|| panic!("{} wait: {}", world.waiting_containers(), explain(world))).since(start)
+}
+
+/// What every live host believes, to read when something failed.
+fn explain(world: &World) -> String {
+    let line = |host: HostId| Some(format!("{} {}: {:?}", host.0, world.key(host)?, world.node(host)?.ipam_view()?));
+    world.live().filter_map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn assert_sound(world: &World, seed: u64) {
+    assert!(world.verdict().is_ok(), "seed {seed}: {:?}", world.verdict());
+}
+
+#[test]
+fn three_hosts_that_know_nothing_of_each_other_have_addresses_within_seconds_of_the_last_one() {
+    for seed in 0..20 {
+        let mut world = group(3, seed, Weather::FAIR);
+        world.run_until(MINUTE, |world| world.live().count() == 3).expect("all start");
+        let waited = run_containers(&mut world, MINUTE);
+        assert!(waited <= 4 * SECOND, "seed {seed}: {waited:?}");
+        assert_sound(&world, seed);
+    }
+}
+
+#[test]
+fn whatever_the_answers_are_like_there_is_one_ring() {
+    for seed in 0..40 {
+        let mut world = group(3 + seed as usize % 5, seed, FOUL);
+        world.run_for(5 * SECOND);
+        run_containers(&mut world, 10 * MINUTE);
+        world.run_until(10 * MINUTE, World::is_converged).expect("one mesh");
+        assert!(world.is_all_space_usable(), "seed {seed}");
+        assert_sound(&world, seed);
+    }
+}
+
+/// A group whose machines are replaced by others.
+struct Fleet {
+    world: World,
+    /// Oldest first.
+    live: Vec<HostId>,
+    dice: Dice,
+}
+
+impl Fleet {
+    fn new(peers: usize, seed: u64, weather: Weather) -> Self {
+        let mut world = group(peers, seed, weather);
+        world.run_for(6 * SECOND);
+        run_containers(&mut world, 10 * MINUTE);
+        let live = world.live().collect();
+        Self { world, live, dice: Dice(seed) }
+    }
+
+    /// Some machines go and as many come, the ones or the others first. How long after the cloud could say so the addresses
+    /// of the last one can be given to others.
+    fn replace(&mut self) -> Duration {
+        let some = 1 + self.dice.below(self.live.len() / 3);
+        let (is_before, gap) = (self.dice.below(2) == 0, self.dice.below(40) as u32 * SECOND);
+        if is_before {
+            self.launch(some);
+            self.world.run_for(gap);
+        }
+        let gone = self.terminate(some);
+        if !is_before {
+            self.world.run_for(gap);
+            self.launch(some);
+        }
+        let limit = 20 * MINUTE;
+        let usable = self.world.run_until(limit, |world| world.now() >= gone && world.is_all_space_usable());
+        let usable = usable.unwrap_or_else(|| panic!("seed {}: {}", self.dice.0, explain(&self.world)));
+        run_containers(&mut self.world, 10 * MINUTE);
+        usable.since(gone)
+    }
+
+    fn launch(&mut self, machines: usize) {
+        for _ in 0..machines {
+            let after = self.dice.below(20) as u32 * SECOND;
+            let host = self.world.launch(after);
+            self.live.push(host);
+        }
+    }
+
+    /// The oldest go, or others. When the cloud will say so of the last.
+    fn terminate(&mut self, machines: usize) -> Instant {
+        let go = |fleet: &mut Self| {
+            let at = if fleet.dice.below(2) == 0 { 0 } else { fleet.dice.below(fleet.live.len()) };
+            let host = fleet.live.remove(at);
+            fleet.world.terminate(host)
+        };
+        let gone: Vec<Instant> = (0..machines).map(|_| go(self)).collect();
+        gone.into_iter().max().expect("some machines go")
+    }
+
+    fn assert_sound(&self, seed: u64) {
+        assert_sound(&self.world, seed);
+        let at = self.world.live().next().expect("somebody lives");
+        assert_eq!(self.world.live().count(), self.live.len(), "seed {seed}");
+        assert_eq!(self.world.census(at).map(|census| census.certificates), Some(0), "seed {seed}");
+    }
+}
+
+/// Chance of the test's own, beside the world's.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit.max(1)
+    }
+}
+
+#[test]
+fn what_terminated_machines_had_is_given_to_others_within_a_minute() {
+    for seed in 0..4 {
+        let mut fleet = Fleet::new(9, seed, Weather::FAIR);
+        for _ in 0..12 {
+            let late = fleet.replace();
+            assert!(late <= MINUTE, "seed {seed}: {late:?}");
+        }
+        fleet.world.run_for(3 * 60 * MINUTE);
+        fleet.assert_sound(seed);
+    }
+}
