@@ -104,9 +104,7 @@ impl Roster {
 
     /// Forgets what is gone and not listed any more, unless `is_needed`.
     pub fn forget(&mut self, is_needed: impl Fn(&str) -> bool) {
-        self.entries.retain(|id, entry| {
-            entry.standing != Standing::Gone || entry.missing.is_none() || is_needed(id)
-        });
+        self.entries.retain(|id, entry| entry.standing != Standing::Gone || entry.missing.is_none() || is_needed(id));
     }
 
     /// Whether the machine is no more, and never will be.

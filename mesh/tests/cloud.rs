@@ -2,18 +2,25 @@
 
 #![allow(clippy::disallowed_methods, reason = "the machines are pure; this test is told how long to go on")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use weave_mesh::ipam::{Config, Init};
-use weave_mesh::sim::{Fault, Fidelity, HostId, Options, Weather, World};
+use weave_mesh::sim::{Census, Fault, Fidelity, HostId, Options, Weather, World};
 use weave_mesh::time::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Answers are half a minute old, one in five lacks machines, and one call in five fails.
 const FOUL: Weather =
     Weather { lag: Duration::from_secs(30), latency: Duration::from_secs(2), failing: 0.2, partial: 0.2 };
+
+/// What the environment says: how many replacements, and of which seed.
+fn number(name: &str) -> Option<usize> {
+    std::env::var(name).ok()?.parse().ok()
+}
 
 fn group(peers: usize, seed: u64, weather: Weather) -> World {
     let range = "10.32.0.0/20".parse().expect("a range");
@@ -91,8 +98,8 @@ impl Fleet {
     }
 
     /// Some machines go and as many come, the ones or the others first. How long after the cloud could say so the addresses
-    /// of the last one can be given to others.
-    fn replace(&mut self) -> Duration {
+    /// of the last one can be given to others; how many they were.
+    fn replace(&mut self) -> (usize, Duration) {
         let some = 1 + self.dice.below(self.live.len() / 3);
         let (is_before, gap) = (self.dice.below(2) == 0, self.dice.below(40) as u32 * SECOND);
         if is_before {
@@ -108,7 +115,7 @@ impl Fleet {
         let usable = self.world.run_until(limit, |world| world.now() >= gone && world.is_all_space_usable());
         let usable = usable.unwrap_or_else(|| panic!("seed {}: {}", self.dice.0, explain(&self.world)));
         run_containers(&mut self.world, 10 * MINUTE);
-        usable.since(gone)
+        (some, usable.since(gone))
     }
 
     fn launch(&mut self, machines: usize) {
@@ -130,11 +137,41 @@ impl Fleet {
         gone.into_iter().max().expect("some machines go")
     }
 
-    fn assert_sound(&self, seed: u64) {
+    /// Something happens beside: a daemon is killed, a disk is lost, a clock is wrong, the network splits. It is over soon.
+    fn disturb(&mut self) {
+        let host = self.live[self.dice.below(self.live.len())];
+        let after = self.dice.below(30) as u32 * SECOND;
+        let over = after + SECOND + self.dice.below(90) as u32 * SECOND;
+        match self.dice.below(5) {
+            0 => self.happen(Fault::Kill(host), after, Fault::Start(host), over),
+            1 => {
+                self.world.schedule(after, Fault::PowerLoss(host));
+                self.happen(Fault::LoseDisk(host), after, Fault::Start(host), over);
+            }
+            2 => self.happen(Fault::SetClock(host, -7_200), after, Fault::SetClock(host, 0), over),
+            3 => {
+                let others = self.live.iter().copied().filter(|other| *other != host).step_by(2);
+                let groups = vec![[host].into_iter().chain(others).collect(), BTreeSet::new()];
+                self.happen(Fault::Partition(groups), after, Fault::Heal, over);
+            }
+            _ => {}
+        }
+    }
+
+    fn happen(&mut self, fault: Fault, after: Duration, repair: Fault, repaired: Duration) {
+        self.world.schedule(after, fault);
+        self.world.schedule(repaired, repair);
+    }
+
+    /// After days in which nothing happens nothing is left of the dead.
+    fn assert_sound(&mut self, seed: u64) -> Census {
+        self.world.skip(4 * DAY);
+        self.world.run_for(2 * MINUTE);
         assert_sound(&self.world, seed);
-        let at = self.world.live().next().expect("somebody lives");
         assert_eq!(self.world.live().count(), self.live.len(), "seed {seed}");
-        assert_eq!(self.world.census(at).map(|census| census.certificates), Some(0), "seed {seed}");
+        let census = self.world.largest_census();
+        assert_eq!((census.certificates, census.members + 1), (0, self.live.len()), "seed {seed}: {census:?}");
+        census
     }
 }
 
@@ -153,10 +190,39 @@ fn what_terminated_machines_had_is_given_to_others_within_a_minute() {
     for seed in 0..4 {
         let mut fleet = Fleet::new(9, seed, Weather::FAIR);
         for _ in 0..12 {
-            let late = fleet.replace();
+            let (_, late) = fleet.replace();
             assert!(late <= MINUTE, "seed {seed}: {late:?}");
         }
-        fleet.world.run_for(3 * 60 * MINUTE);
         fleet.assert_sound(seed);
     }
+}
+
+/// The longest delay, in weather that changes, of so many replacements.
+fn live_through(fleet: &mut Fleet, replacements: usize) {
+    let mut replaced = 0;
+    while replaced < replacements {
+        let weather = if fleet.dice.below(3) == 0 { FOUL } else { Weather::FAIR };
+        fleet.world.set_weather(weather);
+        fleet.disturb();
+        replaced += fleet.replace().0;
+    }
+}
+
+#[test]
+fn after_hundreds_of_replacements_in_any_weather_nothing_is_left_of_the_dead() {
+    let replacements = number("REPLACEMENTS").unwrap_or(500);
+    let seed = number("SEED").unwrap_or(1) as u64;
+    let mut fleet = Fleet::new(10, seed, Weather::FAIR);
+    live_through(&mut fleet, replacements / 2);
+    let first = fleet.assert_sound(seed);
+    live_through(&mut fleet, replacements / 2);
+    let last = fleet.assert_sound(seed);
+    println!("{first:?}\n{last:?}\n{:?} calls and refusals", fleet.world.cloud_calls());
+    assert!(
+        last.pieces * 10 <= first.pieces * 12,
+        "pieces of the ring: {} at first, {} in the end",
+        first.pieces,
+        last.pieces
+    );
+    assert!(last.stored_bytes * 10 <= first.stored_bytes * 12, "octets on the disk: {first:?}, {last:?}");
 }

@@ -49,9 +49,8 @@ impl Connector {
     pub fn set_listed(&mut self, targets: &BTreeSet<Target>, weight: Weight, now: Instant) {
         let listed = std::mem::take(&mut self.listed.targets);
         self.listed.weight = weight;
-        self.pursuits.retain(|goal, _| {
-            goal.target().is_none_or(|target| !listed.contains(target) || targets.contains(target))
-        });
+        self.pursuits
+            .retain(|goal, _| goal.target().is_none_or(|target| !listed.contains(target) || targets.contains(target)));
         for target in targets.iter().take(TARGETS_MAX) {
             let goal = Goal::Target(target.clone());
             let is_given = self.pursuits.contains_key(&goal) && !listed.contains(target);

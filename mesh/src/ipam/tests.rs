@@ -11,8 +11,8 @@ use crate::connector::{self, ConnectionId, Connector};
 use crate::members::Members;
 use crate::node::Claims;
 use crate::node::links::Links;
-use crate::store::fixtures::{Owner as Fixture, verifier};
 use crate::roster::Roster;
+use crate::store::fixtures::{Owner as Fixture, verifier};
 use crate::topology::Topology;
 use crate::verifier::Verifier;
 

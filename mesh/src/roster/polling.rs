@@ -27,7 +27,10 @@ const DOUBLINGS_MAX: u32 = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// So many machines are listed; somebody waits for what further answers say.
-    Answered { instances: usize, is_urgent: bool },
+    Answered {
+        instances: usize,
+        is_urgent: bool,
+    },
     Failed,
     /// The service said that it is asked too often.
     Throttled,

@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use super::Standing::{Aside, Expected, Gone};
 use super::*;
 
-
 fn instance(number: u8, standing: Standing) -> Instance {
     Instance {
         id: format!("i-{number:02x}"),

@@ -42,7 +42,8 @@ pub struct Weather {
 }
 
 impl Weather {
-    pub const FAIR: Self = Self { lag: Duration::ZERO, latency: Duration::from_millis(200), failing: 0.0, partial: 0.0 };
+    pub const FAIR: Self =
+        Self { lag: Duration::ZERO, latency: Duration::from_millis(200), failing: 0.0, partial: 0.0 };
 }
 
 #[derive(Debug)]
@@ -86,9 +87,9 @@ impl Cloud {
     /// Forgets the machines that were terminated so long ago that no answer has them.
     fn clean(&mut self, now: Instant) {
         let lag = self.weather.lag;
-        let is_past = |machine: &Machine| machine.history.last().is_some_and(|(since, standing)| {
-            standing.is_none() && now.since(*since) > lag
-        });
+        let is_past = |machine: &Machine| {
+            machine.history.last().is_some_and(|(since, standing)| standing.is_none() && now.since(*since) > lag)
+        };
         self.machines.retain(|_, machine| !is_past(machine));
     }
 

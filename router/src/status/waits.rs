@@ -10,7 +10,8 @@ pub fn wait(wait: &Wait, label: &dyn Fn(&PeerKey) -> String) -> String {
         Wait::Containers => "the containers of this host to be known".to_owned(),
         Wait::Quorum { have, need, oldest, unmet } => {
             let unmet = if unmet.is_empty() { String::new() } else { format!("; no answer from {}", unmet.join(", ")) };
-            let oldest = oldest.as_ref().map_or_else(String::new, |it| format!(", not without the oldest machine {it}"));
+            let oldest =
+                oldest.as_ref().map_or_else(String::new, |it| format!(", not without the oldest machine {it}"));
             format!("a quorum to share out the range ({have} of {need} peers are reachable{oldest}{unmet})")
         }
         Wait::Listing => "two equal answers of the cloud to which machines there are".to_owned(),

@@ -48,9 +48,13 @@ enum Verdict {
     Void(SignedCard),
 }
 
-/// Whether the cloud told us, too, that the machine of `peer` is no more: nothing is served there, and nobody comes back.
-fn is_terminated(peer: &PeerKey, near: &Surroundings<'_>) -> bool {
-    near.members.get(peer).is_some_and(|member| near.roster.is_gone(&member.card.instance_id))
+/// Whether the cloud told us, too, that the machine of the accused is no more: nothing is served there, and nobody comes
+/// back. Of whom we never met the certificate shows the card.
+fn is_terminated(certificate: &Certificate, near: &Surroundings<'_>) -> bool {
+    match near.members.get(&certificate.dead) {
+        Some(member) => near.roster.is_gone(&member.card.instance_id),
+        None => certificate.shown_card(near.verifier).is_some_and(|card| near.roster.is_gone(&card.instance_id)),
+    }
 }
 
 /// A certificate as it is told: when its accuser is not there, in our own name.
@@ -111,7 +115,7 @@ impl Ipam {
             Verdict::Believed
         } else if near.is_reachable(&dead) {
             Verdict::Refused
-        } else if near.now.since(self.reached(&dead, near)) < HOLD && !is_terminated(&dead, near) {
+        } else if near.now.since(self.reached(&dead, near)) < HOLD && !is_terminated(certificate, near) {
             Verdict::Early
         } else {
             Verdict::Believed

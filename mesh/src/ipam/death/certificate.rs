@@ -10,9 +10,11 @@
 //! - a certificate says nothing about an incarnation that the accused has not signed, so nobody can run its number up;
 //! - any card of a higher incarnation voids it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use crate::card::{CARD_MAX_BYTES, SignedCard};
+use crate::card::{CARD_MAX_BYTES, Card, SignedCard};
 use crate::identity::{Hash, Identity, PeerKey, Signature, digest};
 use crate::name::MeshId;
 use crate::verifier::Verifier;
@@ -84,6 +86,12 @@ impl Certificate {
             Reason::Outlived { successor } => Some(successor),
             Reason::Goodbye(_) | Reason::Terminated => None,
         }
+    }
+
+    /// The accused's card, when it is one of its own.
+    pub(super) fn shown_card(&self, verifier: &Verifier) -> Option<Arc<Card>> {
+        let card = verifier.read(self.card.as_ref()?).ok()?;
+        (card.key == self.dead).then_some(card)
     }
 
     pub(in crate::ipam) const fn is_goodbye(&self) -> bool {
