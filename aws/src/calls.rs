@@ -15,6 +15,8 @@ use crate::xml::Unreadable;
 
 /// Instances in an answer of EC2; it takes up to 1000.
 const INSTANCES_PER_PAGE: &str = "500";
+/// Ids that are asked for in one call; a filter of EC2 takes up to 200.
+const IDS_PER_CALL: usize = 200;
 /// Groups that are asked for in one call. Their members come with them.
 const GROUPS_PER_CALL: usize = 50;
 /// EC2 may send pages that are not full, or empty.
@@ -51,6 +53,21 @@ impl Client {
         let mut fields = filter(&format!("tag:{tag}"), value);
         fields.push(("MaxResults".to_owned(), INSTANCES_PER_PAGE.to_owned()));
         self.pages(Call::DescribeInstances, &fields, ec2::instances).await
+    }
+
+    /// These instances, whatever scope they are of. Those that EC2 does not know any more are left out.
+    pub(crate) async fn named(&mut self, ids: &[InstanceId]) -> Pages<Described> {
+        let mut all = Pages { items: Vec::new(), problem: None };
+        for ids in ids.chunks(IDS_PER_CALL) {
+            let mut fields = vec![("Filter.1.Name".to_owned(), "instance-id".to_owned())];
+            fields.extend(numbered("Filter.1.Value", ids.iter().map(ToString::to_string)));
+            let Pages { items, problem } = self.pages(Call::DescribeInstances, &fields, ec2::instances).await;
+            all.items.extend(items);
+            if problem.is_some() {
+                return Pages { problem, ..all };
+            }
+        }
+        all
     }
 
     /// The Auto Scaling group that an instance is in, if it is in one.

@@ -1,11 +1,13 @@
 //! The cloud as the rest of us sees it: who is in the group of this instance.
 
+use std::collections::BTreeSet;
+
 use crate::answers::ec2::PEER_GROUP_TAG;
 use crate::client::Client;
 use crate::credentials::Secret;
 use crate::identity::{Identity, InstanceId};
 use crate::imds::Presence;
-use crate::listing::merge::{desired, groups_of, merge, scope_of};
+use crate::listing::merge::{desired, groups_of, merge, plain, scope_of};
 use crate::listing::{Listing, Scope};
 use crate::problem::{Call, Kind, Problem};
 use crate::settings::Settings;
@@ -45,11 +47,12 @@ impl Cloud {
     }
 
     /// Who is in the group of this instance now: those with its tag `weave:peerGroupName`, else those of its Auto Scaling
-    /// group. A listing with problems is of use as far as it goes.
+    /// group. A listing with problems is of use as far as it goes. `also` are looked for by their ids if the listing lacks
+    /// them.
     ///
     /// # Errors
     /// When nobody can be listed at all, or this instance is in no group.
-    pub async fn list(&mut self) -> Result<Listing, Problem> {
+    pub async fn list(&mut self, also: &BTreeSet<InstanceId>) -> Result<Listing, Problem> {
         let own = self.client.identity().await?.instance;
         let scope = match self.scope.take() {
             Some(scope) => scope,
@@ -64,13 +67,19 @@ impl Cloud {
         // If its tags have changed, the next listing is of another scope.
         self.scope = described.items.iter().find(|it| it.id == own).and_then(scope_of);
         let groups = self.client.groups(groups_of(&scope, &described.items)).await;
-        let is_whole = described.problem.is_none() && groups.problem.as_ref().is_none_or(is_denied);
+        let is_listed = |id: &&InstanceId| described.items.iter().any(|it| it.id == **id);
+        let lacking: Vec<InstanceId> = also.iter().filter(|id| !is_listed(id)).cloned().collect();
+        let others = self.client.named(&lacking).await;
+        let is_whole =
+            described.problem.is_none() && others.problem.is_none() && groups.problem.as_ref().is_none_or(is_denied);
         let desired = desired(&groups.items).filter(|_| groups.problem.is_none());
-        let mut problems: Vec<Problem> = described.problem.into_iter().chain(groups.problem).collect();
+        let mut problems: Vec<Problem> =
+            described.problem.into_iter().chain(groups.problem).chain(others.problem).collect();
         let is_in_it = described.items.iter().any(|it| it.id == own);
         problems.extend((!is_in_it).then(|| unknown(&own)));
         let instances = merge(&scope, described.items, groups.items);
-        Ok(Listing { own, scope, desired, instances, complete: is_whole && is_in_it, problems })
+        let others = others.items.into_iter().map(plain).collect();
+        Ok(Listing { own, scope, desired, instances, others, complete: is_whole && is_in_it, problems })
     }
 
     async fn find_scope(&mut self, own: &InstanceId) -> Result<Scope, Problem> {

@@ -36,6 +36,9 @@ pub struct Listing {
     pub desired: Option<u32>,
     /// In the order of their ids, this one among them. EC2 lists terminated ones for about an hour.
     pub instances: Vec<Instance>,
+    /// Those that were asked for by their ids and are not in the scope (any more): a group may let go of an instance that
+    /// lives on.
+    pub others: Vec<Instance>,
     /// Whether every page of every call that the listing rests on came whole, and this instance is in it: only then does
     /// an absence mean anything.
     pub complete: bool,

@@ -13,8 +13,8 @@ use weave_router::config::dns::{
     DEFAULT_DOMAIN, DEFAULT_RESOLV_CONF, DEFAULT_TTL, TTL_MAX, parse_fallback_timeout, parse_listen_address,
 };
 use weave_router::config::{
-    BridgeName, DEFAULT_DOCKER_PLUGIN, DEFAULT_DOCKER_PROXY, DEFAULT_STATE_DIR, DnsDomain, EtherType, Init, MeshName,
-    MtuBytes,
+    BridgeName, DEFAULT_DOCKER_PLUGIN, DEFAULT_DOCKER_PROXY, DEFAULT_STATE_DIR, Discover, DnsDomain, EtherType, Init,
+    MeshName, MtuBytes,
 };
 use weave_router::naming::EXTERN;
 
@@ -475,6 +475,10 @@ pub(crate) struct LaunchArgs {
     /// Connect to the peers given only, not to theirs
     #[arg(long)]
     pub(crate) no_discovery: bool,
+    /// Where peers are found: aws, file:PATH, dns:NAME[:PORT] or none [env: WEAVE_DISCOVER] [default: aws on an instance of
+    /// EC2 to which no peer is given, else none]
+    #[arg(long, value_name = "WHERE")]
+    pub(crate) discover: Option<Discover>,
     /// Most connections to peers; 0 is any number
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(crate) conn_limit: usize,
@@ -485,8 +489,9 @@ pub(crate) struct LaunchArgs {
     #[arg(long, value_name = "SUBNET")]
     pub(crate) ipalloc_default_subnet: Option<String>,
     /// How the range is first shared out: consensus[=N], seed=NAME,… or observer
-    #[arg(long, value_name = "HOW", default_value = "consensus")]
-    pub(crate) ipalloc_init: Init,
+    /// [default: consensus, and where AWS lists the machines a majority of those]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) ipalloc_init: Option<Init>,
     /// Seconds after which sleeve changes its keys, 5 to 120
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(5..=120))]
     pub(crate) rekey_interval: u64,

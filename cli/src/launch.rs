@@ -68,6 +68,7 @@ fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
         allowed_ethertypes: args.allow_ethertype,
         fast_path: if no_fastdp { FastPath::Off } else { FastPath::On },
         discovery: if args.no_discovery { Discovery::Off } else { Discovery::On },
+        discover: environment::value(args.discover, "WEAVE_DISCOVER")?,
         connection_limit: args.conn_limit,
         allocation,
         rekey_interval: Duration::from_secs(args.rekey_interval),

@@ -112,6 +112,11 @@ impl Roster {
         self.entries.get(id).is_some_and(|entry| entry.standing == Standing::Gone)
     }
 
+    /// Machines that are not gone, as far as is known; also those not listed any more.
+    pub fn living(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().filter(|(_, entry)| entry.standing != Standing::Gone).map(|(id, _)| id.as_str())
+    }
+
     /// Who agrees on the first ring, as far as the last answer says.
     pub const fn electorate(&self) -> Option<&Electorate> {
         self.electorate.as_ref()

@@ -1,4 +1,4 @@
-//! The admin thread: HTTP and Docker on a runtime of their own, so that a slow report cannot delay a heartbeat.
+//! The admin thread: HTTP, Docker and discovery on a runtime of their own, so that a slow report cannot delay a heartbeat.
 
 use std::io;
 use std::sync::Arc;
@@ -28,7 +28,11 @@ pub struct Admin {
 impl Admin {
     /// # Errors
     /// When the system has no thread or descriptor left.
-    pub fn spawn(listeners: Listeners, context: Context) -> io::Result<Self> {
+    pub fn spawn(
+        listeners: Listeners,
+        context: Context,
+        discovering: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let following = Following { requester: context.requester.clone(), starts: Arc::clone(&context.starts) };
         let watching = events::watch(context.docker.clone(), following);
@@ -36,6 +40,7 @@ impl Admin {
         let thread = std::thread::Builder::new().name("admin".to_owned()).stack_size(STACK_BYTES).spawn(move || {
             runtime.block_on(async {
                 tokio::spawn(watching);
+                tokio::spawn(discovering);
                 let (ending, ended) = oneshot::channel();
                 let stop = async move {
                     let _ = stopped.await;

@@ -38,6 +38,7 @@ use weave_docker::Docker;
 use weave_mesh::card::ADDRESSES_MAX;
 use weave_mesh::connection;
 use weave_mesh::identity::Identity;
+use weave_mesh::ipam;
 use weave_mesh::name::{MacAddr, MeshId};
 use weave_mesh::node::{self as mesh_node, Node, View};
 use weave_mesh::noise::Psk;
@@ -50,6 +51,7 @@ use crate::api::{Context, ListenError, Listeners};
 use crate::attach::{Endpoint, Ledger};
 use crate::config::{Allocation, AllocationError, Config, ConfigError, FastPath, PasswordError, Targets};
 use crate::descriptors::{self, Descriptors, TooFewDescriptors};
+use crate::discovery::{self, Discovered, Place};
 use crate::dns::{Dns, DnsError};
 use crate::fabric::{FastSetting, Loom};
 use crate::node::{Control, Host, NodeError, Outcome, Parts, Reach, Remains, Weaving};
@@ -67,6 +69,8 @@ pub enum LaunchError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Allocation(#[from] AllocationError),
+    #[error("cannot tell where AWS is: {0}")]
+    Aws(#[from] weave_aws::InvalidSettings),
     #[error(transparent)]
     Missing(#[from] Missing),
     #[error(transparent)]
@@ -136,9 +140,10 @@ pub fn launch(config: &Config) -> Result<Ending, LaunchError> {
     }
     let clock = Clock::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start("the runtime"))?;
+    let place = runtime.block_on(Place::find(config))?;
     loop {
-        let store = open_store(&config.state_dir, clock)?;
-        let Ended { outcome, remains, admin } = run(config, &psks, clock, store, descriptors, &runtime)?;
+        let store = open_store(&config.state_dir, &place, clock)?;
+        let Ended { outcome, remains, admin } = run(config, &psks, clock, (store, &place), descriptors, &runtime)?;
         watchdog::stopping();
         match outcome {
             Outcome::Stopped => {
@@ -181,9 +186,9 @@ fn check_range(config: &Config) -> Result<(), LaunchError> {
     Ok(())
 }
 
-fn open_store(directory: &Path, clock: Clock) -> Result<Store, LaunchError> {
+fn open_store(directory: &Path, place: &Place, clock: Clock) -> Result<Store, LaunchError> {
     let store = Store::open(directory)?;
-    if store.is_foreign(&Machine::detect())? {
+    if store.is_foreign(&place.machine(&store)?)? {
         let aside = store.set_aside(clock.wall())?;
         warn!(aside = %aside.display(), "the state was written on another machine; starting as a new peer");
     }
@@ -249,7 +254,7 @@ fn run(
     config: &Config,
     psks: &[Psk],
     clock: Clock,
-    store: Store,
+    (store, place): (Store, &Place),
     descriptors: Descriptors,
     runtime: &Runtime,
 ) -> Result<Ended, LaunchError> {
@@ -259,7 +264,7 @@ fn run(
     let names = BridgeNames::of(config.bridge.as_ref())?;
     let underlay = underlay_addresses(config)?;
     let mtu = overlay_mtu_of(config, &underlay)?;
-    let machine = Machine::detect();
+    let machine = place.machine(&store)?;
     let Selfhood { identity, name } = store.selfhood(config.name, &machine)?;
     let key = identity.key();
     let mut ledger = living(store.ledger()?, &store)?;
@@ -268,7 +273,8 @@ fn run(
     let mut exposure = store.exposure()?;
     let host_names = store.host_names()?;
 
-    let node_config = node_config(config, &store, name, &underlay, machine)?;
+    let addresses = config.allocation.as_ref().map(|allocation| addressing(allocation, place));
+    let node_config = node_config(config, &store, name, &underlay, machine, addresses.clone())?;
     let node =
         Node::new(node_config, identity.clone(), store.restored()?, OsRng.next_u64(), clock.now(), clock.wall())?;
     let view = node.view();
@@ -298,7 +304,9 @@ fn run(
     let context = context(config, requester);
     let advisor = || OurRuntime::new(&context, config.dns.as_ref());
     let proxy = sockets.docker.map(|socket| ProxyThread::spawn(socket, advisor())).transpose();
-    let admin = Admin::spawn(sockets.control, context.clone()).map_err(start("the admin thread"))?;
+    let discovered = Arc::new(Discovered::by(&place.source));
+    let following = discovery::follow(place.source.clone(), context.requester.clone(), Arc::clone(&discovered));
+    let admin = Admin::spawn(sockets.control, context.clone(), following).map_err(start("the admin thread"))?;
     let _proxy = proxy.map_err(start("the proxy's thread"))?;
     info!(%name, %key, mtu, version = env!("CARGO_PKG_VERSION"), "started");
     let parts = Parts {
@@ -318,11 +326,11 @@ fn run(
         packets,
         packet_events,
         requests,
-        about: about(config, mtu, clock.wall()),
+        about: about(config, mtu, clock.wall(), discovered),
         host_names,
         dns: sockets.dns,
         connection,
-        allocation: config.allocation.as_ref().map(|allocation| allocation.config.clone()),
+        allocation: addresses,
     };
     let (outcome, remains) = runtime.block_on(Control::new(parts)?.run(stopped()?))?;
     Ok(Ended { outcome, remains, admin })
@@ -397,12 +405,17 @@ fn overlay_mtu_of(config: &Config, underlay: &[IpAddr]) -> Result<u16, LaunchErr
     Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
 }
 
+fn addressing(allocation: &Allocation, place: &Place) -> ipam::Config {
+    if place.is_in_a_cloud() { allocation.in_a_cloud() } else { allocation.config.clone() }
+}
+
 fn node_config(
     config: &Config,
     store: &Store,
     name: weave_mesh::name::PeerName,
     underlay: &[IpAddr],
     machine: Machine,
+    ipam: Option<ipam::Config>,
 ) -> Result<mesh_node::Config, LaunchError> {
     let targets = match &config.targets {
         Targets::Given(targets) => targets.clone(),
@@ -422,7 +435,7 @@ fn node_config(
         trusted_subnets: config.trusted_subnets.clone(),
         instance_id: machine.instance_id,
         machine: machine.machine,
-        ipam: config.allocation.as_ref().map(|allocation| allocation.config.clone()),
+        ipam,
     })
 }
 
@@ -445,12 +458,13 @@ fn loom(config: &Config, names: BridgeNames, mtu: u16) -> Loom {
     }
 }
 
-fn about(config: &Config, mtu: u16, started: UnixTime) -> About {
+fn about(config: &Config, mtu: u16, started: UnixTime, discovered: Arc<Discovered>) -> About {
     About {
         mesh: config.mesh.as_ref().to_owned(),
         port: config.port,
         has_password: !config.passwords.is_empty(),
         discovery: config.discovery,
+        discovered,
         bridge: config.bridge.to_string(),
         mtu: mtu.into(),
         fast_path: config.fast_path == FastPath::On,

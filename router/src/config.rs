@@ -14,12 +14,14 @@ use crate::shown::{self, Shown};
 
 pub use self::allocation::{Allocation, AllocationError, Init};
 pub use self::containers::ContainerConfig;
+pub use self::discover::Discover;
 pub use self::dns::{DnsConfig, DnsDomain};
 pub use self::password::{PasswordError, Passwords};
 pub use self::value::{BridgeName, EtherType, MeshName, MtuBytes};
 
 pub mod allocation;
 pub mod containers;
+pub mod discover;
 pub mod dns;
 pub mod password;
 pub mod value;
@@ -106,7 +108,10 @@ pub struct Config {
     pub mtu: Option<MtuBytes>,
     pub allowed_ethertypes: Vec<EtherType>,
     pub fast_path: FastPath,
+    /// Whether peers of peers are dialled.
     pub discovery: Discovery,
+    /// Where peers are found that nobody gave; without a word, at AWS where this is an instance of EC2 and no peer is given.
+    pub discover: Option<Discover>,
     /// How many TCP connections to peers this host keeps at most; 0 is any number.
     pub connection_limit: usize,
     /// How containers get addresses; they are given none when `None`.
@@ -227,6 +232,7 @@ mod tests {
             allowed_ethertypes: Vec::new(),
             fast_path: FastPath::On,
             discovery: Discovery::On,
+            discover: None,
             connection_limit: 200,
             allocation: None,
             rekey_interval: Duration::from_secs(120),

@@ -3,7 +3,7 @@
 //! ```text
 //!   control thread (node.rs)          owns the mesh machine; peers.rs brings it TCP, store.rs keeps its state,
 //!        │  ▲                         fabric.rs turns its view into kernel plan and packet tables
-//!        │  └── request.rs ◄── admin thread (api.rs, following.rs, attach.rs): asks, never holds state of its own
+//!        │  └── request.rs ◄── admin thread (api.rs, following.rs, attach.rs, discovery.rs): asks, never holds state of its own
 //!        ├────► dns.rs: threads that answer names from a snapshot
 //!        └────► datapath's packet thread and kernel keeper: snapshots in, events out
 //! ```
@@ -18,6 +18,7 @@ pub mod app;
 pub mod attach;
 pub mod config;
 pub mod descriptors;
+pub mod discovery;
 pub mod dns;
 pub mod expose;
 pub mod fabric;

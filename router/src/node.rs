@@ -55,6 +55,7 @@ mod endpoints;
 mod exposing;
 mod faring;
 mod keeping;
+mod listing;
 mod naming;
 mod remembering;
 mod showing;
@@ -532,6 +533,7 @@ impl Control {
                 let _ = reply.send(self.is_wanted(&id, event) || self.may_be_a_strangers(event));
             }
             Request::Network(request) => self.handle_network(request),
+            Request::Discovered { list, reply } => drop(reply.send(self.follow_list(&list, now))),
             Request::Stop(reply) => self.outcome = Some(Outcome::Dismissed(reply)),
             Request::Reset(reply) => self.begin_leaving(reply),
         }

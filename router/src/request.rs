@@ -14,6 +14,7 @@ use weave_mesh::ipam::{self, Answer, Cidr, Ticket};
 use weave_mesh::name::MacAddr;
 
 use crate::attach::{AttachError, Container, Endpoint, Manual, Routes, Wanted};
+use crate::discovery::{self, List};
 use crate::naming::{NameError, Pattern};
 use crate::node::Manner;
 use crate::status::{DnsMaterial, Material};
@@ -148,6 +149,11 @@ pub enum Request {
     },
     /// `None` when no names are served.
     Dns(Reply<Option<DnsMaterial>>),
+    /// What a list of peers or machines says. The answer is what the next one should tell.
+    Discovered {
+        list: List,
+        reply: Reply<discovery::Wanted>,
+    },
     /// Ends the daemon and leaves kernel state and state directory as they are; answers before it ends.
     Stop(Reply<()>),
     /// Hands our address ranges over, says goodbye, removes kernel state and state directory, and ends the daemon; answers before it ends.

@@ -12,6 +12,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::discovery::DiscoveryPart;
 use crate::shown::Shown;
 
 pub use self::docker::{DockerPart, EnginePart, RuntimeUse};
@@ -58,6 +59,7 @@ pub struct Snapshot {
     /// Absent with `--no-dns`.
     pub dns: Option<Dns>,
     pub docker: DockerPart,
+    pub discovery: DiscoveryPart,
     /// Conditions that a human should know of, such as a mesh without a password.
     pub warnings: Vec<String>,
     /// Dropped frames and datagrams by reason, over the life of the daemon.

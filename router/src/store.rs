@@ -157,8 +157,16 @@ impl Store {
     /// # Errors
     /// When the identity file is damaged.
     pub fn is_foreign(&self, machine: &Machine) -> Result<bool, FileError> {
+        Ok(self.machine()?.is_some_and(|found| !found.is_same(machine)))
+    }
+
+    /// The machine that the state was written on, if there is any.
+    ///
+    /// # Errors
+    /// When the identity file is damaged.
+    pub fn machine(&self) -> Result<Option<Machine>, FileError> {
         let found: Option<IdentityFile> = IDENTITY.read(&self.directory)?;
-        Ok(found.is_some_and(|file| !file.machine.is_same(machine)))
+        Ok(found.map(|file| file.machine.clone()))
     }
 
     /// Moves all state into a directory of its own, whose path is the answer: the next start is a new identity's.

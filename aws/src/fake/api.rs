@@ -116,12 +116,13 @@ fn page<T>(world: &World, form: &Form, limit: &str, all: Vec<T>) -> (Vec<T>, Str
 }
 
 fn describe_instances(world: &World, form: &Form) -> Reply {
-    let (name, value) =
-        (form.get("Filter.1.Name").unwrap_or_default(), form.get("Filter.1.Value.1").unwrap_or_default());
-    let value = value.replace("\\*", "*").replace("\\?", "?").replace("\\\\", "\\");
+    let name = form.get("Filter.1.Name").unwrap_or_default();
+    let plain = |value: &str| value.replace("\\*", "*").replace("\\?", "?").replace("\\\\", "\\");
+    let values: Vec<String> =
+        (1..).map_while(|number| form.get(&format!("Filter.1.Value.{number}"))).map(plain).collect();
     let is_asked_for = |id: &str, machine: &Machine| match name.strip_prefix("tag:") {
-        Some(tag) => machine.tags.get(tag) == Some(&value),
-        None => name == "instance-id" && id == value,
+        Some(tag) => machine.tags.get(tag).is_some_and(|tag| values.contains(tag)),
+        None => name == "instance-id" && values.iter().any(|value| value == id),
     };
     let found =
         world.machines.iter().filter(|(id, machine)| machine.account == world.account && is_asked_for(id, machine));

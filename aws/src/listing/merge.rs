@@ -45,7 +45,7 @@ pub(crate) fn merge(scope: &Scope, described: Vec<Described>, groups: Vec<Group>
     all.into_values().collect()
 }
 
-fn plain(described: Described) -> Instance {
+pub(crate) fn plain(described: Described) -> Instance {
     let Described { id, launched, address, state, group, .. } = described;
     Instance { id, launched, address, state, lifecycle: None::<Lifecycle>, group }
 }

@@ -39,6 +39,14 @@ impl Node {
         self.finish(now);
     }
 
+    /// The machines of which the next answer should tell, whether or not they are of the group any more: those of members,
+    /// and those that were listed.
+    pub fn instances_in_question(&self) -> BTreeSet<String> {
+        let members = self.members.iter().map(|(_, member)| member.card.instance_id.as_str());
+        let members = members.filter(|id| !id.is_empty() && !self.roster.is_gone(id));
+        members.chain(self.roster.living()).map(str::to_owned).collect()
+    }
+
     pub const fn roster(&self) -> &Roster {
         &self.roster
     }

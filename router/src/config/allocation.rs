@@ -12,7 +12,7 @@ use super::value::Network;
 /// The range unless told otherwise.
 const DEFAULT_RANGE: &str = "10.32.0.0/12";
 
-/// Who chose the range.
+/// Who chose something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chosen {
     ByDefault,
@@ -23,7 +23,10 @@ enum Chosen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allocation {
     pub config: ipam::Config,
+    /// Who chose the range.
     chosen: Chosen,
+    /// Who said how the range is first shared out.
+    init_chosen: Chosen,
 }
 
 /// Options of allocation that are of no use.
@@ -53,7 +56,11 @@ impl Allocation {
     ///
     /// # Errors
     /// Names the option and the remedy.
-    pub fn new(range: Option<&str>, default_subnet: Option<&str>, init: Init) -> Result<Option<Self>, AllocationError> {
+    pub fn new(
+        range: Option<&str>,
+        default_subnet: Option<&str>,
+        init: Option<Init>,
+    ) -> Result<Option<Self>, AllocationError> {
         let (range, chosen) = match range.map(str::trim) {
             None => (subnet("--ipalloc-range", DEFAULT_RANGE)?, Chosen::ByDefault),
             Some("") if default_subnet.is_some() => return Err(AllocationError::SubnetWithoutRange),
@@ -71,7 +78,17 @@ impl Allocation {
         if range.range().intersection(default_subnet.range()).is_none() {
             return Err(AllocationError::SubnetElsewhere { subnet: default_subnet, range });
         }
-        Ok(Some(Self { config: ipam::Config { range, default_subnet, init: init.0 }, chosen }))
+        let init_chosen = if init.is_some() { Chosen::ByOperator } else { Chosen::ByDefault };
+        let init = init.map_or(ipam::Init::Consensus(None), |init| init.0);
+        Ok(Some(Self { config: ipam::Config { range, default_subnet, init }, chosen, init_chosen }))
+    }
+
+    /// The same where a cloud lists the machines: unless the operator said how, the listed ones share the range out.
+    pub fn in_a_cloud(&self) -> ipam::Config {
+        match self.init_chosen {
+            Chosen::ByDefault => ipam::Config { init: ipam::Init::Listed, ..self.config.clone() },
+            Chosen::ByOperator => self.config.clone(),
+        }
     }
 
     /// From where containers get their addresses.
@@ -156,7 +173,15 @@ mod tests {
     }
 
     fn allocation(range: Option<&str>, default_subnet: Option<&str>) -> Result<Option<Allocation>, AllocationError> {
-        Allocation::new(range, default_subnet, consensus())
+        Allocation::new(range, default_subnet, Some(consensus()))
+    }
+
+    #[test]
+    fn in_a_cloud_the_listed_machines_share_the_range_out_unless_the_operator_said_how() {
+        let init = |init| Allocation::new(None, None, init).unwrap().unwrap().in_a_cloud().init;
+
+        assert_eq!(init(None), ipam::Init::Listed);
+        assert_eq!(init(Some(consensus())), ipam::Init::Consensus(None));
     }
 
     #[test]

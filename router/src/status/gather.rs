@@ -28,6 +28,7 @@ use super::{
 };
 use crate::config::DnsConfig;
 use crate::config::value::Network;
+use crate::discovery::Discovered;
 
 /// What was settled when the daemon started.
 #[derive(Clone, Debug)]
@@ -36,6 +37,7 @@ pub struct About {
     pub port: u16,
     pub has_password: bool,
     pub discovery: Discovery,
+    pub discovered: Arc<Discovered>,
     pub bridge: String,
     pub mtu: u32,
     pub fast_path: bool,
@@ -118,6 +120,7 @@ impl Snapshot {
             ipam,
             dns: material.dns.as_ref().map(|dns| gathering.dns(dns)),
             docker,
+            discovery: material.about.discovered.part(),
             warnings,
             counters,
         }

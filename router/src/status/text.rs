@@ -20,6 +20,7 @@ pub fn summary(snapshot: &Snapshot) -> String {
     lines.push(("Mesh", router.mesh.clone()));
     lines.push(("Encryption", if router.encryption { "enabled" } else { "disabled" }.to_owned()));
     lines.push(("PeerDiscovery", if router.peer_discovery { "enabled" } else { "disabled" }.to_owned()));
+    lines.extend(snapshot.discovery.summary());
     lines.push(("Targets", snapshot.targets.len().to_string()));
     lines.push(("Connections", count_connections(&snapshot.connections)));
     lines.push(("Peers", count_peers(snapshot)));
@@ -185,6 +186,7 @@ pub fn ipam(snapshot: &Snapshot) -> String {
 pub(crate) mod tests {
     use super::super::{DnsEntry, Endpoint, EndpointState, Peer, PeerConnection, PeerLabel, Router, Sends};
     use super::*;
+    use crate::discovery::DiscoveryPart;
 
     fn label(number: u8) -> PeerLabel {
         PeerLabel { name: format!("02:00:00:00:00:0{number}"), nickname: format!("host{number}") }
@@ -302,6 +304,7 @@ pub(crate) mod tests {
             ipam: Some(super::super::ipam::tests::ipam()),
             dns: Some(names()),
             docker: super::super::docker::tests::part(),
+            discovery: DiscoveryPart { source: "none".to_owned(), ..DiscoveryPart::default() },
             warnings: Vec::new(),
             counters: Default::default(),
         }

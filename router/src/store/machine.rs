@@ -16,11 +16,11 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Reads what the firmware and the operating system say.
-    pub fn detect() -> Self {
-        // EC2's firmware shows the instance id here, without asking the metadata service.
-        let asset_tag = read_line("/sys/devices/virtual/dmi/id/board_asset_tag");
-        let instance_id = asset_tag.filter(|tag| is_instance_id(tag)).unwrap_or_default();
+    /// Reads what the firmware and the operating system say. `instance_id` is what the metadata service says, where there
+    /// is one; EC2's firmware, except on the oldest machines, shows the same without being asked.
+    pub fn detect(instance_id: Option<String>) -> Self {
+        let asset_tag = || read_line("/sys/devices/virtual/dmi/id/board_asset_tag");
+        let instance_id = instance_id.or_else(asset_tag).filter(|id| is_instance_id(id)).unwrap_or_default();
         let machine_id = read_line("/etc/machine-id").filter(|id| !id.is_empty());
         let machine = machine_id.map(|id| digest("weave-rs machine", &[id.as_bytes()])).unwrap_or_default();
         Self { instance_id, machine }
