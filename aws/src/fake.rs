@@ -63,9 +63,14 @@ impl Fake {
         Ok(Self { world, address, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Looks at the world, or changes it.
+    /// To look at the world, or change it: it stands still for as long as this is held.
     pub fn world(&self) -> MutexGuard<'_, World> {
         lock(&self.world)
+    }
+
+    /// How often something was asked.
+    pub fn count(&self, call: &str) -> usize {
+        self.world().asked.iter().filter(|asked| *asked == call).count()
     }
 
     /// For `AWS_ENDPOINT_URL`.

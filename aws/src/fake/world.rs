@@ -113,11 +113,6 @@ impl World {
         self.faults.entry(call.to_owned()).or_default().push_back(fault);
     }
 
-    /// How often something was asked.
-    pub fn count(&self, call: &str) -> usize {
-        self.asked.iter().filter(|asked| *asked == call).count()
-    }
-
     /// Notes a call and takes what is to go wrong with it.
     pub(super) fn meet(&mut self, call: &str) -> Option<Fault> {
         self.asked.push(call.to_owned());
