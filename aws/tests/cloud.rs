@@ -66,7 +66,7 @@ async fn an_instance_lists_its_auto_scaling_group() {
     fake.world().groups.get_mut("web").unwrap().members.insert(id(2), "Warmed:Stopped".to_owned());
     fake.world().machines.get_mut(&id(2)).unwrap().state = "stopped".to_owned();
 
-    let listing = cloud(&fake).list().await.unwrap();
+    let listing = cloud(&fake).list(&BTreeSet::new()).await.unwrap();
 
     assert_eq!((listing.own.as_ref(), &listing.scope), (OWN, &Scope::Group("web".to_owned())));
     assert_eq!((ids(&listing), listing.desired), (vec![id(1), id(2), id(3)], Some(3)));
@@ -88,7 +88,7 @@ async fn a_tag_goes_before_the_group_and_is_taken_as_it_is() {
     world.join("b", &id(3));
     let fake = serve(world);
 
-    let listing = cloud(&fake).list().await.unwrap();
+    let listing = cloud(&fake).list(&BTreeSet::new()).await.unwrap();
 
     assert_eq!(listing.scope, Scope::Tag("blue *?\\ & <green>".to_owned()));
     assert_eq!((ids(&listing), listing.desired), (vec![id(1), id(2)], Some(7)));
@@ -100,7 +100,7 @@ async fn a_tag_goes_before_the_group_and_is_taken_as_it_is() {
 async fn a_tag_without_groups_asks_auto_scaling_nothing_and_desires_nothing() {
     let fake = serve(tagged(2, "blue"));
 
-    let listing = cloud(&fake).list().await.unwrap();
+    let listing = cloud(&fake).list(&BTreeSet::new()).await.unwrap();
 
     assert_eq!((listing.desired, listing.complete, listing.instances.len()), (None, true, 2));
     assert_eq!(fake.count("DescribeAutoScalingGroups"), 0);
@@ -112,12 +112,12 @@ async fn answers_come_in_pages_and_the_scope_is_found_once() {
     fake.world().per_page = 2;
     let mut cloud = cloud(&fake);
 
-    let first = cloud.list().await.unwrap();
+    let first = cloud.list(&BTreeSet::new()).await.unwrap();
     assert_eq!((first.instances.len(), first.complete), (7, true));
     assert_eq!(fake.count("DescribeInstances"), 1 + 4);
 
     fake.world().asked.clear();
-    assert_eq!(cloud.list().await.unwrap(), first);
+    assert_eq!(cloud.list(&BTreeSet::new()).await.unwrap(), first);
     assert_eq!(fake.world().asked, [&["DescribeInstances"; 4][..], &["DescribeAutoScalingGroups"]].concat());
 }
 
@@ -125,7 +125,7 @@ async fn answers_come_in_pages_and_the_scope_is_found_once() {
 async fn a_page_that_fails_leaves_those_before_it_and_no_absence_means_anything() {
     let fake = serve(group_of(5));
     let mut cloud = cloud(&fake);
-    assert!(cloud.list().await.unwrap().complete);
+    assert!(cloud.list(&BTreeSet::new()).await.unwrap().complete);
 
     let broken = "<DescribeInstancesResponse><reservationSet><item>".to_owned();
     for fault in [error(503, "RequestLimitExceeded"), Fault::Body(broken), Fault::CutTo(300), Fault::CutTo(0)] {
@@ -136,13 +136,13 @@ async fn a_page_that_fails_leaves_those_before_it_and_no_absence_means_anything(
         world.fail("DescribeInstances", fault.clone());
         drop(world);
 
-        let listing = cloud.list().await.unwrap();
+        let listing = cloud.list(&BTreeSet::new()).await.unwrap();
 
         assert_eq!((ids(&listing)[..2].to_vec(), listing.complete), (vec![id(1), id(2)], false), "{fault:?}");
         assert_eq!(listing.problems.len(), 1, "{fault:?}");
         assert_eq!(listing.problems[0].call, Call::DescribeInstances);
     }
-    assert!(cloud.list().await.unwrap().complete, "the next one goes well again");
+    assert!(cloud.list(&BTreeSet::new()).await.unwrap().complete, "the next one goes well again");
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn throttling_is_told_from_other_failures() {
     ] {
         fake.world().fail("DescribeInstances", error(status, code));
 
-        let problem = cloud.list().await.unwrap_err();
+        let problem = cloud.list(&BTreeSet::new()).await.unwrap_err();
 
         assert_eq!((problem.kind, problem.to_string()), (kind, format!("DescribeInstances: {code} (request req-1)")));
     }
@@ -168,7 +168,7 @@ async fn what_the_role_lacks_is_named() {
     let fake = serve(group_of(2));
     fake.world().denied.insert("DescribeInstances".to_owned());
 
-    let problem = cloud(&fake).list().await.unwrap_err();
+    let problem = cloud(&fake).list(&BTreeSet::new()).await.unwrap_err();
 
     assert_eq!(
         problem.to_string(),
@@ -181,7 +181,7 @@ async fn without_auto_scaling_the_rest_is_of_use_and_whole() {
     let fake = serve(group_of(2));
     fake.world().denied.insert("DescribeAutoScalingGroups".to_owned());
 
-    let listing = cloud(&fake).list().await.unwrap();
+    let listing = cloud(&fake).list(&BTreeSet::new()).await.unwrap();
 
     assert_eq!((ids(&listing), listing.desired, listing.complete), (vec![id(1), id(2)], None, true));
     assert_eq!(
@@ -197,7 +197,7 @@ async fn auto_scaling_that_stumbles_makes_a_listing_incomplete() {
     let fake = serve(group_of(2));
     fake.world().fail("DescribeAutoScalingGroups", error(400, "Throttling"));
 
-    let listing = cloud(&fake).list().await.unwrap();
+    let listing = cloud(&fake).list(&BTreeSet::new()).await.unwrap();
 
     assert_eq!((listing.instances.len(), listing.desired, listing.complete), (2, None, false));
 }
@@ -207,7 +207,7 @@ async fn a_group_without_a_tag_yet_is_asked_for_at_auto_scaling() {
     let fake = serve(group_of(2));
     fake.world().machines.get_mut(OWN).unwrap().tags.clear();
 
-    let listing = cloud(&fake).list().await.unwrap();
+    let listing = cloud(&fake).list(&BTreeSet::new()).await.unwrap();
 
     assert_eq!((&listing.scope, ids(&listing)), (&Scope::Group("web".to_owned()), vec![id(1), id(2)]));
     assert!(!listing.complete, "EC2 does not count this instance in yet");
@@ -220,7 +220,7 @@ async fn an_instance_of_no_group_says_so() {
     world.launch(OWN, address(1), &[]);
     let fake = serve(world);
 
-    let problem = cloud(&fake).list().await.unwrap_err().to_string();
+    let problem = cloud(&fake).list(&BTreeSet::new()).await.unwrap_err().to_string();
 
     assert!(problem.contains("has no tag weave:peerGroupName and is in no Auto Scaling group"), "{problem}");
 }
@@ -230,7 +230,7 @@ async fn credentials_of_another_account_are_no_empty_group() {
     let fake = serve(group_of(2));
     fake.world().account = "999999999999".to_owned();
 
-    let problem = cloud(&fake).list().await.unwrap_err().to_string();
+    let problem = cloud(&fake).list(&BTreeSet::new()).await.unwrap_err().to_string();
 
     assert!(problem.contains("are the credentials of its account?"), "{problem}");
 }
@@ -239,13 +239,13 @@ async fn credentials_of_another_account_are_no_empty_group() {
 async fn an_instance_that_leaves_the_answer_makes_it_incomplete_and_is_looked_for_anew() {
     let fake = serve(group_of(2));
     let mut cloud = cloud(&fake);
-    assert!(cloud.list().await.unwrap().complete);
+    assert!(cloud.list(&BTreeSet::new()).await.unwrap().complete);
 
     fake.world().machines.get_mut(OWN).unwrap().tags.insert("aws:autoscaling:groupName".to_owned(), "other".to_owned());
-    let listing = cloud.list().await.unwrap();
+    let listing = cloud.list(&BTreeSet::new()).await.unwrap();
     assert!(!listing.complete && lines(&listing)[0].contains("is not in the answer"), "{listing:?}");
 
-    let listing = cloud.list().await.unwrap();
+    let listing = cloud.list(&BTreeSet::new()).await.unwrap();
     assert_eq!((listing.scope, listing.complete), (Scope::Group("other".to_owned()), true));
 }
 
@@ -255,7 +255,7 @@ async fn states_that_nobody_knows_are_kept_and_alive() {
     fake.world().groups.get_mut("web").unwrap().members.insert(id(2), "Pondering:Wait".to_owned());
     fake.world().machines.get_mut(&id(2)).unwrap().state = "levitating".to_owned();
 
-    let listing = cloud(&fake).list().await.unwrap();
+    let listing = cloud(&fake).list(&BTreeSet::new()).await.unwrap();
 
     let second = &listing.instances[1];
     assert_eq!(second.lifecycle, Some(Lifecycle::Unknown("Pondering:Wait".to_owned())));
@@ -269,7 +269,7 @@ async fn a_terminated_instance_is_listed_as_gone_without_an_address() {
     fake.world().machines.get_mut(&id(2)).unwrap().state = "terminated".to_owned();
     fake.world().groups.get_mut("web").unwrap().members.remove(&id(2));
 
-    let listing = cloud(&fake).list().await.unwrap();
+    let listing = cloud(&fake).list(&BTreeSet::new()).await.unwrap();
 
     assert!(listing.complete && listing.instances[1].is_gone() && !listing.instances[0].is_gone());
     assert_eq!(listing.instances[1].address, None);
@@ -284,7 +284,7 @@ async fn more_instances_than_the_limit_are_left_out_and_said() {
     }
     let fake = serve(world);
 
-    let listing = cloud(&fake).list().await.unwrap();
+    let listing = cloud(&fake).list(&BTreeSet::new()).await.unwrap();
 
     assert_eq!((listing.instances.len(), listing.complete), (10_000, false));
     assert!(lines(&listing)[0].contains("the rest is left out"), "{:?}", lines(&listing));
@@ -295,7 +295,7 @@ async fn silence_ends_after_ten_seconds() {
     let fake = serve(group_of(2));
     fake.world().fail("DescribeInstances", Fault::Silence);
 
-    let problem = cloud(&fake).list().await.unwrap_err();
+    let problem = cloud(&fake).list(&BTreeSet::new()).await.unwrap_err();
 
     assert_eq!((problem.call, problem.kind), (Call::DescribeInstances, Kind::Unanswered));
     assert!(problem.to_string().contains("within 10s"), "{problem}");
@@ -305,9 +305,9 @@ async fn silence_ends_after_ten_seconds() {
 async fn a_cloud_that_goes_away_is_unanswered() {
     let fake = serve(group_of(2));
     let mut cloud = cloud(&fake);
-    cloud.list().await.unwrap();
+    cloud.list(&BTreeSet::new()).await.unwrap();
     drop(fake);
 
-    assert_eq!(cloud.list().await.unwrap_err().kind, Kind::Unanswered);
+    assert_eq!(cloud.list(&BTreeSet::new()).await.unwrap_err().kind, Kind::Unanswered);
     assert_eq!(cloud.probe().await, Presence::Nobody);
 }

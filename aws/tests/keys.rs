@@ -50,7 +50,7 @@ async fn a_token_that_ends_early_is_renewed_once() {
     cloud.identity().await.unwrap();
     fake.world().token += 1;
 
-    cloud.list().await.unwrap();
+    cloud.list(&BTreeSet::new()).await.unwrap();
     assert_eq!(fake.count("token"), 2);
 
     // From here on no token is any good.
@@ -59,7 +59,7 @@ async fn a_token_that_ends_early_is_renewed_once() {
     for _ in 0..2 {
         fake.world().fail("roles", Fault::Error { status: 401, code: String::new() });
     }
-    let problem = cloud.list().await.unwrap_err();
+    let problem = cloud.list(&BTreeSet::new()).await.unwrap_err();
     assert_eq!((problem.to_string().as_str(), fake.count("roles")), ("IMDS: status 401", 2));
 }
 
@@ -86,7 +86,7 @@ async fn imds_that_may_not_be_asked_is_not() {
     let mut cloud = cloud_with(&fake, &[("AWS_EC2_METADATA_DISABLED", "true")]);
 
     assert_eq!(cloud.probe().await, Presence::Forbidden);
-    assert!(cloud.list().await.unwrap_err().to_string().contains("AWS_EC2_METADATA_DISABLED"));
+    assert!(cloud.list(&BTreeSet::new()).await.unwrap_err().to_string().contains("AWS_EC2_METADATA_DISABLED"));
     assert!(fake.world().asked.is_empty());
 }
 
@@ -95,7 +95,7 @@ async fn an_instance_without_a_role_says_what_it_needs() {
     let fake = serve(world());
     fake.world().fail("roles", Fault::Error { status: 404, code: String::new() });
 
-    let problem = cloud(&fake).list().await.unwrap_err().to_string();
+    let problem = cloud(&fake).list(&BTreeSet::new()).await.unwrap_err().to_string();
 
     assert_eq!(problem, "IMDS: this instance has no role; attach an instance profile");
 }
@@ -104,11 +104,11 @@ async fn an_instance_without_a_role_says_what_it_needs() {
 async fn keys_that_expire_are_fetched_anew_once() {
     let fake = serve(world());
     let mut cloud = cloud(&fake);
-    cloud.list().await.unwrap();
+    cloud.list(&BTreeSet::new()).await.unwrap();
     assert_eq!(fake.count("keys"), 1, "good ones are kept");
 
     fake.world().keys += 1;
-    assert!(cloud.list().await.unwrap().complete);
+    assert!(cloud.list(&BTreeSet::new()).await.unwrap().complete);
     assert_eq!(fake.count("keys"), 2);
     fake.world().keys += 1;
     assert_eq!(cloud.parameter("/weave/password").await.unwrap().reveal(), "hush", "SSM says it in other words");
@@ -117,7 +117,7 @@ async fn keys_that_expire_are_fetched_anew_once() {
     for _ in 0..2 {
         fake.world().fail("DescribeInstances", Fault::Error { status: 400, code: "RequestExpired".to_owned() });
     }
-    assert_eq!(cloud.list().await.unwrap_err().kind, Kind::Expired);
+    assert_eq!(cloud.list(&BTreeSet::new()).await.unwrap_err().kind, Kind::Expired);
     assert_eq!((fake.count("keys"), fake.count("DescribeInstances")), (1, 2));
 }
 
@@ -128,7 +128,7 @@ async fn keys_near_their_end_are_renewed_before_and_used_if_there_are_no_others(
     let fake = serve(near);
     let mut cloud = cloud(&fake);
 
-    cloud.list().await.unwrap();
+    cloud.list(&BTreeSet::new()).await.unwrap();
     assert!(fake.count("keys") >= 2, "each call looks for better ones");
 
     fake.world().fail("roles", Fault::Error { status: 500, code: String::new() });
@@ -143,7 +143,7 @@ async fn a_wrong_clock_is_learnt_from_the_answer() {
         let fake = serve(skewed);
         let mut cloud = cloud(&fake);
 
-        assert!(cloud.list().await.unwrap().complete, "{ahead}");
+        assert!(cloud.list(&BTreeSet::new()).await.unwrap().complete, "{ahead}");
         let asked = fake.count("DescribeInstances");
         assert_eq!(asked, 3, "one for the scope, of which the first was too far off, and one for the listing");
         assert_eq!(cloud.parameter("/weave/password").await.unwrap().reveal(), "hush");
@@ -155,12 +155,12 @@ async fn a_wrong_clock_is_learnt_from_the_answer() {
 async fn a_clock_is_learnt_in_the_words_of_every_service() {
     let fake = serve(world());
     let mut cloud = cloud(&fake);
-    cloud.list().await.unwrap();
+    cloud.list(&BTreeSet::new()).await.unwrap();
 
     fake.world().clock_ahead = 3000;
     assert_eq!(cloud.parameter("/weave/password").await.unwrap().reveal(), "hush");
     fake.world().clock_ahead = -3000;
-    assert!(cloud.list().await.unwrap().complete);
+    assert!(cloud.list(&BTreeSet::new()).await.unwrap().complete);
     assert_eq!(fake.count("GetParameter"), 2);
 }
 
@@ -170,11 +170,11 @@ async fn keys_of_the_environment_are_used_as_they_are() {
     let keys = [("AWS_ACCESS_KEY_ID", "FAKEKEY1"), ("AWS_SECRET_ACCESS_KEY", "secret-of-FAKEKEY1")];
     let mut cloud = cloud_with(&fake, &keys);
 
-    assert!(cloud.list().await.unwrap().complete);
+    assert!(cloud.list(&BTreeSet::new()).await.unwrap().complete);
     assert_eq!(fake.count("keys"), 0);
 
     fake.world().keys += 1;
-    assert_eq!(cloud.list().await.unwrap_err().kind, Kind::Expired, "nobody can renew them");
+    assert_eq!(cloud.list(&BTreeSet::new()).await.unwrap_err().kind, Kind::Expired, "nobody can renew them");
     assert!(!format!("{cloud:?}").contains("secret-of"), "{cloud:?}");
 }
 
@@ -183,7 +183,7 @@ async fn a_wrong_secret_is_refused() {
     let fake = serve(world());
     let keys = [("AWS_ACCESS_KEY_ID", "FAKEKEY1"), ("AWS_SECRET_ACCESS_KEY", "guessed")];
 
-    let problem = cloud_with(&fake, &keys).list().await.unwrap_err().to_string();
+    let problem = cloud_with(&fake, &keys).list(&BTreeSet::new()).await.unwrap_err().to_string();
 
     assert_eq!(problem, "DescribeInstances: SignatureDoesNotMatch (request req-1)");
 }
@@ -211,8 +211,8 @@ async fn hosts_of_one_cloud_have_an_imds_each() {
     let imds = fake.imds_url("i-2");
     let mut second = cloud_with(&fake, &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &imds)]);
 
-    let listing = second.list().await.unwrap();
+    let listing = second.list(&BTreeSet::new()).await.unwrap();
 
     assert_eq!(listing.own.as_ref(), "i-2");
-    assert_eq!(listing.instances, cloud(&fake).list().await.unwrap().instances);
+    assert_eq!(listing.instances, cloud(&fake).list(&BTreeSet::new()).await.unwrap().instances);
 }

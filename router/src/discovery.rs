@@ -3,7 +3,7 @@
 //! ```text
 //!   cloud.rs  AWS      ──► machines: whom to dial, who is gone, who makes the first ring ─┐
 //!   file.rs   a file   ──► targets ───────────────────────────────────────────────────────┼─► Request::Discovered ──► node
-//!   names.rs  DNS      ──► targets ───────────────────────────────────────────────────────┘         │
+//!   names.rs  DNS, service.rs ► targets─────────────────────────────────────────────────────┘         │
 //!   place.rs  which of them, settled at the start
 //!      ▲                                                                     what to ask for next ◄─┘
 //!      └── when: Polling, of mesh/src/roster
@@ -16,9 +16,11 @@ mod cloud;
 mod file;
 mod names;
 mod place;
+mod service;
 mod shown;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,8 +82,8 @@ impl From<String> for Trouble {
 pub enum Source {
     Nowhere,
     Aws(weave_aws::Settings),
-    File(std::path::PathBuf),
-    Dns(Target),
+    File(PathBuf),
+    Dns { name: Target, resolv_conf: PathBuf },
 }
 
 /// The same, as it is asked.
@@ -98,7 +100,7 @@ impl Asked {
             Source::Nowhere => None,
             Source::Aws(settings) => Some(Self::Machines(Box::new(Machines::new(settings)))),
             Source::File(path) => Some(Self::File(PeerFile::new(path))),
-            Source::Dns(name) => Some(Self::Names(PeerName::new(name))),
+            Source::Dns { name, resolv_conf } => Some(Self::Names(PeerName::new(&name, resolv_conf))),
         }
     }
 

@@ -1,11 +1,14 @@
 //! Where this daemon runs and looks for peers, settled once at its start.
 
+use std::path::PathBuf;
+
 use tokio::time::{Duration, Instant};
 use tracing::{info, warn};
 use weave_aws::{Cloud, InvalidSettings, Presence, Settings};
 
 use super::Source;
 use super::cloud::is_on_ec2;
+use crate::config::dns::DEFAULT_RESOLV_CONF;
 use crate::config::{Config, Discover, Targets};
 use crate::store::{FileError, Machine, Store};
 
@@ -30,14 +33,14 @@ impl Place {
         let source = match &config.discover {
             Some(Discover::Nowhere) => Source::Nowhere,
             Some(Discover::File(path)) => Source::File(path.clone()),
-            Some(Discover::Dns(name)) => Source::Dns(name.clone()),
+            Some(Discover::Dns(name)) => Source::Dns { name: name.clone(), resolv_conf: resolv_conf(config) },
             Some(Discover::Aws) => Source::Aws(Settings::of_environment()?),
             None if config.targets == Targets::Given(Vec::new()) && is_on_ec2() => by_itself().await?,
             None => Source::Nowhere,
         };
         let instance = match &source {
             Source::Aws(settings) => instance_id(settings).await,
-            Source::Nowhere | Source::File(_) | Source::Dns(_) => None,
+            Source::Nowhere | Source::File(_) | Source::Dns { .. } => None,
         };
         Ok(Self { source, instance })
     }
@@ -60,6 +63,10 @@ impl Place {
     pub const fn is_in_a_cloud(&self) -> bool {
         matches!(self.source, Source::Aws(_))
     }
+}
+
+fn resolv_conf(config: &Config) -> PathBuf {
+    config.dns.as_ref().map_or_else(|| DEFAULT_RESOLV_CONF.into(), |dns| dns.resolv_conf.clone())
 }
 
 /// Nobody said where to look, and this is EC2.

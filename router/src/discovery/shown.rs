@@ -42,7 +42,7 @@ impl Discovered {
             Source::Nowhere => "none".to_owned(),
             Source::Aws(_) => "aws".to_owned(),
             Source::File(path) => format!("file:{}", path.display()),
-            Source::Dns(name) => format!("dns:{name}"),
+            Source::Dns { name, .. } => format!("dns:{name}"),
         };
         Self(Mutex::new(DiscoveryPart { source, ..DiscoveryPart::default() }))
     }
