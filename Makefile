@@ -100,8 +100,9 @@ soak: ## the long ones: fresh seeds for the simulator (SEEDS=n), a lossy wire wi
 	SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) run --locked -q -p weave-netns-tests --bin soak
 	SEEDS=$$(( $(SEEDS) * 100 )) $(CARGO) test --locked --release -p weave-mesh --test addresses
 	WEAVE_FUZZ_RUNS=1000000 $(CARGO) test --locked --release -p weave-router --test fuzz -- --nocapture
+	WEAVE_FUZZ_RUNS=1000000 $(CARGO) test --locked --release -p weave-aws --test fuzz -- --nocapture
 	if $(CARGO) fuzz --version > /dev/null 2>&1; then
-	  for crate in mesh datapath router; do
+	  for crate in mesh datapath router aws; do
 	    for target in $$(cd $$crate && $(CARGO) fuzz list); do
 	      (cd $$crate && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target -- -max_total_time=600)
 	    done

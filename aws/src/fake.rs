@@ -21,9 +21,11 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 
 pub use self::world::{Fault, Group, Machine, World};
+use crate::settings::{InvalidSettings, Settings};
 use crate::time;
 
 mod api;
+pub mod decoders;
 mod form;
 mod metadata;
 mod world;
@@ -61,6 +63,27 @@ impl Fake {
             });
         })?;
         Ok(Self { world, address, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Serves a world on a free port of loopback.
+    ///
+    /// # Errors
+    /// When the listener or a thread cannot be had.
+    pub fn on_loopback(world: World) -> std::io::Result<Self> {
+        Self::serve(TcpListener::bind("127.0.0.1:0")?, world)
+    }
+
+    /// The settings of an instance of it, with more variables that go before those which lead here.
+    ///
+    /// # Errors
+    /// When one of these holds no URL.
+    pub fn settings(&self, instance: &str, more: &[(&str, &str)]) -> Result<Settings, InvalidSettings> {
+        Settings::read(|name| match (more.iter().find(|(known, _)| *known == name), name) {
+            (Some((_, value)), _) => Some((*value).to_owned()),
+            (None, "AWS_ENDPOINT_URL") => Some(self.url()),
+            (None, "AWS_EC2_METADATA_SERVICE_ENDPOINT") => Some(self.imds_url(instance)),
+            _ => None,
+        })
     }
 
     /// To look at the world, or change it: it stands still for as long as this is held.

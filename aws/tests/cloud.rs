@@ -1,9 +1,9 @@
 //! Listings against an AWS that misbehaves: over real connections, with signatures that are checked.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 
 use weave_aws::fake::{Fake, Fault, World};
-use weave_aws::{Call, Cloud, InstanceState, Kind, Lifecycle, Listing, Presence, Scope, Settings};
+use weave_aws::{Call, Cloud, InstanceState, Kind, Lifecycle, Listing, Presence, Scope};
 
 const OWN: &str = "i-00000000000000001";
 
@@ -34,18 +34,11 @@ fn tagged(count: u8, value: &str) -> World {
 }
 
 fn serve(world: World) -> Fake {
-    Fake::serve(TcpListener::bind("127.0.0.1:0").unwrap(), world).unwrap()
-}
-
-fn cloud_with(fake: &Fake, more: &[(&str, &str)]) -> Cloud {
-    let (url, imds) = (fake.url(), fake.imds_url(OWN));
-    let usual = [("AWS_ENDPOINT_URL", url.as_str()), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.as_str())];
-    let known = |name: &str| more.iter().chain(&usual).find(|(known, _)| *known == name);
-    Cloud::new(Settings::read(|name| known(name).map(|(_, value)| (*value).to_owned())).unwrap())
+    Fake::on_loopback(world).expect("a listener on loopback")
 }
 
 fn cloud(fake: &Fake) -> Cloud {
-    cloud_with(fake, &[])
+    Cloud::new(fake.settings(OWN, &[]).expect("URLs"))
 }
 
 fn error(status: u16, code: &str) -> Fault {
@@ -129,12 +122,10 @@ async fn a_page_that_fails_leaves_those_before_it_and_no_absence_means_anything(
 
     let broken = "<DescribeInstancesResponse><reservationSet><item>".to_owned();
     for fault in [error(503, "RequestLimitExceeded"), Fault::Body(broken), Fault::CutTo(300), Fault::CutTo(0)] {
-        let mut world = fake.world();
-        world.per_page = 2;
         // The first page arrives, the second does not.
-        world.fail("DescribeInstances", Fault::CutTo(usize::MAX));
-        world.fail("DescribeInstances", fault.clone());
-        drop(world);
+        fake.world().per_page = 2;
+        fake.world().fail("DescribeInstances", Fault::CutTo(usize::MAX));
+        fake.world().fail("DescribeInstances", fault.clone());
 
         let listing = cloud.list(&BTreeSet::new()).await.unwrap();
 

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 
 use weave_aws::fake::{Fake, Fault, World};
-use weave_aws::{Cloud, Kind, Presence, Settings};
+use weave_aws::{Cloud, Kind, Presence};
 
 const OWN: &str = "i-00000000000000001";
 
@@ -16,14 +16,11 @@ fn world() -> World {
 }
 
 fn serve(world: World) -> Fake {
-    Fake::serve(TcpListener::bind("127.0.0.1:0").unwrap(), world).unwrap()
+    Fake::on_loopback(world).expect("a listener on loopback")
 }
 
 fn cloud_with(fake: &Fake, more: &[(&str, &str)]) -> Cloud {
-    let (url, imds) = (fake.url(), fake.imds_url(OWN));
-    let usual = [("AWS_ENDPOINT_URL", url.as_str()), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.as_str())];
-    let known = |name: &str| more.iter().chain(&usual).find(|(known, _)| *known == name);
-    Cloud::new(Settings::read(|name| known(name).map(|(_, value)| (*value).to_owned())).unwrap())
+    Cloud::new(fake.settings(OWN, more).expect("URLs"))
 }
 
 fn cloud(fake: &Fake) -> Cloud {

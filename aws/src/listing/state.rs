@@ -161,8 +161,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_word_is_lost(word in "(Pending|Warmed:|Terminating:|Standby|running)?.{0,20}") {
-            prop_assert_eq!(Lifecycle::of_word(&word).to_string(), word.clone());
-            prop_assert_eq!(InstanceState::of_word(&word).to_string(), word);
+            prop_assert_eq!(&Lifecycle::of_word(&word).to_string(), &word);
+            prop_assert_eq!(&InstanceState::of_word(&word).to_string(), &word);
         }
     }
 }

@@ -1,0 +1,7 @@
+//! Fuzzes `instances`; see `targets.rs`.
+#![no_main]
+
+#[path = "../targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::run("instances", bytes));
