@@ -20,7 +20,7 @@ const IDS_PER_CALL: usize = 200;
 /// Groups that are asked for in one call. Their members come with them.
 const GROUPS_PER_CALL: usize = 50;
 /// EC2 may send pages that are not full, or empty.
-const PAGES_MAX: usize = 200;
+const PAGES_MAX: usize = 50;
 /// Entries of all pages together.
 const ITEMS_MAX: usize = 10_000;
 

@@ -1,4 +1,13 @@
 //! The cloud as the rest of us sees it: who is in the group of this instance.
+//!
+//! ```text
+//!   own tags ─┬─ weave:peerGroupName ─→ instances with this value ─→ their Auto Scaling groups ─┐
+//!             └─ none ─→ own Auto Scaling group ─→ its instances ─→ the group ──────────────────┴→ Listing
+//! ```
+//!
+//! The role of the instance must allow `ec2:DescribeInstances`. With `autoscaling:DescribeAutoScalingGroups` a listing has
+//! desired capacity and lifecycle states, too; `autoscaling:DescribeAutoScalingInstances` finds the group of an instance
+//! that EC2 shows without a tag of it; `ssm:GetParameter` is for a secret kept there.
 
 use std::collections::BTreeSet;
 

@@ -66,6 +66,13 @@ impl FromStr for Endpoint {
     }
 }
 
+impl Endpoint {
+    /// The same, for a service whose questions are signed for the path `/`.
+    pub(crate) fn without_path(self) -> Result<Self, InvalidEndpoint> {
+        if self.prefix.is_empty() { Ok(self) } else { Err(InvalidEndpoint(self.to_string())) }
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_tls { "https" } else { "http" };
@@ -73,8 +80,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// What is asked of an endpoint.
-#[derive(Debug)]
+/// What is asked of an endpoint. It does not show itself, since its headers hold tokens.
 pub(crate) struct Question<'a> {
     pub(crate) method: &'a str,
     /// Below the endpoint's own.
@@ -93,8 +99,7 @@ pub(crate) struct Limits {
     pub(crate) body_bytes: usize,
 }
 
-/// What was answered.
-#[derive(Debug)]
+/// What was answered. It does not show itself either: it may be the keys.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,

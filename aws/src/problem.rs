@@ -11,6 +11,8 @@ use std::fmt;
 
 /// The longest code or id that is shown, octets.
 const WORD_BYTES_MAX: usize = 64;
+/// As much of what went wrong is shown, letters.
+const WHAT_LETTERS_MAX: usize = 200;
 /// As EC2, Auto Scaling and Systems Manager say it; what says it with a status of 5xx counts, too.
 const THROTTLING: [&str; 6] = [
     "RequestLimitExceeded",
@@ -116,7 +118,8 @@ fn word(text: &str) -> Option<String> {
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let printable = |character: &char| !character.is_control();
-        write!(formatter, "{}: {}", self.call, self.what.chars().filter(printable).collect::<String>())?;
+        let what: String = self.what.chars().filter(printable).take(WHAT_LETTERS_MAX).collect();
+        write!(formatter, "{}: {what}", self.call)?;
         if let Some(request) = &self.request {
             write!(formatter, " (request {request})")?;
         }

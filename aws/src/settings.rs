@@ -80,10 +80,14 @@ impl Settings {
         };
         let is_disabled = given("AWS_EC2_METADATA_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let imds = url("AWS_EC2_METADATA_SERVICE_ENDPOINT")?.or_else(|| IMDS.parse().ok());
-        let everywhere = url("AWS_ENDPOINT_URL")?;
+        let service_url = |name: &'static str| {
+            let without_path = |error| InvalidSettings { variable: name, error };
+            url(name)?.map(Endpoint::without_path).transpose().map_err(without_path)
+        };
+        let everywhere = service_url("AWS_ENDPOINT_URL")?;
         let mut endpoints = Service::ALL.map(|_| None::<Endpoint>);
         for (endpoint, service) in endpoints.iter_mut().zip(Service::ALL) {
-            *endpoint = url(service.variable())?.or_else(|| everywhere.clone());
+            *endpoint = service_url(service.variable())?.or_else(|| everywhere.clone());
         }
         let (id, secret) = (given("AWS_ACCESS_KEY_ID"), given("AWS_SECRET_ACCESS_KEY"));
         let token = given("AWS_SESSION_TOKEN");
@@ -160,7 +164,9 @@ mod tests {
 
     #[test]
     fn what_is_no_url_is_named() {
-        let error = read(&[("AWS_ENDPOINT_URL", "127.0.0.1:5000")]).unwrap_err().to_string();
-        assert!(error.starts_with("AWS_ENDPOINT_URL: `127.0.0.1:5000`"), "{error}");
+        for bad in ["127.0.0.1:5000", "http://127.0.0.1:5000/path"] {
+            let error = read(&[("AWS_ENDPOINT_URL", bad)]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("AWS_ENDPOINT_URL: `{bad}`")), "{error}");
+        }
     }
 }

@@ -200,6 +200,18 @@ async fn a_parameter_that_is_not_there_or_forbidden_is_named() {
 }
 
 #[tokio::test]
+async fn an_answer_without_end_is_not_read_to_its_end() {
+    let fake = serve(world());
+    fake.world().fail("document", Fault::Body(" ".repeat(64 * 1024 + 1)));
+    let problem = cloud(&fake).list().await.unwrap_err();
+    assert_eq!((problem.kind, problem.to_string().contains("length limit exceeded")), (Kind::Unanswered, true));
+
+    fake.world().fail("DescribeInstances", Fault::Body(" ".repeat(16 * 1024 * 1024 + 1)));
+    let problem = cloud(&fake).list().await.unwrap_err();
+    assert_eq!((problem.kind, problem.to_string().contains("length limit exceeded")), (Kind::Unanswered, true));
+}
+
+#[tokio::test]
 async fn hosts_of_one_cloud_have_an_imds_each() {
     let mut two = world();
     two.launch("i-2", Ipv4Addr::new(10, 0, 0, 2), &[]);
