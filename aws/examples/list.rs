@@ -1,5 +1,6 @@
 //! Who is in the group of this instance, once: `list`, with AWS's own variables.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use weave_aws::{Cloud, Settings};
@@ -7,7 +8,7 @@ use weave_aws::{Cloud, Settings};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut cloud = Cloud::new(Settings::of_environment()?);
-    let listing = cloud.list().await?;
+    let listing = cloud.list(&BTreeSet::new()).await?;
     let mut out = std::io::stdout().lock();
     writeln!(
         out,

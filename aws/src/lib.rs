@@ -10,7 +10,6 @@
 //!   answers.rs      what is answered: XML (xml.rs), JSON                       ┐
 //!   listing.rs      who is in the group of this instance, and in which state   │
 //!   sign.rs         Signature Version 4                                        │ pure
-//!   polling.rs      when to ask again                                          │
 //!   problem.rs      what went wrong, in one line with the remedy               ┘
 //! ```
 //!
@@ -30,7 +29,6 @@ mod http;
 mod identity;
 mod imds;
 mod listing;
-pub mod polling;
 mod problem;
 mod settings;
 mod sign;

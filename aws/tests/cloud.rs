@@ -1,5 +1,6 @@
 //! Listings against an AWS that misbehaves: over real connections, with signatures that are checked.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use weave_aws::fake::{Fake, Fault, World};
@@ -301,4 +302,31 @@ async fn a_cloud_that_goes_away_is_unanswered() {
 
     assert_eq!(cloud.list(&BTreeSet::new()).await.unwrap_err().kind, Kind::Unanswered);
     assert_eq!(cloud.probe().await, Presence::Nobody);
+}
+
+#[tokio::test]
+async fn an_instance_that_its_group_let_go_is_found_by_its_id_and_one_that_ec2_forgot_is_not() {
+    let fake = serve(group_of(2));
+    fake.world().launch(&id(7), address(7), &[]);
+    let also = [id(1), id(7), id(8)].map(|id| id.parse().unwrap());
+
+    let listing = cloud(&fake).list(&BTreeSet::from(also)).await.unwrap();
+
+    assert_eq!(ids(&listing), [id(1), id(2)]);
+    assert_eq!(listing.others.iter().map(|it| it.id.to_string()).collect::<Vec<_>>(), [id(7)]);
+    assert!(listing.complete, "{listing:?}");
+}
+
+#[tokio::test]
+async fn a_listing_in_which_others_could_not_be_looked_for_is_not_complete() {
+    let fake = serve(group_of(2));
+    let mut cloud = cloud(&fake);
+    cloud.list(&BTreeSet::new()).await.unwrap();
+    // The group is told of, and then not the other.
+    fake.world().pass("DescribeInstances");
+    fake.world().fail("DescribeInstances", error(400, "RequestLimitExceeded"));
+
+    let listing = cloud.list(&BTreeSet::from([id(7).parse().unwrap()])).await.unwrap();
+
+    assert_eq!((listing.complete, listing.instances.len()), (false, 2), "{listing:?}");
 }

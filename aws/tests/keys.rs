@@ -1,5 +1,6 @@
 //! Tokens, keys and clocks that are old or wrong, and the secret that is fetched with them.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 
 use weave_aws::fake::{Fake, Fault, World};
@@ -203,11 +204,11 @@ async fn a_parameter_that_is_not_there_or_forbidden_is_named() {
 async fn an_answer_without_end_is_not_read_to_its_end() {
     let fake = serve(world());
     fake.world().fail("document", Fault::Body(" ".repeat(64 * 1024 + 1)));
-    let problem = cloud(&fake).list().await.unwrap_err();
+    let problem = cloud(&fake).list(&BTreeSet::new()).await.unwrap_err();
     assert_eq!((problem.kind, problem.to_string().contains("length limit exceeded")), (Kind::Unanswered, true));
 
     fake.world().fail("DescribeInstances", Fault::Body(" ".repeat(16 * 1024 * 1024 + 1)));
-    let problem = cloud(&fake).list().await.unwrap_err();
+    let problem = cloud(&fake).list(&BTreeSet::new()).await.unwrap_err();
     assert_eq!((problem.kind, problem.to_string().contains("length limit exceeded")), (Kind::Unanswered, true));
 }
 

@@ -30,7 +30,7 @@ pub struct World {
     pub has_imds: bool,
     /// What was asked, in order.
     pub asked: Vec<String>,
-    faults: BTreeMap<String, VecDeque<Fault>>,
+    faults: BTreeMap<String, VecDeque<Option<Fault>>>,
 }
 
 /// An instance.
@@ -110,12 +110,17 @@ impl World {
 
     /// The next call of this name, after those that were told before, goes wrong.
     pub fn fail(&mut self, call: &str, fault: Fault) {
-        self.faults.entry(call.to_owned()).or_default().push_back(fault);
+        self.faults.entry(call.to_owned()).or_default().push_back(Some(fault));
+    }
+
+    /// The next call of this name goes well, and only then those that are told further.
+    pub fn pass(&mut self, call: &str) {
+        self.faults.entry(call.to_owned()).or_default().push_back(None);
     }
 
     /// Notes a call and takes what is to go wrong with it.
     pub(super) fn meet(&mut self, call: &str) -> Option<Fault> {
         self.asked.push(call.to_owned());
-        self.faults.get_mut(call)?.pop_front()
+        self.faults.get_mut(call)?.pop_front()?
     }
 }
