@@ -19,8 +19,10 @@
 //! Invariants:
 //! - frames that come from other hosts meet no rule (the guards over there saw to them), nor do those of other bridges;
 //! - what most frames are is decided first: every frame pays for each rule that it passes;
-//! - one script replaces everything in one transaction, so that no frame meets half of it;
-//! - a chain needs its device and goes with it: a port is plugged after its guard, and closed when no plan names it;
+//! - a script is one transaction, so that no frame meets half of it: one replaces everything, and one for each device
+//!   replaces that device's chains and touches no other's;
+//! - a chain needs its device: a port is plugged after its guard, and closed when no plan names it. A chain goes with its device
+//!   before Linux 6.16; from then on it waits for another device of that name;
 //! - nothing depends on the daemon: the tables stay when it dies.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,9 +35,12 @@ use crate::plan::{LinkName, Plan};
 
 mod family;
 mod inet;
+mod listing;
 mod netdev;
 mod outward;
 mod subnets;
+
+pub use self::listing::Listing;
 
 /// What the names of our tables begin with; the name of the bridge follows.
 pub(crate) const TABLE_PREFIX: &str = "weave-rs-";
@@ -64,14 +69,50 @@ pub struct Rules {
     pub allow_ethertypes: BTreeSet<u16>,
 }
 
-/// The script that makes our tables what `plan` wants, in one transaction. `devices`: the ports to guard, which must
-/// exist when it is carried out.
-pub fn render(plan: &Plan, devices: &BTreeSet<LinkName>) -> String {
-    let mut script = removal(&plan.names.bridge);
-    // Writing to a string does not fail.
-    let _ = netdev::write_table(&mut script, plan, devices);
-    let _ = inet::write_table(&mut script, plan);
-    script
+/// What our tables consist of, as nft text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// What all devices have in common, beginning with the removal of all that was there.
+    pub common: String,
+    /// The chains of each device that is guarded, which must exist when they are added.
+    pub chains: BTreeMap<LinkName, String>,
+}
+
+impl Guard {
+    /// What `plan` wants, with chains for `devices`.
+    pub fn of(plan: &Plan, devices: &BTreeSet<LinkName>) -> Self {
+        let mut common = removal(&plan.names.bridge);
+        // Writing to a string does not fail.
+        let _ = netdev::write_table(&mut common, plan);
+        let _ = inet::write_table(&mut common, plan);
+        let chains = devices.iter().map(|device| (device.clone(), netdev::chains(device, plan))).collect();
+        Self { common, chains }
+    }
+
+    /// The script that replaces everything by this.
+    pub fn script(&self) -> String {
+        [&self.common].into_iter().chain(self.chains.values()).map(String::as_str).collect()
+    }
+}
+
+/// The script that gives `device` these chains in the place of those that it has, if it has any.
+pub fn replacement(bridge: &LinkName, device: &LinkName, chains: &str) -> String {
+    withdrawal(bridge, device) + chains
+}
+
+/// The script that removes the chains of `device`, whether or not they, or it, exist.
+pub fn withdrawal(bridge: &LinkName, device: &LinkName) -> String {
+    let table = table(bridge);
+    let of_each = |write: &dyn Fn(&str) -> String| chain_names(device).map(|chain| write(&chain)).concat();
+    // What is there already stays as it is when it is added without its hook.
+    let added = of_each(&|chain| format!("add chain netdev {table} {chain}\n"));
+    added + &of_each(&|chain| format!("delete chain netdev {table} {chain}\n"))
+}
+
+/// What the chains of `device` are called: for what comes in by it, or leaves by an overlay port; and for what a
+/// container hears.
+pub fn chain_names(device: &LinkName) -> [String; 2] {
+    [device.to_string(), format!("{device}-out")]
 }
 
 /// The name of the tables of the daemon with this bridge, one in each of [`FAMILIES`]: two daemons on one host have

@@ -30,7 +30,9 @@ pub use exposed::{Accept, Crossing, IpVersion, Metadata, Opening};
 pub use filter::{Action, Change, Filter};
 pub use link_name::{BridgeNames, FAR_LINK_PREFIX, HOST_LINK_PREFIX, InvalidLinkName, LinkName};
 pub use newcomers::{Newcomer, newcomers};
-pub use observed::{BridgeFdbEntry, InstalledGuard, Keep, LinkKind, NeighbourEntry, Observed, ObservedLink, Serving};
+pub use observed::{
+    BridgeFdbEntry, GuardedDevice, InstalledGuard, Keep, LinkKind, NeighbourEntry, Observed, ObservedLink, Serving,
+};
 pub use obstacles::{ForwardChain, Route};
 pub use step::Step;
 

@@ -20,7 +20,8 @@ pub(super) const TO_MANY: &str = "{ broadcast, multicast }";
 const TO_SWITCHES: &str = "icmpv6 type { mld-listener-report, mld-listener-done, nd-router-solicit, \
                            mld2-listener-report }";
 
-pub(super) fn write_table(script: &mut String, plan: &Plan, devices: &BTreeSet<LinkName>) -> fmt::Result {
+/// What the chains of all devices jump to.
+pub(super) fn write_table(script: &mut String, plan: &Plan) -> fmt::Result {
     writeln!(script, "table netdev {} {{", table(&plan.names.bridge))?;
     writeln!(
         script,
@@ -30,13 +31,24 @@ pub(super) fn write_table(script: &mut String, plan: &Plan, devices: &BTreeSet<L
     write_common_chains(script, &plan.guard)?;
     write_resolver_chain(script)?;
     write_query_chain(script)?;
-    for link in devices {
-        if [&plan.names.vxlan, &plan.names.tap].contains(&link) {
-            write_overlay_chain(script, link, plan)?;
-        } else {
-            write_port_chain(script, link, plan)?;
-            subnets::write_chain(script, link, plan)?;
-        }
+    script.write_str("}\n")
+}
+
+/// The chains of one device, in the table that has the others.
+pub(super) fn chains(link: &LinkName, plan: &Plan) -> String {
+    let mut script = String::new();
+    // Writing to a string does not fail.
+    let _ = write_chains(&mut script, link, plan);
+    script
+}
+
+fn write_chains(script: &mut String, link: &LinkName, plan: &Plan) -> fmt::Result {
+    writeln!(script, "table netdev {} {{", table(&plan.names.bridge))?;
+    if [&plan.names.vxlan, &plan.names.tap].contains(&link) {
+        write_overlay_chain(script, link, plan)?;
+    } else {
+        write_port_chain(script, link, plan)?;
+        subnets::write_chain(script, link, plan)?;
     }
     script.write_str("}\n")
 }

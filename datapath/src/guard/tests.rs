@@ -53,16 +53,6 @@ table netdev weave-rs-weave {
 \tchain query {
 \t\tupdate @askers { ether saddr . oifname limit rate over 20/second burst 50 packets } counter drop
 \t}
-\tchain weave-tap {
-\t\ttype filter hook egress device \"weave-tap\" priority 0; policy accept;
-\t\tether type ip accept
-\t\tether type arp jump resolver
-\t\tether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 accept
-\t\tether saddr 02:00:00:00:00:01 ether type ip6 icmpv6 type { mld-listener-report, mld-listener-done, nd-router-solicit, mld2-listener-report } drop
-\t\tether saddr 02:00:00:00:00:01 accept
-\t\tether type arp jump query
-\t\tether type ip6 icmpv6 type nd-neighbor-solicit jump query
-\t}
 }
 table inet weave-rs-weave {
 \tchain fastpath {
@@ -98,11 +88,23 @@ table inet weave-rs-weave {
 \t\tiifname \"weave\" goto outward
 \t}
 }
+table netdev weave-rs-weave {
+\tchain weave-tap {
+\t\ttype filter hook egress device \"weave-tap\" priority 0; policy accept;
+\t\tether type ip accept
+\t\tether type arp jump resolver
+\t\tether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 accept
+\t\tether saddr 02:00:00:00:00:01 ether type ip6 icmpv6 type { mld-listener-report, mld-listener-done, nd-router-solicit, mld2-listener-report } drop
+\t\tether saddr 02:00:00:00:00:01 accept
+\t\tether type arp jump query
+\t\tether type ip6 icmpv6 type nd-neighbor-solicit jump query
+\t}
+}
 ";
 
 #[test]
 fn a_host_without_containers_or_peers_closes_its_ports_and_its_fast_path() {
-    assert_eq!(render(&bare_plan(), &BTreeSet::from([names().tap])), BARE);
+    assert_eq!(Guard::of(&bare_plan(), &BTreeSet::from([names().tap])).script(), BARE);
 }
 
 #[test]
@@ -134,7 +136,7 @@ fn a_port_may_use_its_own_mac_and_addresses_and_nothing_else() {
 \t}
 ";
 
-    let script = render(&plan, &BTreeSet::from([port]));
+    let script = Guard::of(&plan, &BTreeSet::from([port])).script();
 
     assert!(script.contains(expected), "{script}");
     assert!(script.contains("\t\tether type != { arp, ip, ip6, 0x88cc } drop\n"), "{script}");
@@ -149,7 +151,7 @@ fn a_port_that_the_plan_does_not_name_is_closed() {
 \t}
 ";
 
-    assert!(render(&bare_plan(), &BTreeSet::from([port])).contains(expected));
+    assert!(Guard::of(&bare_plan(), &BTreeSet::from([port])).script().contains(expected));
 }
 
 fn network(text: &str, prefix_len: u8) -> Subnet {
@@ -182,7 +184,7 @@ fn what_crosses_an_exposed_network_is_masqueraded_unless_it_is_to_keep_its_sourc
 }
 ";
 
-    let script = render(&exposed_plan(), &BTreeSet::new());
+    let script = Guard::of(&exposed_plan(), &BTreeSet::new()).script();
 
     assert!(script.ends_with(expected), "{script}");
 }
@@ -218,7 +220,7 @@ fn an_exposed_host_is_open_for_its_networks_but_not_the_meshs_port_metadata_or_d
 \t}
 ";
 
-    let script = render(&exposed_plan(), &BTreeSet::new());
+    let script = Guard::of(&exposed_plan(), &BTreeSet::new()).script();
 
     assert!(script.contains(expected) && script.contains(crossing), "{script}");
 }
@@ -228,7 +230,7 @@ fn metadata_is_open_for_the_networks_that_may_have_it() {
     let mut plan = exposed_plan();
     plan.exposed.get_mut(&network("10.2.1.0", 24)).expect("exposed").metadata = Metadata::Open;
 
-    let script = render(&plan, &BTreeSet::new());
+    let script = Guard::of(&plan, &BTreeSet::new()).script();
 
     let services = "{ 100.100.100.200, 168.63.129.16, 169.254.0.0/16 }";
     let opened = format!("\t\tip saddr 10.2.1.0/24 ip daddr {services} accept\n\t\tip daddr {services} counter drop\n");
@@ -238,7 +240,7 @@ fn metadata_is_open_for_the_networks_that_may_have_it() {
 
 #[test]
 fn what_a_host_that_is_not_exposed_forwards_is_not_tracked() {
-    assert!(!render(&bare_plan(), &BTreeSet::new()).contains("\tct "));
+    assert!(!Guard::of(&bare_plan(), &BTreeSet::new()).script().contains("\tct "));
 }
 
 #[test]
@@ -262,7 +264,7 @@ fn members_ports_are_closed_to_what_is_forwarded_each_at_its_own() {
 \t}
 ";
 
-    let script = render(&plan, &BTreeSet::new());
+    let script = Guard::of(&plan, &BTreeSet::new()).script();
 
     assert!(script.contains(expected), "{script}");
     assert!(script.contains("th dport { 6783, 6784, 7000, 7001 } jump mesh"), "{script}");
@@ -280,7 +282,7 @@ fn the_fast_path_hears_the_listed_addresses_only() {
 \t}
 ";
 
-    assert!(render(&plan, &BTreeSet::new()).contains(expected));
+    assert!(Guard::of(&plan, &BTreeSet::new()).script().contains(expected));
 }
 
 #[test]
@@ -313,7 +315,7 @@ fn clear_frames_leave_from_where_their_addressee_trusts_and_from_nowhere_else() 
 \t}
 ";
 
-    let script = render(&plan, &BTreeSet::new());
+    let script = Guard::of(&plan, &BTreeSet::new()).script();
 
     assert!(script.contains(expected), "{script}");
 }
@@ -333,7 +335,7 @@ fn a_port_hears_its_own_subnets_where_there_are_others() {
     plan.ports.insert(port.clone(), PortPlan { mac, addresses: [network("10.2.1.1", 24)].into() });
     plan.neighbours = BTreeMap::from([(address("10.2.1.1"), mac), (address("10.2.1.2"), MacAddr([2, 0, 0, 0, 0, 2]))]);
     let devices = BTreeSet::from([port]);
-    assert!(!render(&plan, &devices).contains("-out"), "one subnet: nobody pays");
+    assert!(!Guard::of(&plan, &devices).script().contains("-out"), "one subnet: nobody pays");
 
     plan.neighbours.insert(address("10.2.2.1"), MacAddr([2, 0, 0, 0, 0, 3]));
     let expected = "\
@@ -347,6 +349,6 @@ fn a_port_hears_its_own_subnets_where_there_are_others() {
 \t\tcounter drop
 \t}
 ";
-    let script = render(&plan, &devices);
+    let script = Guard::of(&plan, &devices).script();
     assert!(script.contains(expected), "{script}");
 }

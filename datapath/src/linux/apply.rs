@@ -1,7 +1,13 @@
 //! Carries out the steps of a plan.
 //!
 //! A step that fails does not keep the others from being tried: one entry that the kernel refuses must not cut off
-//! every other container. Only the guard does: what it is for must not be opened without it.
+//! every other container. Only the guard does: what it is for must not be opened without it. Without what all devices have
+//! in common nothing goes on; without the chains of one device that device is left as it is.
+//!
+//! ```text
+//!   guard a, guard b, unguard c ─► one transaction ─┬─► done
+//!                                                   └► refused: each alone      before Linux 6.16, when one device is gone
+//! ```
 
 use std::collections::BTreeMap;
 use std::io;
@@ -38,14 +44,37 @@ pub struct Failure<'a> {
 pub fn apply<'a>(netlink: &mut Netlink, steps: &'a [Step]) -> Vec<Failure<'a>> {
     let mut apply = Apply { netlink, indices: BTreeMap::new() };
     let mut failures = Vec::new();
-    for step in steps {
-        let Err(error) = apply.step(step) else { continue };
-        failures.push(Failure { step, error });
-        if matches!(step, Step::InstallGuard { .. }) {
-            break;
+    for group in steps.chunk_by(|step, next| is_of_one_device(step) && is_of_one_device(next)) {
+        if group.len() > 1
+            && firewall::run_nft(&group.iter().filter_map(Step::device_script).collect::<String>()).is_ok()
+        {
+            continue;
+        }
+        for step in group {
+            if opens_unguarded(&failures, step) {
+                continue;
+            }
+            let Err(error) = apply.step(step) else { continue };
+            failures.push(Failure { step, error });
+            if matches!(step, Step::InstallGuard(_)) {
+                return failures;
+            }
         }
     }
     failures
+}
+
+fn is_of_one_device(step: &Step) -> bool {
+    matches!(step, Step::GuardDevice { .. } | Step::UnguardDevice { .. })
+}
+
+/// Whether a step is about a device whose guard failed.
+fn opens_unguarded(failures: &[Failure<'_>], step: &Step) -> bool {
+    let is_unguarded = |failure: &Failure<'_>| match failure.step {
+        Step::GuardDevice { device, .. } => step.opened() == Some(device),
+        _ => false,
+    };
+    failures.iter().any(is_unguarded)
 }
 
 struct Apply<'a> {
@@ -57,7 +86,10 @@ struct Apply<'a> {
 impl Apply<'_> {
     fn step(&mut self, step: &Step) -> Result<(), ApplyError> {
         match step {
-            Step::InstallGuard { script, .. } => firewall::run_nft(script)?,
+            Step::InstallGuard(guard) => firewall::run_nft(&guard.script())?,
+            Step::GuardDevice { .. } | Step::UnguardDevice { .. } => {
+                step.device_script().map_or(Ok(()), |script| firewall::run_nft(&script))?;
+            }
             Step::CreateBridge { name, mac } => self.netlink.create_bridge(name, *mac)?,
             Step::CreateVxlan { name, vxlan, mtu } => self.netlink.create_vxlan(name, vxlan, *mtu)?,
             Step::DeleteLink { link } => {

@@ -41,8 +41,7 @@ pub fn run_nft(script: &str) -> Result<(), FirewallError> {
     run("nft", &["-f", "-"], Some(script)).map(drop)
 }
 
-/// What the tables of the daemon with this bridge hold, without what the kernel itself changes: counters, and who asked how often. `None` when a table
-/// is missing.
+/// What `nft` shows of the tables of the daemon with this bridge, without counters. `None` when a table is missing.
 ///
 /// # Errors
 /// When `nft` cannot be run.
@@ -50,27 +49,12 @@ pub fn list_guard(bridge: &LinkName) -> Result<Option<String>, FirewallError> {
     let (table, mut listing) = (guard::table(bridge), String::new());
     for family in guard::FAMILIES {
         match run("nft", &["-s", "list", "table", family, &table], None) {
-            Ok(text) => listing.push_str(&without_askers(&text)),
+            Ok(text) => listing.push_str(&text),
             Err(FirewallError::Refused { .. }) => return Ok(None),
             Err(missing) => return Err(missing),
         }
     }
     Ok(Some(listing))
-}
-
-fn without_askers(listing: &str) -> String {
-    let heading = format!("\tset {} {{", guard::ASKERS);
-    let mut inside = false;
-    let mut kept = String::with_capacity(listing.len());
-    for line in listing.lines() {
-        inside |= line == heading;
-        if !inside {
-            kept.push_str(line);
-            kept.push('\n');
-        }
-        inside &= line != "\t}";
-    }
-    kept
 }
 
 /// Whether the chains had our accepts and no others.
@@ -191,16 +175,4 @@ fn output_of(program: &str, arguments: &[&str], input: Option<&str>) -> io::Resu
         }
     }
     child.wait_with_output()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_asked_how_often_is_not_part_of_the_listing() {
-        let listing = "table netdev weave-rs-weave {\n\tset askers {\n\t\tsize 4096\n\t\telements = { \"a\" . \"b\" }\n\t}\n\n\tchain query {\n\t}\n}\n";
-
-        assert_eq!(without_askers(listing), "table netdev weave-rs-weave {\n\n\tchain query {\n\t}\n}\n");
-    }
 }

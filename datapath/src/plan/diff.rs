@@ -14,7 +14,7 @@ use super::{
     HOST_LINK_PREFIX, InstalledGuard, Keep, LinkKind, LinkName, Observed, ObservedLink, OverlayPort, Plan, PortFlags,
     Resolver, Serving, Step, VxlanPlan,
 };
-use crate::guard;
+use crate::guard::Guard;
 
 /// A device of the planned name that is something else.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,15 +58,23 @@ struct Diff<'a> {
 }
 
 impl Diff<'_> {
+    /// All of it, where what devices have in common is not as it should be; else device by device. What a dead
+    /// container leaves is removed when the plan does not name it any more.
     fn guard(&mut self) {
-        let devices = self.guarded();
-        let script = guard::render(self.plan, &devices);
-        let is_intact =
-            self.observed.guard.as_ref().is_some_and(|seen| {
-                seen.script == script && devices.iter().all(|device| self.is_guarded(seen, device))
-            });
-        if !is_intact {
-            self.steps.push(Step::InstallGuard { script, devices });
+        let wanted = Guard::of(self.plan, &self.guarded());
+        let Some(seen) = self.observed.guard.as_ref().filter(|seen| seen.common == wanted.common) else {
+            return self.steps.push(Step::InstallGuard(wanted));
+        };
+        let bridge = &self.plan.names.bridge;
+        let is_surplus =
+            |device: &&LinkName| !wanted.chains.contains_key(*device) && !self.plan.ports.contains_key(*device);
+        for device in seen.devices.keys().filter(is_surplus) {
+            self.steps.push(Step::UnguardDevice { bridge: bridge.clone(), device: device.clone() });
+        }
+        for (device, chains) in wanted.chains {
+            if !self.is_guarded(seen, &device, &chains) {
+                self.steps.push(Step::GuardDevice { bridge: bridge.clone(), device, chains });
+            }
         }
     }
 
@@ -80,10 +88,11 @@ impl Diff<'_> {
         overlay.map(|port| self.plan.overlay_link(port).clone()).chain(containers).collect()
     }
 
-    /// Whether `device` is still the one that was guarded.
-    fn is_guarded(&self, seen: &InstalledGuard, device: &LinkName) -> bool {
+    /// Whether `device` is still the one that was given `chains`.
+    fn is_guarded(&self, seen: &InstalledGuard, device: &LinkName, chains: &str) -> bool {
         let link = self.observed.links.get(device).filter(|_| self.survives(device));
-        link.is_some_and(|link| seen.devices.get(device) == Some(&link.index))
+        let guarded = seen.devices.get(device);
+        link.zip(guarded).is_some_and(|(link, guarded)| link.index == guarded.index && guarded.chains == chains)
     }
 
     fn bridge(&mut self) -> Result<(), Conflict> {

@@ -29,12 +29,20 @@ pub struct Observed {
     pub guard: Option<InstalledGuard>,
 }
 
-/// The guard whose result our tables still are.
+/// What our tables still are the result of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstalledGuard {
-    pub script: String,
-    /// The devices that it guards, by the index that they had: a chain goes with its device.
-    pub devices: BTreeMap<LinkName, u32>,
+    /// What all devices have in common, as in [`Guard`](crate::guard::Guard).
+    pub common: String,
+    pub devices: BTreeMap<LinkName, GuardedDevice>,
+}
+
+/// A device that has its chains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuardedDevice {
+    /// The index that it had: another device of its name has to be guarded anew.
+    pub index: u32,
+    pub chains: String,
 }
 
 /// How much there is of an address on the bridge, and a reverse-path filter that lets questions to it in.

@@ -1,20 +1,28 @@
 //! One change of kernel state.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use weave_mesh::card::Subnet;
 use weave_mesh::name::MacAddr;
 
 use super::{LinkName, PortFlags, VxlanPlan};
+use crate::guard::{self, Guard};
 
 /// A change that [`diff`](super::diff) asks for. Every step may be repeated: the second time changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Replace our nftables tables by what this script declares for these devices, in one transaction.
-    InstallGuard {
-        script: String,
-        devices: BTreeSet<LinkName>,
+    /// Replace our nftables tables by these, in one transaction.
+    InstallGuard(Guard),
+    /// Give a device these chains, and leave what others have alone.
+    GuardDevice {
+        bridge: LinkName,
+        device: LinkName,
+        chains: String,
+    },
+    /// Take the chains of a device away.
+    UnguardDevice {
+        bridge: LinkName,
+        device: LinkName,
     },
     CreateBridge {
         name: LinkName,
@@ -115,4 +123,25 @@ pub enum Step {
         address: IpAddr,
         mac: MacAddr,
     },
+}
+
+impl Step {
+    /// What a step for the guard of one device is to nft: a script that may be part of a larger one.
+    pub fn device_script(&self) -> Option<String> {
+        match self {
+            Self::GuardDevice { bridge, device, chains } => Some(guard::replacement(bridge, device, chains)),
+            Self::UnguardDevice { bridge, device } => Some(guard::withdrawal(bridge, device)),
+            _ => None,
+        }
+    }
+
+    /// The device that this step guards, plugs or opens.
+    pub fn opened(&self) -> Option<&LinkName> {
+        match self {
+            Self::GuardDevice { device, .. } => Some(device),
+            Self::Plug { link, .. } | Self::SetPortFlags { link, .. } | Self::BringUp { link } => Some(link),
+            Self::SetBridgeFdb { port, .. } => Some(port),
+            _ => None,
+        }
+    }
 }

@@ -7,7 +7,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use weave_datapath::guard::render;
+use weave_datapath::guard::Guard;
 use weave_datapath::heartbeat;
 use weave_datapath::linux::firewall::run_nft;
 use weave_datapath::plan::OverlayPort;
@@ -266,7 +266,7 @@ fn replacing_the_guard_loses_no_frame() {
 fn script(scene: &Scene) -> String {
     let names = names();
     let containers = [&scene.attacker, &scene.victim].map(|container| container.attached.host_link.clone());
-    render(&scene.host.plan, &[names.vxlan, names.tap].into_iter().chain(containers).collect())
+    Guard::of(&scene.host.plan, &[names.vxlan, names.tap].into_iter().chain(containers).collect()).script()
 }
 
 /// Frames that arrived at a container's interface.

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use weave_datapath::guard::Listing;
 use weave_datapath::linux::firewall::list_guard;
 use weave_datapath::linux::kernel::Event;
-use weave_datapath::plan::{Crossing, Keep, Opening, OverlayPort};
+use weave_datapath::plan::{Crossing, Keep, LinkName, Opening, OverlayPort};
 use weave_netns_tests::frame;
 
 use crate::lab::{
-    Container, EXPERIMENTAL, Host, Wire, bare_plan, eventually, ip, look, mac, names, on_a_host, run, subnet,
+    Container, EXPERIMENTAL, Host, Wire, bare_plan, eventually, ip, look, mac, names, on_a_host, run, subnet, try_run,
 };
 
 /// A host that knows one remote station on each carrier.
@@ -31,9 +32,13 @@ fn what_somebody_flushes_comes_back() {
         let mut host = host_with_stations();
         host.plan.bridge.addresses.insert(subnet("10.32.0.9/12"));
         host.plan.exposed.insert(subnet("10.32.0.0/12"), Opening::of(Crossing::Masqueraded));
-        let _container = host.container(5, &["10.32.0.5/12"]);
+        let container = host.container(5, &["10.32.0.5/12"]);
+        let own = &container.attached.host_link;
         let before = look();
-        let guard = || list_guard(&names().bridge).expect("nft");
+        let guard = || {
+            let text = list_guard(&names().bridge).expect("nft");
+            text.map(|text| Listing::of(&text, &look().links.into_keys().collect()))
+        };
         let rules = guard();
 
         for vandalism in [
@@ -47,6 +52,10 @@ fn what_somebody_flushes_comes_back() {
             "ip link set weave-vx mtu 1300",
             "nft flush ruleset",
             "nft flush chain netdev weave-rs-weave common",
+            &format!("nft flush chain netdev weave-rs-weave {own}"),
+            &format!("nft delete chain netdev weave-rs-weave {own}"),
+            &format!("nft insert rule netdev weave-rs-weave {own} accept"),
+            &format!("nft add chain netdev weave-rs-weave {own}-out"),
             "nft delete table inet weave-rs-weave",
             "ip link set weave-vx nomaster",
             "ip link set weave down",
@@ -57,6 +66,54 @@ fn what_somebody_flushes_comes_back() {
             eventually(vandalism, || (look(), guard()) == (before.clone(), rules.clone()));
         }
         host.wait_for("healing is reported", |event| matches!(event, Event::Healed { .. }).then_some(()));
+    });
+}
+
+/// The chains of a port as the kernel numbers them: whatever is written anew has other numbers.
+fn numbered(port: &LinkName) -> String {
+    run(&format!("nft -a -s list chain netdev weave-rs-weave {port}"))
+}
+
+#[test]
+fn a_port_comes_and_goes_and_nobody_touches_the_guard_of_another() {
+    on_a_host(|| {
+        let mut host = host_with_stations();
+        let stays = host.container(5, &["10.32.0.5/12"]);
+        let before = numbered(&stays.attached.host_link);
+
+        let goes = host.container(6, &["10.32.0.6/12"]);
+        assert!(numbered(&goes.attached.host_link).contains("10.32.0.6"));
+        assert_eq!(numbered(&stays.attached.host_link), before);
+
+        host.plan.ports.remove(&goes.attached.host_link);
+        goes.run("ip link delete ethwe");
+        host.apply();
+        let guard = list_guard(&names().bridge).expect("nft").expect("tables");
+        assert!(!guard.contains(goes.attached.host_link.as_str()), "{guard}");
+        assert_eq!(numbered(&stays.attached.host_link), before);
+        let healed = host.heard.iter().any(|event| matches!(event, Event::Healed { .. }));
+        assert!(!healed, "nobody has undone anything: {:?}", host.heard);
+    });
+}
+
+#[test]
+fn a_port_that_somebody_opens_before_it_was_read_back_is_closed_again() {
+    on_a_host(|| {
+        let mut host = host_with_stations();
+        let common = || run("nft -a -s list chain netdev weave-rs-weave common");
+        let before = common();
+        let container = host.container(6, &["10.32.0.6/12"]);
+        let own = &container.attached.host_link;
+        let rules = |port: &LinkName| try_run(&format!("nft -s list chain netdev weave-rs-weave {port}"));
+        let wanted = rules(own);
+
+        run(&format!("nft flush chain netdev weave-rs-weave {own}"));
+
+        eventually("it is guarded", || rules(own) == wanted);
+        run("nft add table ip of_somebody_else");
+        run(&format!("nft insert rule netdev weave-rs-weave {own} accept"));
+        eventually("it is guarded again", || rules(own) == wanted);
+        assert_eq!(common(), before, "all of it was replaced");
     });
 }
 

@@ -14,7 +14,7 @@ use weave_datapath::linux::netlink::Netlink;
 use weave_datapath::linux::tap::Tap;
 use weave_datapath::linux::veth::{self, AttachSpec};
 use weave_datapath::plan::{
-    Conflict, InstalledGuard, LinkKind, OverlayPort, Plan, PortFlags, PortPlan, Resolver, Step, diff,
+    Conflict, GuardedDevice, InstalledGuard, LinkKind, OverlayPort, Plan, PortFlags, PortPlan, Resolver, Step, diff,
 };
 
 use crate::lab::{bare_plan, fresh_namespace, ip, look, mac, names, on_a_host, run, subnet};
@@ -50,10 +50,12 @@ fn make_so(plan: &Plan) {
 /// Nothing is left to do, given that the guard is installed for the devices as they are.
 fn assert_done(plan: &Plan) {
     let left = steps(plan);
-    let [Step::InstallGuard { script, devices }] = left.as_slice() else { panic!("{left:?}") };
+    let [Step::InstallGuard(guard)] = left.as_slice() else { panic!("{left:?}") };
     let mut observed = look();
-    let devices = devices.iter().map(|device| (device.clone(), observed.links[device].index)).collect();
-    observed.guard = Some(InstalledGuard { script: script.clone(), devices });
+    let guarded =
+        |chains: &String, device| GuardedDevice { index: observed.links[device].index, chains: chains.clone() };
+    let devices = guard.chains.iter().map(|(device, chains)| (device.clone(), guarded(chains, device))).collect();
+    observed.guard = Some(InstalledGuard { common: guard.common.clone(), devices });
     assert_eq!(diff(&observed, plan), Ok(Vec::new()));
 }
 

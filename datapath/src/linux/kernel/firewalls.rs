@@ -1,11 +1,20 @@
 //! The firewalls' part of kernel state: whether our tables are as we left them, and our accepts where others drop.
+//!
+//! ```text
+//!   all of it replaced ─► read back at once ───────────────────────────────────┐
+//!   a device's chains ──► known by what was written ─► read back at leisure ───┴─► compared whenever the ruleset was changed
+//! ```
+//!
+//! Invariant: what our tables hold is what was read back when nobody else had changed the ruleset, or was written since.
+//! When somebody has changed it before that could be read back, it is written again.
 
 use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
+use crate::guard::{self, Listing};
 use crate::linux::firewall::{self, Accepts};
-use crate::plan::{Accept, InstalledGuard, LinkName, Plan};
+use crate::plan::{Accept, GuardedDevice, InstalledGuard, LinkName, Plan};
 
 /// What the keeper knows of the firewalls.
 #[derive(Debug, Default)]
@@ -21,17 +30,18 @@ pub(super) struct Firewalls {
     accept_due: Option<Instant>,
 }
 
-/// What our tables are the result of, what `nft` shows of them, and as of which generation of the ruleset.
+/// What our tables are the result of, and what `nft` shows of them as of one generation of the ruleset.
 #[derive(Debug)]
 struct Installed {
     guard: InstalledGuard,
-    listing: String,
+    /// Without the devices whose chains were not read back since they were written.
+    shown: Listing,
     generation: u32,
 }
 
 /// Whether our tables are as we left them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Guard {
+pub(super) enum Tables {
     Intact,
     Changed,
 }
@@ -47,31 +57,57 @@ impl Firewalls {
         &self.obstacles
     }
 
-    /// Notes what is installed after `guard` was, unless somebody else changed the ruleset too since generation
-    /// `before`: then nobody can tell what it is, and it is installed again.
-    pub(super) fn remember(&mut self, bridge: &LinkName, guard: InstalledGuard, before: u32) {
+    /// Notes that all of the guard was replaced, unless somebody else changed the ruleset too since generation `before`:
+    /// then nobody can tell what it is, and it is installed again.
+    pub(super) fn note_replaced(&mut self, bridge: &LinkName, guard: InstalledGuard, before: u32) {
         self.installed = None;
-        let Some((listing, generation)) = firewall::list_guard(bridge).ok().flatten().zip(firewall::generation().ok())
-        else {
-            return;
-        };
-        if generation == before.wrapping_add(1) {
-            self.installed = Some(Installed { guard, listing, generation });
-            // The chains of iptables were not touched in between.
-            self.accepted = self.accepted.map(|seen| if seen == before { generation } else { seen });
+        let Ok(Some(listing)) = firewall::list_guard(bridge) else { return };
+        if let Some(generation) = self.follow_own_change(before) {
+            let shown = Listing::of(&listing, &guard.devices.keys().cloned().collect());
+            self.installed = Some(Installed { guard, shown, generation });
         }
+    }
+
+    /// Notes what devices were given since generation `before`; nothing for those whose chains were removed.
+    pub(super) fn note_devices(&mut self, devices: Vec<(LinkName, Option<GuardedDevice>)>, before: u32) {
+        let latest = self.follow_own_change(before);
+        let Some(installed) = &mut self.installed else { return };
+        for (device, guarded) in devices {
+            installed.shown.chains.remove(&device);
+            match guarded {
+                Some(guarded) => drop(installed.guard.devices.insert(device, guarded)),
+                None => drop(installed.guard.devices.remove(&device)),
+            }
+        }
+        if let Some(latest) = latest.filter(|_| installed.generation == before) {
+            installed.generation = latest;
+        }
+    }
+
+    /// Whether nobody has changed the ruleset but we.
+    pub(super) fn is_latest(&self) -> bool {
+        let generation = firewall::generation().ok();
+        self.installed.as_ref().is_some_and(|installed| Some(installed.generation) == generation)
+    }
+
+    /// The generation of the ruleset after one change of ours, if nobody else has changed it since `before`. It is not the
+    /// chains of iptables that we have changed.
+    fn follow_own_change(&mut self, before: u32) -> Option<u32> {
+        let latest = firewall::generation().ok().filter(|latest| *latest == before.wrapping_add(1))?;
+        self.accepted = self.accepted.map(|seen| if seen == before { latest } else { seen });
+        Some(latest)
     }
 
     /// Forgets the guard when somebody changed it, so that the next check installs it again; and puts back the accepts
     /// that Docker loses when it restarts.
-    pub(super) fn look(&mut self, plan: &Plan, next: Instant) -> Guard {
+    pub(super) fn look(&mut self, plan: &Plan, next: Instant) -> Tables {
         let generation = firewall::generation().unwrap_or_default();
         if self.accept_due.is_none_or(|due| Instant::now() >= due) || self.accepted != Some(generation) {
             self.accept_due = Some(next);
             self.accept(plan, generation);
             self.obstacles = firewall::obstacles(&plan.names.bridge, !plan.exposed.is_empty());
         }
-        self.guard(&plan.names.bridge, generation)
+        self.guard(&plan.names.bridge, firewall::generation().unwrap_or_default())
     }
 
     /// Asks for the accepts of a plan that wants others than the last.
@@ -92,15 +128,64 @@ impl Firewalls {
         }
     }
 
-    fn guard(&mut self, bridge: &LinkName, generation: u32) -> Guard {
-        let Some(installed) = self.installed.as_mut().filter(|installed| installed.generation != generation) else {
-            return Guard::Intact;
-        };
-        if firewall::list_guard(bridge).ok().flatten().as_ref() == Some(&installed.listing) {
-            installed.generation = generation;
-            return Guard::Intact;
+    fn guard(&mut self, bridge: &LinkName, generation: u32) -> Tables {
+        let Some(installed) = &self.installed else { return Tables::Intact };
+        match (installed.generation == generation, installed.unread(bridge)) {
+            (true, None) => Tables::Intact,
+            (true, Some(_)) | (false, None) => self.compare(bridge, generation),
+            (false, Some(unread)) => match firewall::run_nft(&unread) {
+                Ok(()) => {
+                    let latest = self.follow_own_change(generation);
+                    self.compare(bridge, latest.unwrap_or(generation))
+                }
+                Err(_) => {
+                    self.installed = None;
+                    Tables::Changed
+                }
+            },
         }
-        self.installed = None;
-        Guard::Changed
+    }
+
+    /// Forgets what is not as it was. `generation`: the one as of which what was written holds.
+    fn compare(&mut self, bridge: &LinkName, generation: u32) -> Tables {
+        let Some(mut installed) = self.installed.take() else { return Tables::Intact };
+        let Ok(Some(listing)) = firewall::list_guard(bridge) else { return Tables::Changed };
+        let listing = Listing::of(&listing, &installed.guard.devices.keys().cloned().collect());
+        if listing.common != installed.shown.common {
+            return Tables::Changed;
+        }
+        let is_as_written = firewall::generation().is_ok_and(|latest| latest == generation);
+        if is_as_written {
+            installed.generation = generation;
+        }
+        let guard = installed.take_up(listing, is_as_written);
+        self.installed = Some(installed);
+        guard
+    }
+}
+
+impl Installed {
+    /// The script that writes again what was not read back, if there is anything.
+    fn unread(&self, bridge: &LinkName) -> Option<String> {
+        let devices = self.guard.devices.iter().filter(|(device, _)| !self.shown.chains.contains_key(*device));
+        let script: String = devices.map(|(device, it)| guard::replacement(bridge, device, &it.chains)).collect();
+        (!script.is_empty()).then_some(script)
+    }
+
+    /// Forgets the devices whose chains are not what they were. What was not known yet is known from now on, if it is what
+    /// was written.
+    fn take_up(&mut self, mut listing: Listing, is_as_written: bool) -> Tables {
+        let (count, known) = (self.guard.devices.len(), &self.shown.chains);
+        self.guard.devices.retain(|device, _| match (known.get(device), listing.chains.get(device)) {
+            (Some(before), Some(now)) => before == now,
+            (None, Some(_)) => true,
+            (_, None) => false,
+        });
+        let devices = &self.guard.devices;
+        listing
+            .chains
+            .retain(|device, _| devices.contains_key(device) && (is_as_written || known.contains_key(device)));
+        self.shown = listing;
+        if self.guard.devices.len() == count { Tables::Intact } else { Tables::Changed }
     }
 }

@@ -10,15 +10,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use weave_mesh::name::MacAddr;
 
-use super::firewalls::{Firewalls, Guard};
+use super::firewalls::{Firewalls, Tables};
 use super::former::FormerNeighbours;
 use super::underlay::Underlay;
 use super::watcher::{Interest, Watcher};
 use super::{Event, Generation};
+use crate::guard::Guard;
 use crate::linux::apply::{Failure, apply};
 use crate::linux::netlink::Netlink;
 use crate::linux::{firewall, observe, underlay};
-use crate::plan::{InstalledGuard, Keep, LinkName, Observed, Plan, Step, diff};
+use crate::plan::{GuardedDevice, InstalledGuard, Keep, LinkName, Observed, Plan, Step, diff};
 
 /// How often everything is checked although nothing was heard.
 const CHECK_INTERVAL: Duration = Duration::from_secs(3);
@@ -42,6 +43,8 @@ const USED_INTERVAL: Duration = Duration::from_secs(1);
 /// least time between two looks.
 const FIREWALL_INTERVAL: Duration = Duration::from_secs(30);
 const FIREWALL_GAP: Duration = Duration::from_secs(1);
+/// Between a change of ours and the look at what became of it: containers start and end meanwhile.
+const READ_BACK_DELAY: Duration = Duration::from_secs(1);
 /// Stations learnt at hand-plugged ports that are reported; more are switched and not reported.
 const LEARNT_MAX: usize = 4096;
 /// How often a plan is tried: a container that dies in between takes its port along, and the guard for it is refused.
@@ -174,7 +177,8 @@ impl Keeper {
 
     fn hear_tables(&mut self) {
         if self.tables.discard() {
-            let soon = (Instant::now() + SETTLE_DELAY).max(self.timers.firewall_not_before);
+            let delay = if self.firewalls.is_latest() { READ_BACK_DELAY } else { SETTLE_DELAY };
+            let soon = (Instant::now() + delay).max(self.timers.firewall_not_before);
             self.timers.firewall = self.timers.firewall.min(soon);
         }
     }
@@ -260,14 +264,39 @@ impl Keeper {
         let generation = firewall::generation().unwrap_or_default();
         let failures = apply(&mut self.netlink, steps);
         let outcome = Outcome { failures: described(&failures), closed: closed(&failures, plan) };
+        let done = steps.iter().filter(|step| !failures.iter().any(|failure| std::ptr::eq(failure.step, *step)));
+        self.note_guard(&done.collect::<Vec<_>>(), &plan.names.bridge, generation);
         self.firewalls.follow(plan);
-        for step in steps {
-            if let Step::InstallGuard { script, devices } = step {
-                let guard = InstalledGuard { script: script.clone(), devices: self.indices(devices) };
-                self.firewalls.remember(&plan.names.bridge, guard, generation);
+        outcome
+    }
+
+    /// Notes what was done to the guard since `generation` of the ruleset.
+    fn note_guard(&mut self, done: &[&Step], bridge: &LinkName, generation: u32) {
+        let mut devices = Vec::new();
+        for step in done {
+            match step {
+                Step::InstallGuard(Guard { common, chains }) => {
+                    let devices = chains.iter().filter_map(|(device, chains)| self.guarded(device, chains)).collect();
+                    let guard = InstalledGuard { common: common.clone(), devices };
+                    self.firewalls.note_replaced(bridge, guard, generation);
+                }
+                Step::GuardDevice { device, chains, .. } => {
+                    let guarded = self.guarded(device, chains).map(|(_, guarded)| guarded);
+                    devices.push((device.clone(), guarded));
+                }
+                Step::UnguardDevice { device, .. } => devices.push((device.clone(), None)),
+                _ => {}
             }
         }
-        outcome
+        if !devices.is_empty() {
+            self.firewalls.note_devices(devices, generation);
+        }
+    }
+
+    /// A device that was given `chains`, if it is still there.
+    fn guarded(&mut self, device: &LinkName, chains: &str) -> Option<(LinkName, GuardedDevice)> {
+        let index = self.netlink.link_index(device.as_str()).ok()??;
+        Some((device.clone(), GuardedDevice { index, chains: chains.to_owned() }))
     }
 
     /// Whether a step takes away what the usher has set up for a later plan.
@@ -279,18 +308,14 @@ impl Keeper {
         })
     }
 
-    /// Whether a device that the guard was made for is gone by now.
+    /// Whether a device that was to be guarded is gone by now.
     fn lost_a_device(&mut self, steps: &[Step]) -> bool {
+        let mut is_gone = |device: &LinkName| !matches!(self.netlink.link_index(device.as_str()), Ok(Some(_)));
         steps.iter().any(|step| match step {
-            Step::InstallGuard { devices, .. } => self.indices(devices).len() < devices.len(),
+            Step::InstallGuard(guard) => guard.chains.keys().any(&mut is_gone),
+            Step::GuardDevice { device, .. } => is_gone(device),
             _ => false,
         })
-    }
-
-    /// Of those that exist.
-    fn indices(&mut self, devices: &BTreeSet<LinkName>) -> BTreeMap<LinkName, u32> {
-        let index = |device: &LinkName| Some((device.clone(), self.netlink.link_index(device.as_str()).ok()??));
-        devices.iter().filter_map(index).collect()
     }
 
     fn look_at_firewalls(&mut self, now: Instant) {
@@ -298,7 +323,7 @@ impl Keeper {
         self.timers.firewall = now + FIREWALL_INTERVAL;
         self.timers.firewall_not_before = now + FIREWALL_GAP;
         if let Some((_, plan)) = &self.plan
-            && self.firewalls.look(plan, now + FIREWALL_INTERVAL) == Guard::Changed
+            && self.firewalls.look(plan, now + FIREWALL_INTERVAL) == Tables::Changed
         {
             self.timers.check = now;
         }
@@ -374,10 +399,8 @@ fn described(failures: &[Failure<'_>]) -> Vec<String> {
 /// than before.
 fn closed(failures: &[Failure<'_>], plan: &Plan) -> BTreeSet<LinkName> {
     let of = |step: &Step| match step {
-        Step::InstallGuard { .. } => plan.ports.keys().cloned().collect(),
-        Step::Plug { link, .. } | Step::SetPortFlags { link, .. } | Step::BringUp { link } => vec![link.clone()],
-        Step::SetBridgeFdb { port, .. } => vec![port.clone()],
-        _ => Vec::new(),
+        Step::InstallGuard(_) => plan.ports.keys().cloned().collect(),
+        step => step.opened().cloned().into_iter().collect::<Vec<_>>(),
     };
     failures.iter().flat_map(|failure| of(failure.step)).filter(|link| plan.ports.contains_key(link)).collect()
 }

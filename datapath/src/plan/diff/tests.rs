@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::plan::fixture::{bare_plan, mac, names};
-use crate::plan::{BridgeFdbEntry, BridgeNames, NeighbourEntry, PortPlan};
+use crate::plan::{BridgeFdbEntry, BridgeNames, GuardedDevice, NeighbourEntry, PortPlan};
 
 fn link(name: &str) -> LinkName {
     name.parse().expect("name")
@@ -49,9 +49,21 @@ fn carry_out(observed: &mut Observed, step: Step) {
         change(observed.links.get_mut(name).unwrap_or_else(|| panic!("no device {name}")));
     };
     match step {
-        Step::InstallGuard { script, devices } => {
-            let devices = devices.into_iter().map(|device| (device.clone(), observed.links[&device].index)).collect();
-            observed.guard = Some(InstalledGuard { script, devices });
+        Step::InstallGuard(Guard { common, chains }) => {
+            let guarded = |(device, chains)| {
+                let index = observed.links[&device].index;
+                (device, GuardedDevice { index, chains })
+            };
+            observed.guard = Some(InstalledGuard { common, devices: chains.into_iter().map(guarded).collect() });
+        }
+        Step::GuardDevice { device, chains, .. } => {
+            let index = observed.links[&device].index;
+            let guard = observed.guard.as_mut().expect("the tables");
+            guard.devices.insert(device, GuardedDevice { index, chains });
+        }
+        Step::UnguardDevice { device, .. } => {
+            let guard = observed.guard.as_mut().expect("the tables");
+            assert!(guard.devices.remove(&device).is_some(), "{device} has no guard");
         }
         Step::CreateBridge { name, mac } => {
             let kind = LinkKind::Bridge { snooping: false, ipv6_tuned: false };
@@ -64,9 +76,6 @@ fn carry_out(observed: &mut Observed, step: Step) {
         }
         Step::DeleteLink { link } => {
             observed.links.remove(&link).expect("a device");
-            if let Some(guard) = &mut observed.guard {
-                guard.devices.remove(&link);
-            }
             observed.bridge_fdb.retain(|_, entry| entry.port != link);
             if link == names().vxlan {
                 observed.vxlan_fdb.clear();
@@ -170,18 +179,87 @@ fn a_fresh_host_is_guarded_before_a_port_is_plugged_and_comes_up_last() {
 
 fn install_guard<const N: usize>(plan: &Plan, devices: [&LinkName; N]) -> Step {
     let devices = devices.map(LinkName::clone).into();
-    Step::InstallGuard { script: guard::render(plan, &devices), devices }
+    Step::InstallGuard(Guard::of(plan, &devices))
+}
+
+fn guard_device(plan: &Plan, device: &LinkName) -> Step {
+    let chains = Guard::of(plan, &BTreeSet::from([device.clone()])).chains.remove(device).expect("its chains");
+    Step::GuardDevice { bridge: names().bridge, device: device.clone(), chains }
+}
+
+/// A host with ports of containers, one of each number.
+fn host_with_ports(numbers: &[u8]) -> (Observed, Plan) {
+    let (mut observed, mut plan) = (empty_host(), bare_plan());
+    for &number in numbers {
+        observed.links.insert(port_name(number), device(LinkKind::Veth));
+        plan.ports.insert(port_name(number), PortPlan { mac: mac(number), addresses: [inside(number)].into() });
+    }
+    reach(&mut observed, &plan);
+    (observed, plan)
+}
+
+fn port_name(number: u8) -> LinkName {
+    link(&format!("vethwepl000000{number}"))
+}
+
+/// The steps that change the guard.
+fn guarding(steps: Vec<Step>) -> Vec<Step> {
+    steps.into_iter().filter(|step| matches!(step, Step::InstallGuard(_)) || step.device_script().is_some()).collect()
+}
+
+#[test]
+fn a_port_comes_and_goes_and_nothing_is_written_of_the_others() {
+    let (mut observed, mut plan) = host_with_ports(&[5]);
+    observed.links.insert(port_name(6), device(LinkKind::Veth));
+    plan.ports.insert(port_name(6), PortPlan { mac: mac(6), addresses: [inside(6)].into() });
+
+    assert_eq!(guarding(reach(&mut observed, &plan)), [guard_device(&plan, &port_name(6))]);
+
+    observed.links.remove(&port_name(6));
+    plan.ports.remove(&port_name(6));
+    let unguard = Step::UnguardDevice { bridge: names().bridge, device: port_name(6) };
+    observed.bridge_fdb.remove(&mac(6));
+    assert_eq!(guarding(reach(&mut observed, &plan)), [unguard]);
+}
+
+#[test]
+fn a_port_with_another_address_is_guarded_anew_alone() {
+    let (mut observed, mut plan) = host_with_ports(&[5, 6]);
+    plan.ports.get_mut(&port_name(6)).expect("port").addresses.insert(inside(7));
+
+    assert_eq!(guarding(reach(&mut observed, &plan)), [guard_device(&plan, &port_name(6))]);
+}
+
+/// A container has died: nothing is repaired before its end is known.
+#[test]
+fn the_guard_of_a_device_that_is_gone_is_left_as_long_as_the_plan_names_it() {
+    let (mut observed, plan) = host_with_ports(&[5]);
+
+    observed.links.remove(&port_name(5));
+    observed.bridge_fdb.remove(&mac(5));
+
+    assert_eq!(diff(&observed, &plan), Ok(Vec::new()));
+}
+
+#[test]
+fn what_all_have_in_common_is_replaced_with_all_else() {
+    let (mut observed, mut plan) = host_with_ports(&[5]);
+    plan.guard.vxlan_sources.insert(inner(1));
+
+    let BridgeNames { vxlan, tap, .. } = names();
+    let expected = [install_guard(&plan, [&vxlan, &tap, &port_name(5)])];
+    assert_eq!(reach(&mut observed, &plan), expected);
 }
 
 #[test]
 fn a_device_that_is_made_anew_is_guarded_anew() {
     let (mut observed, plan) = (empty_host(), bare_plan());
     reach(&mut observed, &plan);
-    let BridgeNames { vxlan, tap, .. } = names();
+    let tap = names().tap;
 
     observed.links.get_mut(&tap).expect("TAP").index = 7;
 
-    assert_eq!(diff(&observed, &plan), Ok(vec![install_guard(&plan, [&vxlan, &tap])]));
+    assert_eq!(diff(&observed, &plan), Ok(vec![guard_device(&plan, &tap)]));
 }
 
 #[test]
