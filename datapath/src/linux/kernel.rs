@@ -17,6 +17,7 @@
 mod firewalls;
 mod former;
 mod keeper;
+mod savings;
 mod underlay;
 mod usher;
 mod watcher;
