@@ -9,6 +9,7 @@ data names.
 
 import base64
 import contextlib
+import functools
 import io
 import json
 import logging
@@ -86,6 +87,7 @@ class Cloud:
         self._calls.server_close()
         self._moto.stop()
 
+    @functools.cache  # noqa: B019 - as many as there are services.
     def client(self, service):
         return boto3.client(service, endpoint_url=self.endpoint)
 

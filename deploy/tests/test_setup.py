@@ -85,12 +85,38 @@ class Setup(DemoTest):
 
 
 class WhatIsMade(DemoTest):
-    def template(self, **settings):
-        self.succeed("setup.sh", **settings)
+    def test_an_image_of_ones_own_needs_no_archive(self):
+        self.succeed("setup.sh", WEAVE_ECS_IMAGE="ami-03cf127a", WEAVE_ECS_ARCHIVE="/nowhere")
+        self.assertEqual(self.template()["ImageId"], "ami-03cf127a")
+        self.assertNotIn("s3://", self.user_data())
+        self.assertEqual(self.rules()[1], {("tcp", 80, 80, "0.0.0.0/0")})
+        self.assertNotIn("bucket", self.cloud.inventory())
+        self.succeed("cleanup.sh")
+        self.assert_nothing_left()
+
+    def test_everything_is_as_the_guide_says(self):
+        """One set-up, looked at from all sides."""
+        self.succeed("setup.sh", WEAVE_ECS_SSH_FROM="192.0.2.1/32")
+        for look in (
+            self.hosts_ask_for_tokens_and_give_containers_no_credentials,
+            self.the_secret_is_in_the_parameter_store_alone,
+            self.hosts_install_that_archive_only,
+            self.only_what_is_needed_is_open,
+            self.the_role_may_read_one_secret,
+            self.the_key_is_the_operators_alone,
+            self.everything_carries_our_tag,
+        ):
+            with self.subTest(look.__name__):
+                look()
+
+    def template(self):
         answer = self.cloud.client("ec2").describe_launch_template_versions(LaunchTemplateName="weave-ecs-launch-template")
         return answer["LaunchTemplateVersions"][0]["LaunchTemplateData"]
 
-    def test_hosts_ask_for_tokens_and_give_containers_no_credentials(self):
+    def user_data(self):
+        return base64.b64decode(self.template()["UserData"]).decode()
+
+    def hosts_ask_for_tokens_and_give_containers_no_credentials(self):
         data = self.template()
         self.assertEqual(data["MetadataOptions"]["HttpTokens"], "required")
         self.assertEqual(data["MetadataOptions"]["HttpPutResponseHopLimit"], 1)
@@ -99,38 +125,24 @@ class WhatIsMade(DemoTest):
         image = self.cloud.client("ssm").get_parameter(Name=recommended)["Parameter"]["Value"]
         self.assertEqual(data["ImageId"], image)
 
-    def test_the_secret_is_in_the_parameter_store_alone(self):
-        user_data = base64.b64decode(self.template()["UserData"]).decode()
+    def the_secret_is_in_the_parameter_store_alone(self):
         secret = self.cloud.client("ssm").get_parameter(Name="/weave-ecs/password", WithDecryption=True)["Parameter"]
         self.assertEqual(secret["Type"], "SecureString")
         self.assertEqual(len(base64.b64decode(secret["Value"])), 32)
-        self.assertNotIn(secret["Value"], user_data)
+        self.assertNotIn(secret["Value"], self.user_data())
         self.assertNotIn(secret["Value"], repr(self.cloud.words))
-        self.assertIn("SECRET_PARAMETER=/weave-ecs/password\n", user_data)
+        self.assertIn("SECRET_PARAMETER=/weave-ecs/password\n", self.user_data())
 
-    def test_hosts_install_that_archive_only(self):
-        user_data = base64.b64decode(self.template()["UserData"]).decode()
+    def hosts_install_that_archive_only(self):
+        user_data = self.user_data()
         self.assertIn("s3://weave-ecs-123456789012-eu-west-1/weave-rs-ecs.tar.gz", user_data)
         self.assertIn(hashlib.sha256(self.archive.read_bytes()).hexdigest(), user_data)
         self.assertNotIn("@", user_data)
 
-    def test_an_image_of_ones_own_needs_no_archive(self):
-        data = self.template(WEAVE_ECS_IMAGE="ami-03cf127a", WEAVE_ECS_ARCHIVE="/nowhere")
-        self.assertEqual(data["ImageId"], "ami-03cf127a")
-        self.assertNotIn("s3://", base64.b64decode(data["UserData"]).decode())
-        self.assertNotIn("bucket", self.cloud.inventory())
-        self.succeed("cleanup.sh")
-        self.assert_nothing_left()
-
-    def test_only_what_is_needed_is_open(self):
-        self.succeed("setup.sh")
+    def only_what_is_needed_is_open(self):
         own, world = self.rules()
         self.assertEqual(own, {("tcp", 6783, 6783), ("udp", 6783, 6784)})
-        self.assertEqual(world, {("tcp", 80, 80, "0.0.0.0/0")})
-
-    def test_ssh_is_open_to_whom_it_is_said(self):
-        self.succeed("setup.sh", WEAVE_ECS_SSH_FROM="192.0.2.1/32")
-        self.assertIn(("tcp", 22, 22, "192.0.2.1/32"), self.rules()[1])
+        self.assertEqual(world, {("tcp", 80, 80, "0.0.0.0/0"), ("tcp", 22, 22, "192.0.2.1/32")})
 
     def rules(self):
         """Those for the group itself, and those for addresses."""
@@ -142,22 +154,19 @@ class WhatIsMade(DemoTest):
             world |= {(*ports, one["CidrIp"]) for one in it["IpRanges"]}
         return own, world
 
-    def test_the_role_may_read_one_secret(self):
-        self.succeed("setup.sh")
+    def the_role_may_read_one_secret(self):
         iam = self.cloud.client("iam")
         policy = iam.get_role_policy(RoleName="weave-ecs-role", PolicyName="weave-ecs-policy")["PolicyDocument"]
         secret = [it for it in policy["Statement"] if it["Action"] == "ssm:GetParameter"]
         self.assertEqual(secret[0]["Resource"], "arn:aws:ssm:eu-west-1:123456789012:parameter/weave-ecs/password")
         self.assertNotIn("*", {action for it in policy["Statement"] for action in it["Action"]})
 
-    def test_the_key_is_the_operators_alone(self):
-        self.succeed("setup.sh")
+    def the_key_is_the_operators_alone(self):
         key = self.folder / "weave-ecs-demo-key.pem"
         self.assertEqual(stat.S_IMODE(key.stat().st_mode), 0o600)
         self.assertIn("PRIVATE KEY", key.read_text())
 
-    def test_everything_carries_our_tag(self):
-        self.succeed("setup.sh")
+    def everything_carries_our_tag(self):
         ec2 = self.cloud.client("ec2")
         tagged = ec2.describe_tags(Filters=[{"Name": "tag:weave-rs:demo", "Values": ["weave-ecs"]}])["Tags"]
         kinds = {it["ResourceType"] for it in tagged}
