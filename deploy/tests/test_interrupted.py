@@ -25,15 +25,10 @@ class Interrupted(DemoTest):
 
     def test_a_setup_that_was_killed_anywhere_is_completed_by_the_next(self):
         """Killed, run again, killed after the next thing that is new: until it goes through."""
-        done = set()
-
-        def is_new(operation):
-            new = changes(operation) and operation not in done
-            done.add(operation)
-            return new
-
+        rounds, is_new = 0, self.not_seen_before()
         while self.run_killed("setup.sh", is_last=is_new)[0] != 0:
-            self.assertLess(len(done), 100)
+            rounds += 1
+        self.assertGreaterEqual(rounds, 20)
         made = {kind: len(names) for kind, names in self.cloud.inventory().items()}
         self.assertEqual({kind: count for kind, count in made.items() if count != 1}, {"instance": 3})
         self.assertEqual(len(made), 15)
@@ -42,11 +37,10 @@ class Interrupted(DemoTest):
 
     def test_a_cleanup_that_was_killed_anywhere_is_completed_by_the_next(self):
         self.succeed("setup.sh")
-        while self.run_killed("cleanup.sh", is_last=changes)[0] != 0:
-            # It deletes by name what is not there, too, so it never runs out of calls that change something.
-            if not self.cloud.inventory():
-                break
-        self.succeed("cleanup.sh")
+        rounds, is_new = 0, self.not_seen_before()
+        while self.run_killed("cleanup.sh", is_last=is_new)[0] != 0:
+            rounds += 1
+        self.assertGreaterEqual(rounds, 18)
         self.assert_nothing_left()
 
     def test_a_signal_rolls_back(self):
@@ -57,6 +51,17 @@ class Interrupted(DemoTest):
             self.assertIn("Removing template again .. done", output)
             self.assertTrue(errors.startswith("setup.sh: ended by a signal\n"), errors)
             self.assert_nothing_left()
+
+    def not_seen_before(self):
+        """Holds of the first call of each kind that changes something."""
+        seen = set()
+
+        def is_last(operation):
+            new = changes(operation) and operation not in seen
+            seen.add(operation)
+            return new
+
+        return is_last
 
     def after_changes(self, count):
         """Holds of the last one of so many calls that change something."""
