@@ -34,7 +34,12 @@ import boto3  # noqa: E402
 import urllib3  # noqa: E402
 from awscli.clidriver import create_clidriver  # noqa: E402
 from botocore.exceptions import ClientError  # noqa: E402
+from moto.ec2.models.launch_templates import LaunchTemplateVersion  # noqa: E402
+from moto.ec2.utils import parse_user_data  # noqa: E402
 from moto.server import ThreadedMotoServer  # noqa: E402
+
+# It takes user data of a template's first version only (5.2.5).
+LaunchTemplateVersion.user_data = property(lambda self: parse_user_data(self.data.get("UserData")))
 
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
@@ -66,11 +71,12 @@ class Cloud:
         os.environ["AWS_ENDPOINT_URL"] = self.endpoint
         self.agents = Agents(self)
         self._driver = create_clidriver()
+        self._driver.session.register("before-call", self._before_call)
         self._keep_clients(self._driver.session)
         self.reset()
         for words in WARMING:
             self._cli(words.split())
-        self._driver.session.register("before-call", self._before_call)
+        self.calls = []
         self._calls = socketserver.TCPServer(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._calls.serve_forever, daemon=True).start()
 

@@ -16,7 +16,7 @@ host() {
   install -d "$folder" "$root/etc/systemd/system"
   cp -P /lib/systemd/system/*.{target,slice} "$tests"/units/* "$folder"
   cp "$units/weave-rs.service" "$root/etc/systemd/system"
-  for program in bin/sh usr/bin/{install,dockerd,containerd,cloud-init} usr/libexec/amazon-ecs-init \
+  for program in bin/sh usr/bin/{install,docker,dockerd,containerd,cloud-init} usr/libexec/amazon-ecs-init \
     usr/local/bin/weave-rs usr/local/libexec/weave-rs/fetch-secret; do
     install -D -m 755 /dev/null "$root/$program"
   done
@@ -29,7 +29,7 @@ host() {
 ecs_host() {
   host "$1"
   cp -r "$units"/ecs/* "$root/etc/systemd/system"
-  wanted multi-user.target ecs.service
+  wanted multi-user.target ecs.service weave-rs-demo.service
 }
 
 # wanted TARGET UNIT…
@@ -65,7 +65,7 @@ sed -i 's/^After=network-online.target/& multi-user.target/' "$root/usr/lib/syst
 fine "a host whose cloud-init ends last, as Debian's"
 
 ecs_host ecs
-fine "a host of Amazon ECS" ecs.service weave-rs-secret.service
+fine "a host of Amazon ECS" ecs.service weave-rs-secret.service weave-rs-demo.service
 sed -i 's/^After=network-online.target/& multi-user.target/' "$root/usr/lib/systemd/system/cloud-final.service"
 faulty "units that wait in a circle are seen" "ordering cycle" ecs.service
 
