@@ -37,12 +37,16 @@ fn group(peers: usize, seed: u64, weather: Weather) -> World {
     })
 }
 
-/// Runs a container on every live host; how long the last one waits for its address.
-fn run_containers(world: &mut World, limit: Duration) -> Duration {
-    let start = world.now();
+fn run_containers_of(world: &mut World) {
     for host in world.live().collect::<Vec<_>>() {
         world.apply(Fault::RunContainer(host));
     }
+}
+
+/// Runs a container on every live host; how long the last one waits for its address.
+fn run_containers(world: &mut World, limit: Duration) -> Duration {
+    let start = world.now();
+    run_containers_of(world);
     let at = world.run_until(limit, |world| world.waiting_containers() == 0);
     at.unwrap_or_else(|| panic!("{} wait: {}", world.waiting_containers(), explain(world))).since(start)
 }
@@ -77,6 +81,74 @@ fn whatever_the_answers_are_like_there_is_one_ring() {
         world.run_until(10 * MINUTE, World::is_converged).expect("one mesh");
         assert!(world.is_all_space_usable(), "seed {seed}");
         assert_sound(&world, seed);
+    }
+}
+
+/// All of it is one mesh with one ring, of which all addresses are usable.
+fn assert_one_ring(world: &mut World, seed: u64) {
+    run_containers(world, 10 * MINUTE);
+    let at = world.run_until(10 * MINUTE, |world| world.is_converged() && world.is_all_space_usable());
+    assert!(at.is_some(), "seed {seed}: {}", explain(world));
+    assert_sound(world, seed);
+}
+
+#[test]
+fn a_group_that_is_made_larger_while_it_boots_makes_one_ring() {
+    for seed in 0..20 {
+        let mut world = group(1, seed, FOUL);
+        let mut dice = Dice(seed);
+        for machines in 2..=5 {
+            world.run_for(dice.below(12) as u32 * SECOND);
+            run_containers_of(&mut world);
+            world.set_desired(machines);
+            world.launch(dice.below(5) as u32 * SECOND);
+        }
+        world.run_for(MINUTE);
+        assert_one_ring(&mut world, seed);
+    }
+}
+
+#[test]
+fn a_first_ring_waits_for_the_oldest_machine_and_no_longer_than_that_exists() {
+    for seed in 0..10 {
+        let mut world = group(3, seed, Weather::FAIR);
+        // It dies as soon as it comes up, before it could agree to anything.
+        world.run_until(MINUTE, |world| world.live().any(|host| host == HostId(0)));
+        world.apply(Fault::PowerLoss(HostId(0)));
+        world.run_for(10 * SECOND);
+        run_containers_of(&mut world);
+        world.run_for(2 * MINUTE);
+        assert!(world.waiting_containers() > 0, "seed {seed}: nobody may go ahead without the oldest");
+        world.terminate(HostId(0));
+        world.launch(20 * SECOND);
+        world.run_for(MINUTE);
+        assert_one_ring(&mut world, seed);
+    }
+}
+
+#[test]
+fn a_machine_that_is_launched_before_the_only_other_one_goes_inherits_all_of_it() {
+    for seed in 0..10 {
+        let mut world = group(1, seed, Weather::FAIR);
+        world.run_for(10 * SECOND);
+        assert_one_ring(&mut world, seed);
+        world.launch(3 * SECOND);
+        world.run_for(30 * SECOND);
+        let gone = world.terminate(HostId(0));
+        let at = world.run_until(3 * MINUTE, |world| world.now() >= gone && world.is_all_space_usable());
+        assert!(at.is_some_and(|at| at.since(gone) <= MINUTE), "seed {seed}: {}", explain(&world));
+        assert_one_ring(&mut world, seed);
+    }
+}
+
+#[test]
+fn thirty_machines_that_boot_at_once_make_one_ring() {
+    for seed in 0..3 {
+        let mut world = group(30, seed, FOUL);
+        world.run_for(2 * SECOND);
+        run_containers_of(&mut world);
+        world.run_for(10 * SECOND);
+        assert_one_ring(&mut world, seed);
     }
 }
 
