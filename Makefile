@@ -12,6 +12,7 @@ export CARGO_TERM_COLOR ?= auto
 BUILD_PACKAGES := gcc libc6-dev
 DEMO_PACKAGES := $(BUILD_PACKAGES) iproute2 nftables iptables iputils-ping procps
 TEST_PACKAGES := $(DEMO_PACKAGES) docker.io busybox-static bind9-dnsutils
+DEPLOY_PACKAGES := $(BUILD_PACKAGES) binutils shellcheck python3-venv systemd
 BENCH_PACKAGES := $(DEMO_PACKAGES) iperf3 ethtool linux-perf valgrind dnsperf
 RIVAL_PACKAGES := $(BUILD_PACKAGES) tinc fastd wireguard-go wireguard-tools
 RIVAL_CRATES := boringtun-cli@0.7.1 vpncloud@2.3.0
@@ -45,7 +46,34 @@ test: ## everything that must hold before a change lands
 	$(CARGO) check --locked -p weave-datapath --no-default-features --all-targets
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 	{ set +x; } 2> /dev/null
+	$(MAKE) --no-print-directory test-deploy
 	echo "not checked here: licences by cargo-deny (make deny), advisories (their database is outside the registry)"
+
+.PHONY: test-deploy
+test-deploy: ecs-archive ## the scripts, units, templates and guide for Amazon ECS, against a stand-in for AWS (half a GB in target/deploy)
+	@$(call install,$(DEPLOY_PACKAGES))
+	target=$$(realpath "$(TARGET)")
+	tools="$$target/deploy/tools"
+	if ! cmp -s deploy/tests/requirements.txt "$$tools/installed"; then
+	  python3 -m venv --clear "$$tools"
+	  "$$tools/bin/pip" install --quiet --disable-pip-version-check --requirement deploy/tests/requirements.txt
+	  cp deploy/tests/requirements.txt "$$tools/installed"
+	fi
+	shellcheck -x -a deploy/ecs/setup.sh deploy/ecs/cleanup.sh
+	shellcheck deploy/ecs/pack.sh deploy/ecs/data/*.sh deploy/packer/*.sh deploy/systemd/ecs/fetch-secret deploy/tests/*.sh deploy/tests/bin/aws
+	deploy/tests/units.sh
+	deploy/tests/provision.sh "$$target"
+	# Two at a time; each has a cloud of its own.
+	export REAL_AWS="$$tools/bin/aws" PYTHONDONTWRITEBYTECODE=1
+	printf '%s\n' deploy/tests/test_*.py | xargs -P 2 -n 1 "$$tools/bin/python"
+
+.PHONY: ecs-archive
+ecs-archive: ## what hosts of Amazon ECS install: target/weave-rs-ecs.tar.gz (docs/guides/ecs.md)
+	@$(call install,$(BUILD_PACKAGES) binutils)
+	$(CARGO) build --locked --release -p weave-cli -p weave-shim
+	# Static: it is alone in its image. By name of the platform, so that what runs at build time is not.
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked --release -p weave-demo --target "$$(uname -m)-unknown-linux-gnu"
+	deploy/ecs/pack.sh "$(TARGET)"
 
 .PHONY: test-engines
 test-engines: ## the tests with Docker, against engines of newer Debian releases (ENGINES="trixie sid", STARTS=200; a GB in target/engines)

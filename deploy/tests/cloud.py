@@ -38,8 +38,14 @@ from moto.ec2.models.launch_templates import LaunchTemplateVersion  # noqa: E402
 from moto.ec2.utils import parse_user_data  # noqa: E402
 from moto.server import ThreadedMotoServer  # noqa: E402
 
+
 # It takes user data of a template's first version only (5.2.5).
-LaunchTemplateVersion.user_data = property(lambda self: parse_user_data(self.data.get("UserData")))
+def _user_data(version):
+    data = version.data.get("UserData")
+    return parse_user_data(data) if isinstance(data, str) else data
+
+
+LaunchTemplateVersion.user_data = property(_user_data)
 
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
@@ -93,7 +99,7 @@ class Cloud:
 
     def reset(self):
         """An empty account, without faults."""
-        urllib3.request("POST", f"{self.endpoint}/moto-api/reset")
+        urllib3.request("POST", f"{self.endpoint}/moto-api/reset", timeout=60, retries=False)
         self.denied = set()
         self.calls = []
         self.words = []
