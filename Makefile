@@ -59,7 +59,7 @@ test-deploy: ecs-archive ## the scripts, units, templates and guide for Amazon E
 	  "$$tools/bin/pip" install --quiet --disable-pip-version-check --requirement deploy/tests/requirements.txt
 	  cp deploy/tests/requirements.txt "$$tools/installed"
 	fi
-	shellcheck -x -a deploy/ecs/setup.sh deploy/ecs/cleanup.sh
+	shellcheck -x -a -P deploy/ecs deploy/ecs/setup.sh deploy/ecs/cleanup.sh
 	shellcheck deploy/ecs/pack.sh deploy/ecs/data/*.sh deploy/packer/*.sh deploy/systemd/ecs/fetch-secret deploy/tests/*.sh deploy/tests/bin/aws
 	deploy/tests/units.sh
 	deploy/tests/provision.sh "$$target"

@@ -19,6 +19,12 @@ fail() {
   exit 1
 }
 
+# interrupted CODE: likewise, by a signal.
+interrupted() {
+  echo "ended by a signal" > "$scratch/reason"
+  exit "$1"
+}
+
 call() {
   aws --output text --cli-connect-timeout $CONNECT_TIMEOUT --cli-read-timeout $READ_TIMEOUT "$@" 2> "$scratch/errors" && return
   explain "$1" "$2" > "$scratch/reason"

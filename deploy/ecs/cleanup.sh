@@ -16,8 +16,10 @@ left=()
 
 finish() {
   local code=$?
+  # A signal may come while a command's output goes elsewhere.
+  exec 1>&3 2>&4
   trap - EXIT
-  [ "$code" = 0 ] || [ ${#left[@]} != 0 ] || echo "cleanup.sh: $(cat "$scratch/reason" 2> /dev/null || echo "interrupted")" >&2
+  [ "$code" = 0 ] || [ ${#left[@]} != 0 ] || echo "cleanup.sh: $(cat "$scratch/reason")" >&2
   rm -rf "$scratch"
   exit "$code"
 }
@@ -34,9 +36,10 @@ remove() {
   fi
 }
 
+exec 3>&1 4>&2
 trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+trap 'interrupted 130' INT
+trap 'interrupted 143' TERM
 prepare
 for thing in "${things[@]}"; do
   remove "$thing"

@@ -50,10 +50,12 @@ waiting() {
 
 finish() {
   local code=$?
+  # A signal may come while a command's output goes elsewhere.
+  exec 1>&3 2>&4
   trap - EXIT INT TERM
   if [ "$code" != 0 ]; then
     printf 'failed\n'
-    echo "setup.sh: $(cat "$scratch/reason" 2> /dev/null || echo "ended by a signal")" >&2
+    echo "setup.sh: $(cat "$scratch/reason")" >&2
     roll_back
   fi
   rm -rf "$scratch"
@@ -98,9 +100,10 @@ work() {
   waiting "Waiting for tasks to start running" "tasks are missing" missing_tasks
 }
 
+exec 3>&1 4>&2
 trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+trap 'interrupted 130' INT
+trap 'interrupted 143' TERM
 prepare
 if [ -z "$WEAVE_ECS_IMAGE" ]; then
   [ -r "$WEAVE_ECS_ARCHIVE" ] || fail "no archive at $WEAVE_ECS_ARCHIVE: run make ecs-archive"

@@ -41,6 +41,8 @@ class DemoTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.cloud = Cloud()
+        # Who was started in the background ignores it, and so would every script.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     @classmethod
     def tearDownClass(cls):

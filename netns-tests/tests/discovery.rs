@@ -4,7 +4,7 @@
 //!   cloud: EC2, Auto Scaling, and the metadata of each instance ◄── h2, h3, h4: no peer is given
 //! ```
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -95,7 +95,7 @@ fn hosts_of_a_group_find_each_other_share_the_range_out_and_bury_their_dead() ->
     for (weave, host) in weaves.iter().zip(&cloud.hosts) {
         let container = host.container()?;
         let printed = weave.run(&["attach", &container.target(), "--wait", "30"])?;
-        assert!(printed.contains("10.32."), "{printed}");
+        assert!(printed.trim().parse::<Ipv4Addr>().is_ok(), "{printed}");
         eventually(SETTLED, "all are met", || Ok(reachable(weave)? == 3))?;
         assert!(weave.run(&["status"])?.contains("Discovery: aws (3 listed)"));
     }
@@ -106,5 +106,35 @@ fn hosts_of_a_group_find_each_other_share_the_range_out_and_bury_their_dead() ->
         eventually(BURIED, "the dead one's addresses are others'", || Ok(owners(weave)? == 2))
             .with_context(|| weave.run(&["status", "ipam"]).unwrap_or_default())?;
     }
+    Ok(())
+}
+
+#[test]
+fn who_is_written_into_a_file_is_dialled_and_who_is_taken_out_stays_connected() -> Result<()> {
+    let net = Topology::new()?;
+    let (one, other) = (net.host()?, net.host()?);
+    let list = one.directory().join("peers");
+    std::fs::write(&list, "# nobody yet\n")?;
+    let other_weave = Weave::launch(&other, Launch::new())?;
+    let weave = Weave::launch(&one, Launch::new().argument(&format!("--discover=file:{}", list.display())))?;
+    assert_eq!(reachable(&weave)?, 1);
+
+    std::fs::write(&list, format!("{} # the other\n", other.address()))?;
+    eventually(SETTLED, "the peer of the file is met", || Ok(reachable(&weave)? == 2))?;
+
+    std::fs::write(&list, "not a peer\n")?;
+    eventually(SETTLED, "what is wrong is said", || Ok(weave.run(&["status"])?.contains("line 1")))?;
+    std::fs::write(&list, "")?;
+    eventually(SETTLED, "it is right again", || Ok(weave.run(&["status"])?.contains("(0 listed)")))?;
+    assert_eq!((reachable(&weave)?, reachable(&other_weave)?), (2, 2));
+    Ok(())
+}
+
+#[test]
+fn a_host_that_is_no_instance_asks_nobody_where_it_is() -> Result<()> {
+    let net = Topology::new()?;
+    let weave = Weave::launch(&net.host()?, Launch::new())?;
+    let status: serde_json::Value = serde_json::from_str(&weave.run(&["status", "--json"])?)?;
+    assert_eq!(status["discovery"]["source"], "none");
     Ok(())
 }
