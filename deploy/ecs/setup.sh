@@ -22,6 +22,9 @@ survey() {
   for thing in "${things[@]}"; do
     there[$thing]=$("find_$thing")
   done
+  # These are looked for when something is removed again.
+  instances > /dev/null
+  profile_roles > /dev/null
 }
 
 # step TEXT THING
