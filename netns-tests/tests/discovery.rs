@@ -133,7 +133,8 @@ fn who_is_written_into_a_file_is_dialled_and_who_is_taken_out_stays_connected() 
 #[test]
 fn a_host_that_is_no_instance_asks_nobody_where_it_is() -> Result<()> {
     let net = Topology::new()?;
-    let weave = Weave::launch(&net.host()?, Launch::new())?;
+    let host = net.host()?;
+    let weave = Weave::launch(&host, Launch::new())?;
     let status: serde_json::Value = serde_json::from_str(&weave.run(&["status", "--json"])?)?;
     assert_eq!(status["discovery"]["source"], "none");
     Ok(())
