@@ -125,6 +125,7 @@ soak: ## the long ones: fresh seeds for the simulator (SEEDS=n), a lossy wire wi
 	done
 	$(CARGO) build --locked --workspace --bins
 	REPLACEMENTS=3000 $(CARGO) test --locked -q --release -p weave-mesh --test years -- --nocapture
+	REPLACEMENTS=10000 $(CARGO) test --locked -q --release -p weave-mesh --test cloud -- --nocapture
 	SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) run --locked -q -p weave-netns-tests --bin soak
 	SEEDS=$$(( $(SEEDS) * 100 )) $(CARGO) test --locked --release -p weave-mesh --test addresses
 	WEAVE_FUZZ_RUNS=1000000 $(CARGO) test --locked --release -p weave-router --test fuzz -- --nocapture

@@ -226,10 +226,29 @@ impl Docker {
     }
 
     fn import(&self, name: &str, path: &str) -> Result<()> {
+        let busybox = Path::new("/bin/busybox");
+        ensure!(busybox.exists(), "busybox-static is not installed");
+        self.import_files(name, &[(busybox.to_owned(), path.to_owned())])
+    }
+
+    /// An image of this name with a program of this workspace at its root, and the libraries that it was linked to.
+    pub fn import_program(&self, name: &str, program: &str) -> Result<()> {
+        let path = crate::weave::program(program)?;
+        let linked = run(Command::new("ldd").arg(&path))?;
+        let libraries = linked.split_whitespace().filter(|word| word.starts_with('/'));
+        let libraries = libraries.map(|library| (PathBuf::from(library), library.to_owned()));
+        let files: Vec<_> = libraries.chain([(path.clone(), program.to_owned())]).collect();
+        self.import_files(name, &files)
+    }
+
+    /// An image of this name with copies of files, and where in it they lie.
+    fn import_files(&self, name: &str, files: &[(PathBuf, String)]) -> Result<()> {
         let root = self.directory.join(&format!("root-{name}"));
-        let program = root.join(path);
-        std::fs::create_dir_all(program.parent().context("it lies in the root")?)?;
-        std::fs::copy("/bin/busybox", &program).context("busybox-static is not installed")?;
+        for (from, to) in files {
+            let copy = root.join(to.trim_start_matches('/'));
+            std::fs::create_dir_all(copy.parent().context("it lies in the root")?)?;
+            std::fs::copy(from, &copy)?;
+        }
         let archive = self.directory.join(&format!("{name}.tar")).display().to_string();
         run(Command::new("tar").args(["-C", &root.display().to_string(), "-cf", &archive, "."]))?;
         self.run(&["import", &archive, name])?;

@@ -13,6 +13,7 @@
 //! * [`wire`] is a bad cable between two of them, which knows segmented sends from plain ones.
 //! * [`scene`] puts the usual daemons and containers on them, [`bad_path`] two of each on a bad wire.
 //! * [`weave`] starts, kills, stops and asks the daemon of a host.
+//! * [`cloud`] plays AWS, with hosts as its instances.
 //! * [`docker`] runs a `dockerd` of the test's own on a host.
 //! * [`member`] speaks the mesh's protocol with a real key, and lies.
 //! * [`probe`] looks at the result: pings, streams with their longest gap, captures, forged frames.
@@ -24,6 +25,8 @@
 
 #[cfg(feature = "wire")]
 pub mod bad_path;
+#[cfg(feature = "wire")]
+pub mod cloud;
 pub mod docker;
 pub mod frame;
 #[cfg(feature = "wire")]

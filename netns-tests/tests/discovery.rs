@@ -4,76 +4,18 @@
 //!   cloud: EC2, Auto Scaling, and the metadata of each instance ◄── h2, h3, h4: no peer is given
 //! ```
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use weave_aws::fake::{Fake, World};
+use weave_netns_tests::cloud::Cloud;
 use weave_netns_tests::probe::eventually;
 use weave_netns_tests::scene::SETTLED;
-use weave_netns_tests::topology::{Host, Topology};
+use weave_netns_tests::topology::Topology;
 use weave_netns_tests::weave::{Launch, Weave};
 
-const GROUP: &str = "workers";
 /// A terminated instance is heard of at the next answer, 19 s later at most, and nobody waits for anything else.
 const BURIED: Duration = Duration::from_secs(60);
-
-/// A group of instances, each of them a host without a daemon.
-struct Cloud {
-    net: Topology,
-    fake: Fake,
-    /// Where the cloud's services are.
-    _place: Host,
-    hosts: Vec<Host>,
-}
-
-impl Cloud {
-    fn new(instances: usize) -> Result<Self> {
-        let net = Topology::new()?;
-        let place = net.host()?;
-        let address = place.address();
-        let listener = place.namespace().enter(|| Ok(TcpListener::bind((address, 0))?))?;
-        let fake = Fake::serve(listener, World::default())?;
-        let mut cloud = Self { net, fake, _place: place, hosts: Vec::new() };
-        (0..instances).try_for_each(|_| cloud.launch())?;
-        Ok(cloud)
-    }
-
-    /// A further instance of the group.
-    fn launch(&mut self) -> Result<()> {
-        let host = self.net.host()?;
-        let id = instance(&host);
-        let mut world = self.fake.world();
-        world.launch(&id, host.address(), &[]);
-        world.join(GROUP, &id);
-        drop(world);
-        self.hosts.push(host);
-        Ok(())
-    }
-
-    fn daemon(&self, index: usize) -> Result<Weave> {
-        let host = &self.hosts[index];
-        let launch = Launch::new()
-            .environment("AWS_ENDPOINT_URL", &self.fake.url())
-            .environment("AWS_EC2_METADATA_SERVICE_ENDPOINT", &self.fake.imds_url(&instance(host)));
-        Weave::launch(host, launch)
-    }
-
-    fn terminate(&self, index: usize) {
-        let id = instance(&self.hosts[index]);
-        let mut world = self.fake.world();
-        if let Some(machine) = world.machines.get_mut(&id) {
-            machine.state = "terminated".to_owned();
-        }
-        if let Some(group) = world.groups.get_mut(GROUP) {
-            group.members.remove(&id);
-        }
-    }
-}
-
-fn instance(host: &Host) -> String {
-    format!("i-{:017x}", host.number())
-}
 
 /// How many peers a host reaches, itself included.
 fn reachable(weave: &Weave) -> Result<usize> {
@@ -91,8 +33,8 @@ fn owners(weave: &Weave) -> Result<usize> {
 #[test]
 fn hosts_of_a_group_find_each_other_share_the_range_out_and_bury_their_dead() -> Result<()> {
     let cloud = Cloud::new(3)?;
-    let mut weaves = (0..3).map(|index| cloud.daemon(index)).collect::<Result<Vec<_>>>()?;
-    for (weave, host) in weaves.iter().zip(&cloud.hosts) {
+    let mut weaves = (0..3).map(|index| cloud.daemon(index, Launch::new())).collect::<Result<Vec<_>>>()?;
+    for (weave, host) in weaves.iter().zip(cloud.hosts()) {
         let container = host.container()?;
         let printed = weave.run(&["attach", &container.target(), "--wait", "30"])?;
         assert!(printed.trim().parse::<Ipv4Addr>().is_ok(), "{printed}");
