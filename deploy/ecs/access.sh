@@ -1,9 +1,12 @@
 # shellcheck shell=bash
 # Who may do what: the operator's key, the secret of the mesh, and the role of the hosts. Verbs as in network.sh.
 
-# A key without its file cannot be used, nor can AWS give the file again.
+# A key without its file cannot be used, nor can AWS give the file again: it is made anew. It is looked for all the same, since what
+# is made may have to be removed.
 find_key_pair() {
-  [ ! -e "$key_file" ] || key_pair_of_region
+  local there
+  there=$(key_pair_of_region)
+  [ ! -e "$key_file" ] || echo "$there"
 }
 
 key_pair_of_region() {

@@ -237,7 +237,7 @@ impl Docker {
         let linked = run(Command::new("ldd").arg(&path))?;
         let libraries = linked.split_whitespace().filter(|word| word.starts_with('/'));
         let libraries = libraries.map(|library| (PathBuf::from(library), library.to_owned()));
-        let files: Vec<_> = libraries.chain([(path.clone(), program.to_owned())]).collect();
+        let files: Vec<_> = libraries.chain([(path, program.to_owned())]).collect();
         self.import_files(name, &files)
     }
 

@@ -59,7 +59,7 @@ use crate::peers::{self, Peers};
 use crate::proxy::{OurRuntime, ProxySocket, ProxyThread};
 use crate::request::{self, Requester};
 use crate::status::About;
-use crate::store::{FileError, Machine, Selfhood, Store, StoreError};
+use crate::store::{FileError, Selfhood, Store, StoreError};
 use crate::watchdog;
 
 /// Why the daemon did not start, or ended otherwise than asked to.
@@ -264,8 +264,7 @@ fn run(
     let names = BridgeNames::of(config.bridge.as_ref())?;
     let underlay = underlay_addresses(config)?;
     let mtu = overlay_mtu_of(config, &underlay)?;
-    let machine = place.machine(&store)?;
-    let Selfhood { identity, name } = store.selfhood(config.name, &machine)?;
+    let Selfhood { identity, name } = store.selfhood(config.name, &place.machine(&store)?)?;
     let key = identity.key();
     let mut ledger = living(store.ledger()?, &store)?;
     let remembered = store.remembered()?;
@@ -273,8 +272,7 @@ fn run(
     let mut exposure = store.exposure()?;
     let host_names = store.host_names()?;
 
-    let addresses = config.allocation.as_ref().map(|allocation| addressing(allocation, place));
-    let node_config = node_config(config, &store, name, &underlay, machine, addresses.clone())?;
+    let node_config = node_config(config, place, &store, name, &underlay)?;
     let node =
         Node::new(node_config, identity.clone(), store.restored()?, OsRng.next_u64(), clock.now(), clock.wall())?;
     let view = node.view();
@@ -305,8 +303,8 @@ fn run(
     let advisor = || OurRuntime::new(&context, config.dns.as_ref());
     let proxy = sockets.docker.map(|socket| ProxyThread::spawn(socket, advisor())).transpose();
     let discovered = Arc::new(Discovered::by(&place.source));
-    let following = discovery::follow(place.source.clone(), context.requester.clone(), Arc::clone(&discovered));
-    let admin = Admin::spawn(sockets.control, context.clone(), following).map_err(start("the admin thread"))?;
+    let discovering = discovery::follow(place.source.clone(), context.requester.clone(), Arc::clone(&discovered));
+    let admin = Admin::spawn(sockets.control, context.clone(), discovering).map_err(start("the admin thread"))?;
     let _proxy = proxy.map_err(start("the proxy's thread"))?;
     info!(%name, %key, mtu, version = env!("CARGO_PKG_VERSION"), "started");
     let parts = Parts {
@@ -330,7 +328,7 @@ fn run(
         host_names,
         dns: sockets.dns,
         connection,
-        allocation: addresses,
+        allocation: addressing(config, place),
     };
     let (outcome, remains) = runtime.block_on(Control::new(parts)?.run(stopped()?))?;
     Ok(Ended { outcome, remains, admin })
@@ -405,18 +403,19 @@ fn overlay_mtu_of(config: &Config, underlay: &[IpAddr]) -> Result<u16, LaunchErr
     Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
 }
 
-fn addressing(allocation: &Allocation, place: &Place) -> ipam::Config {
-    if place.is_in_a_cloud() { allocation.in_a_cloud() } else { allocation.config.clone() }
+fn addressing(config: &Config, place: &Place) -> Option<ipam::Config> {
+    let allocation = config.allocation.as_ref()?;
+    Some(if place.is_in_a_cloud() { allocation.in_a_cloud() } else { allocation.config.clone() })
 }
 
 fn node_config(
     config: &Config,
+    place: &Place,
     store: &Store,
     name: weave_mesh::name::PeerName,
     underlay: &[IpAddr],
-    machine: Machine,
-    ipam: Option<ipam::Config>,
 ) -> Result<mesh_node::Config, LaunchError> {
+    let machine = place.machine(store)?;
     let targets = match &config.targets {
         Targets::Given(targets) => targets.clone(),
         Targets::Stored => store.wishes()?.targets,
@@ -435,7 +434,7 @@ fn node_config(
         trusted_subnets: config.trusted_subnets.clone(),
         instance_id: machine.instance_id,
         machine: machine.machine,
-        ipam,
+        ipam: addressing(config, place),
     })
 }
 

@@ -81,7 +81,7 @@ impl From<String> for Trouble {
 #[derive(Clone, Debug)]
 pub enum Source {
     Nowhere,
-    Aws(weave_aws::Settings),
+    Aws(Box<weave_aws::Settings>),
     File(PathBuf),
     Dns { name: Target, resolv_conf: PathBuf },
 }
@@ -98,7 +98,7 @@ impl Asked {
     fn of(source: Source) -> Option<Self> {
         match source {
             Source::Nowhere => None,
-            Source::Aws(settings) => Some(Self::Machines(Box::new(Machines::new(settings)))),
+            Source::Aws(settings) => Some(Self::Machines(Box::new(Machines::new(*settings)))),
             Source::File(path) => Some(Self::File(PeerFile::new(path))),
             Source::Dns { name, resolv_conf } => Some(Self::Names(PeerName::new(&name, resolv_conf))),
         }

@@ -102,7 +102,7 @@ fn what_a_partial_answer_says_is_gone_is_gone() {
 fn the_electorate_is_what_two_answers_say_alike() {
     let two = listing(&[(2, Expected)]);
     let three = listing(&[(2, Expected), (3, Expected)]);
-    assert!(!roster(&[two.clone()]).is_confirmed());
+    assert!(!roster(std::slice::from_ref(&two)).is_confirmed());
     assert!(roster(&[two.clone(), two.clone()]).is_confirmed());
     assert!(!roster(&[two.clone(), two, three.clone()]).is_confirmed());
     let resized = Listing { desired: 9, ..three.clone() };
@@ -123,7 +123,7 @@ fn as_many_agree_as_are_listed_or_desired() {
 fn the_oldest_is_by_time_of_launch_and_then_by_id() {
     let mut both = listing(&[(2, Expected), (3, Expected)]);
     both.instances.iter_mut().for_each(|instance| instance.launched = 5);
-    assert_eq!(roster(&[both.clone()]).electorate().map(|it| it.oldest.as_str()), Some("i-01"));
+    assert_eq!(roster(std::slice::from_ref(&both)).electorate().map(|it| it.oldest.as_str()), Some("i-01"));
     both.instances[2].launched = 4;
     assert_eq!(roster(&[both]).electorate().map(|it| it.oldest.as_str()), Some("i-03"));
 }

@@ -34,7 +34,7 @@ impl Place {
             Some(Discover::Nowhere) => Source::Nowhere,
             Some(Discover::File(path)) => Source::File(path.clone()),
             Some(Discover::Dns(name)) => Source::Dns { name: name.clone(), resolv_conf: resolv_conf(config) },
-            Some(Discover::Aws) => Source::Aws(Settings::of_environment()?),
+            Some(Discover::Aws) => Source::Aws(Box::new(Settings::of_environment()?)),
             None if config.targets == Targets::Given(Vec::new()) && is_on_ec2() => by_itself().await?,
             None => Source::Nowhere,
         };
@@ -77,7 +77,7 @@ async fn by_itself() -> Result<Source, InvalidSettings> {
             info!(
                 "no peer is given, and this is an instance of EC2: peers are discovered there (--discover none to not)"
             );
-            Ok(Source::Aws(settings))
+            Ok(Source::Aws(Box::new(settings)))
         }
         Presence::Refuses(why) => {
             warn!(
