@@ -445,6 +445,11 @@ impl Node {
         self.leave(&Message::Goodbye(goodbye), &CloseReason::Goodbye, now);
     }
 
+    /// Whether our containers, or their names, are others than our neighbours were told so far; cheap.
+    pub const fn has_unpublished_containers(&self) -> bool {
+        self.own.has_other_containers()
+    }
+
     /// How many peers are reachable, ourselves included; cheap.
     pub const fn reachable_count(&self) -> usize {
         self.topology.reachable_count()

@@ -310,6 +310,7 @@ impl Control {
             self.weave();
             self.carry_out()?;
         }
+        self.answer_operations();
         self.flush_members();
         self.answer_showings(now);
         Ok(())

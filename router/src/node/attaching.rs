@@ -381,8 +381,12 @@ impl Control {
         }
     }
 
-    /// The kernel has a plan.
+    /// Answers those whose plan the kernel has, once our neighbours have been told of their containers: what a container says
+    /// first, others are to know by then whose it is.
     pub(super) fn answer_operations(&mut self) {
+        if self.node.has_unpublished_containers() {
+            return;
+        }
         let applied = self.weaving.applied();
         let due = self.attaching.find(|operation| operation.plan.is_some_and(|(plan, _)| plan <= applied));
         for id in due {
