@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_group_of_any_size_asks_about_twice_a_second_at_most() {
-        for instances in [0, 1, 30, 300, 1_000, usize::MAX] {
+        for instances in [0, 1, 30, 300, 1_000, 10_000] {
             let delay = delays(&[answered(instances, false)])[0];
             assert!(delay >= INTERVAL * 3 / 4, "{delay:?}");
             let a_second = instances as f64 / delay.as_secs_f64();
