@@ -475,7 +475,7 @@ pub(crate) struct LaunchArgs {
     /// Connect to the peers given only, not to theirs
     #[arg(long)]
     pub(crate) no_discovery: bool,
-    /// Where peers are found: aws, file:PATH, dns:NAME[:PORT] or none [env: WEAVE_DISCOVER] [default: aws on an instance of
+    /// Where peers are found: aws, file:PATH, dns:NAME, dns:NAME:PORT or none [env: WEAVE_DISCOVER] [default: aws on an instance of
     /// EC2 to which no peer is given, else none]
     #[arg(long, value_name = "WHERE")]
     pub(crate) discover: Option<Discover>,
