@@ -17,7 +17,6 @@
 mod firewalls;
 mod former;
 mod keeper;
-mod savings;
 mod underlay;
 mod usher;
 mod watcher;

@@ -174,15 +174,11 @@ fn a_forged_source_moves_no_station() {
     });
 }
 
-/// A new guard keeps the keeper busy, and when it has had many of them the pace does.
+/// A new guard keeps the keeper busy, and after it the pace does.
 #[test]
 fn a_new_station_does_not_wait_for_the_keeper() {
     on_a_host(|| {
         let mut host = host_with_stations();
-        for last in 100..120 {
-            host.plan.guard.vxlan_sources.insert(ip(&format!("192.0.2.{last}")));
-            host.apply();
-        }
         for (last, carrier) in [(20, OverlayPort::Vxlan), (21, OverlayPort::Tap)] {
             host.plan.guard.vxlan_sources.insert(ip(&format!("192.0.2.{last}")));
             host.apply();

@@ -12,7 +12,6 @@ use weave_mesh::name::MacAddr;
 
 use super::firewalls::{Firewalls, Tables};
 use super::former::FormerNeighbours;
-use super::savings::Savings;
 use super::underlay::Underlay;
 use super::watcher::{Interest, Watcher};
 use super::{Event, Generation};
@@ -34,6 +33,10 @@ const IDLE_COST_RATIO: u32 = 100;
 const IDLE_DELAY_MAX: Duration = Duration::from_secs(10);
 const BUSY_COST_RATIO: u32 = 20;
 const BUSY_DELAY_MAX: Duration = Duration::from_secs(2);
+/// Between plans in terms of the time they take: while a mesh forms, dozens come in a second, and a new guard costs two
+/// runs of `nft`.
+const ASKED_COST_RATIO: u32 = 4;
+const ASKED_DELAY_MAX: Duration = Duration::from_millis(250);
 /// How often the ages of the fast path's entries are read.
 const USED_INTERVAL: Duration = Duration::from_secs(1);
 /// How often firewalls are looked at although no change was heard (an old iptables gives no notification), and the
@@ -69,7 +72,6 @@ pub(super) struct Keeper {
     learnt: BTreeMap<MacAddr, LinkName>,
     gone: BTreeSet<LinkName>,
     cause: Cause,
-    savings: Savings,
     timers: Timers,
 }
 
@@ -79,6 +81,7 @@ struct Timers {
     used: Instant,
     firewall: Instant,
     /// Before these nothing is done early.
+    asked_not_before: Instant,
     suspected_not_before: Instant,
     firewall_not_before: Instant,
 }
@@ -120,11 +123,11 @@ impl Keeper {
             learnt: BTreeMap::new(),
             gone: BTreeSet::new(),
             cause: Cause::Suspected,
-            savings: Savings::full(now),
             timers: Timers {
                 check: now,
                 used: now,
                 firewall: now,
+                asked_not_before: now,
                 suspected_not_before: now,
                 firewall_not_before: now,
             },
@@ -144,7 +147,7 @@ impl Keeper {
                     }
                     self.plan = self.plans.borrow_and_update().clone();
                     self.cause = Cause::Asked;
-                    self.timers.check = self.timers.check.min(self.savings.next(Instant::now()));
+                    self.timers.check = self.timers.check.min(self.timers.asked_not_before);
                 }
                 () = sleep_until(underlay_due.unwrap_or(timer)), if underlay_due.is_some() => self.look_at_underlay().await,
                 () = sleep_until(timer), if self.plan.is_some() => self.handle_timers().await,
@@ -212,7 +215,7 @@ impl Keeper {
         let now = Instant::now();
         let cost = cpu_time().saturating_sub(cpu_start);
         self.timers.check = now + CHECK_INTERVAL.max(idle_delay(cost));
-        self.savings.spend(now - start, now);
+        self.timers.asked_not_before = now + ((now - start) * ASKED_COST_RATIO).min(ASKED_DELAY_MAX);
         self.timers.suspected_not_before = now + CHECK_GAP.max((cost * BUSY_COST_RATIO).min(BUSY_DELAY_MAX));
         if cause == Cause::Suspected && steps > 0 && outcome.failures.is_empty() {
             self.tell(Event::Healed { steps }).await;
