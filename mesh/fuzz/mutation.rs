@@ -1,5 +1,5 @@
 //! Inputs for the fuzz targets where no fuzzer is at hand: seeds, and random mutations of them. The tests of `mesh`,
-//! `datapath` and `router` share it.
+//! `datapath`, `router` and `aws` share it.
 
 use rand_core::RngCore;
 

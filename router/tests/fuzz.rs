@@ -10,22 +10,18 @@ mod corpus;
 #[path = "../../mesh/fuzz/mutation.rs"]
 mod mutation;
 
+#[path = "../../mesh/fuzz/timed.rs"]
+mod timed;
+
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
-/// Mutated inputs for each target, unless told otherwise.
-const MUTATIONS: usize = 10_000;
-/// Longer than any question over UDP.
-const BYTES_MAX: usize = 5_000;
 const SEED: u64 = 7;
 
 #[test]
 fn no_input_makes_a_decoder_panic_or_an_answer_lie() {
-    let runs = std::env::var("WEAVE_FUZZ_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(MUTATIONS);
     for (name, _) in targets::TARGETS {
         let mut rng = ChaCha8Rng::seed_from_u64(SEED);
-        let begin = std::time::Instant::now();
-        mutation::run_all(&corpus::read(name), runs, BYTES_MAX, &mut rng, |bytes| targets::run(name, bytes));
-        println!("{name}: {runs} mutations in {:?}", begin.elapsed());
+        timed::run(name, &corpus::read(name), &mut rng, |bytes| targets::run(name, bytes));
     }
 }
