@@ -59,7 +59,7 @@ use crate::peers::{self, Peers};
 use crate::proxy::{OurRuntime, ProxySocket, ProxyThread};
 use crate::request::{self, Requester};
 use crate::status::About;
-use crate::store::{FileError, Selfhood, Store, StoreError};
+use crate::store::{FileError, Machine, Selfhood, Store, StoreError};
 use crate::watchdog;
 
 /// Why the daemon did not start, or ended otherwise than asked to.
@@ -142,8 +142,8 @@ pub fn launch(config: &Config) -> Result<Ending, LaunchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start("the runtime"))?;
     let place = runtime.block_on(Place::find(config))?;
     loop {
-        let store = open_store(&config.state_dir, &place, clock)?;
-        let Ended { outcome, remains, admin } = run(config, &psks, clock, (store, &place), descriptors, &runtime)?;
+        let opened = open_store(&config.state_dir, &place, clock)?;
+        let Ended { outcome, remains, admin } = run(config, &psks, clock, opened, &place, descriptors, &runtime)?;
         watchdog::stopping();
         match outcome {
             Outcome::Stopped => {
@@ -186,13 +186,14 @@ fn check_range(config: &Config) -> Result<(), LaunchError> {
     Ok(())
 }
 
-fn open_store(directory: &Path, place: &Place, clock: Clock) -> Result<Store, LaunchError> {
+fn open_store(directory: &Path, place: &Place, clock: Clock) -> Result<(Store, Machine), LaunchError> {
     let store = Store::open(directory)?;
-    if store.is_foreign(&place.machine(&store)?)? {
+    let machine = place.machine(&store)?;
+    if store.is_foreign(&machine)? {
         let aside = store.set_aside(clock.wall())?;
         warn!(aside = %aside.display(), "the state was written on another machine; starting as a new peer");
     }
-    Ok(store)
+    Ok((store, machine))
 }
 
 fn remove_everything(config: &Config, remains: Remains) -> Result<(), LaunchError> {
@@ -254,7 +255,8 @@ fn run(
     config: &Config,
     psks: &[Psk],
     clock: Clock,
-    (store, place): (Store, &Place),
+    (store, machine): (Store, Machine),
+    place: &Place,
     descriptors: Descriptors,
     runtime: &Runtime,
 ) -> Result<Ended, LaunchError> {
@@ -264,7 +266,7 @@ fn run(
     let names = BridgeNames::of(config.bridge.as_ref())?;
     let underlay = underlay_addresses(config)?;
     let mtu = overlay_mtu_of(config, &underlay)?;
-    let Selfhood { identity, name } = store.selfhood(config.name, &place.machine(&store)?)?;
+    let Selfhood { identity, name } = store.selfhood(config.name, &machine)?;
     let key = identity.key();
     let mut ledger = living(store.ledger()?, &store)?;
     let remembered = store.remembered()?;
@@ -272,7 +274,7 @@ fn run(
     let mut exposure = store.exposure()?;
     let host_names = store.host_names()?;
 
-    let node_config = node_config(config, place, &store, name, &underlay)?;
+    let node_config = node_config(config, &store, name, &underlay, (machine, place))?;
     let node =
         Node::new(node_config, identity.clone(), store.restored()?, OsRng.next_u64(), clock.now(), clock.wall())?;
     let view = node.view();
@@ -410,12 +412,11 @@ fn addressing(config: &Config, place: &Place) -> Option<ipam::Config> {
 
 fn node_config(
     config: &Config,
-    place: &Place,
     store: &Store,
     name: weave_mesh::name::PeerName,
     underlay: &[IpAddr],
+    (machine, place): (Machine, &Place),
 ) -> Result<mesh_node::Config, LaunchError> {
-    let machine = place.machine(store)?;
     let targets = match &config.targets {
         Targets::Given(targets) => targets.clone(),
         Targets::Stored => store.wishes()?.targets,

@@ -306,11 +306,11 @@ impl Control {
         self.expire_operations(now);
         self.catch_up(now);
         self.carry_out()?;
+        self.answer_operations();
         if self.weaving.due().is_some_and(|at| at <= now) {
             self.weave();
             self.carry_out()?;
         }
-        self.answer_operations();
         self.flush_members();
         self.answer_showings(now);
         Ok(())

@@ -1,23 +1,11 @@
 //! The machines of a group of AWS, as the roster takes them.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use weave_aws::{Cloud, Kind, Settings};
 use weave_mesh::roster::{self, Standing};
 
 use super::{List, Trouble};
-
-/// Whether this machine says that it is one of EC2, or somebody says where its metadata is: elsewhere nobody is asked for
-/// metadata, since who answers there may be anybody.
-pub(super) fn is_on_ec2() -> bool {
-    let begins = |path: &str, with: &str| {
-        fs::read_to_string(path).is_ok_and(|text| text.trim_start().to_ascii_lowercase().starts_with(with))
-    };
-    std::env::var_os("AWS_EC2_METADATA_SERVICE_ENDPOINT").is_some_and(|url| !url.is_empty())
-        || begins("/sys/devices/virtual/dmi/id/sys_vendor", "amazon ec2")
-        || begins("/sys/hypervisor/uuid", "ec2")
-}
 
 #[derive(Debug)]
 pub(super) struct Machines {

@@ -7,7 +7,6 @@ use tracing::{info, warn};
 use weave_aws::{Cloud, InvalidSettings, Presence, Settings};
 
 use super::Source;
-use super::cloud::is_on_ec2;
 use crate::config::dns::DEFAULT_RESOLV_CONF;
 use crate::config::{Config, Discover, Targets};
 use crate::store::{FileError, Machine, Store};
@@ -63,6 +62,12 @@ impl Place {
     pub const fn is_in_a_cloud(&self) -> bool {
         matches!(self.source, Source::Aws(_))
     }
+}
+
+/// Whether this machine is one of EC2, or somebody says where its metadata is: elsewhere nobody is asked for metadata, since
+/// who answers there may be anybody.
+fn is_on_ec2() -> bool {
+    std::env::var_os("AWS_EC2_METADATA_SERVICE_ENDPOINT").is_some_and(|url| !url.is_empty()) || Machine::is_of_ec2()
 }
 
 fn resolv_conf(config: &Config) -> PathBuf {

@@ -293,7 +293,6 @@ impl Control {
             self.note_bridge();
         }
         self.answer_waiting();
-        self.answer_operations();
         // The tables may say now what the kernel does.
         self.weaving.due = Some(self.clock.now());
     }

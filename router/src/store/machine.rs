@@ -26,6 +26,13 @@ impl Machine {
         Self { instance_id, machine }
     }
 
+    /// Whether the firmware says that this is a machine of EC2.
+    pub fn is_of_ec2() -> bool {
+        let begins =
+            |path, with| read_line(path).is_some_and(|line: String| line.to_ascii_lowercase().starts_with(with));
+        begins("/sys/devices/virtual/dmi/id/sys_vendor", "amazon ec2") || begins("/sys/hypervisor/uuid", "ec2")
+    }
+
     /// Whether state written on `other` belongs here: the instance id decides where both have one, since an image
     /// may carry its machine id to every instance started from it.
     pub fn is_same(&self, other: &Self) -> bool {
