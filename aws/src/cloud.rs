@@ -76,8 +76,8 @@ impl Cloud {
         // If its tags have changed, the next listing is of another scope.
         self.scope = described.items.iter().find(|it| it.id == own).and_then(scope_of);
         let groups = self.client.groups(groups_of(&scope, &described.items)).await;
-        let is_listed = |id: &&InstanceId| described.items.iter().any(|it| it.id == **id);
-        let lacking: Vec<InstanceId> = also.iter().filter(|id| !is_listed(id)).cloned().collect();
+        let listed: BTreeSet<&InstanceId> = described.items.iter().map(|it| &it.id).collect();
+        let lacking: Vec<InstanceId> = also.iter().filter(|id| !listed.contains(id)).cloned().collect();
         let others = self.client.named(&lacking).await;
         let is_whole =
             described.problem.is_none() && others.problem.is_none() && groups.problem.as_ref().is_none_or(is_denied);

@@ -61,6 +61,7 @@ impl Electorate {
 /// The machine; see the module.
 #[derive(Debug, Default)]
 pub struct Roster {
+    /// The machine that this daemon runs on; empty before the first answer.
     own: String,
     entries: BTreeMap<String, Entry>,
     electorate: Option<Electorate>,
@@ -127,11 +128,6 @@ impl Roster {
         self.is_confirmed
     }
 
-    /// The machine that this daemon runs on; empty before the first answer.
-    pub fn own(&self) -> &str {
-        &self.own
-    }
-
     /// The other machines that are expected, and on which nobody `is_met`.
     pub fn absentees(&self, is_met: impl Fn(&str) -> bool) -> impl Iterator<Item = (&str, IpAddr)> {
         let others = self.entries.iter().filter(|(id, entry)| entry.standing == Standing::Expected && **id != self.own);
@@ -147,12 +143,6 @@ impl Roster {
         let turns = usize::try_from(self.answers).unwrap_or(usize::MAX).wrapping_mul(most);
         let start = after.wrapping_add(turns) % absent.len().max(1);
         absent.iter().cycle().skip(start).take(most.min(absent.len())).map(|(_, address)| *address).collect()
-    }
-
-    /// How many machines are expected, and how many of those remembered are gone.
-    pub fn counts(&self) -> (usize, usize) {
-        let count = |standing| self.entries.values().filter(|entry| entry.standing == standing).count();
-        (count(Standing::Expected), count(Standing::Gone))
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::Node;
 use crate::connector::{Target, Weight};
 use crate::ipam::Ipam;
-use crate::roster::{Listing, Roster};
+use crate::roster::Listing;
 use crate::time::Instant;
 
 /// How many listed machines that nobody was met on are dialled at a time. One that answers leads to all others.
@@ -45,10 +45,6 @@ impl Node {
         let members = self.members.iter().map(|(_, member)| member.card.instance_id.as_str());
         let members = members.filter(|id| !id.is_empty() && !self.roster.is_gone(id));
         members.chain(self.roster.living()).map(str::to_owned).collect()
-    }
-
-    pub const fn roster(&self) -> &Roster {
-        &self.roster
     }
 }
 

@@ -109,9 +109,7 @@ impl Certificate {
                 (goodbye.owner, goodbye.incarnation) == (self.dead, self.incarnation) && goodbye.is_signed(verifier)
             }
             (Reason::Goodbye(_), Some(_)) => false,
-            (_, Some(card)) => {
-                verifier.read(card).is_ok_and(|card| (card.key, card.incarnation) == (self.dead, self.incarnation))
-            }
+            (_, Some(_)) => self.shown_card(verifier).is_some_and(|card| card.incarnation == self.incarnation),
             (_, None) => self.incarnation == 0,
         };
         let bytes = Self::bytes(verifier.mesh(), &self.dead, self.incarnation, &self.by, &self.reason);
