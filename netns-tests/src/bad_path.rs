@@ -58,8 +58,7 @@ impl BadPath {
 
     /// The first host's path to the second, as `status paths --json` has it.
     pub fn path(&self) -> Result<serde_json::Value> {
-        let paths: serde_json::Value =
-            serde_json::from_str(&self.scene.weaves[0].run(&["status", "paths", "--json"])?)?;
+        let paths = self.scene.weaves[0].json(&["status", "paths"])?;
         Ok(paths[0].clone())
     }
 

@@ -271,6 +271,11 @@ impl Weave {
         self.run_with(&[], words)
     }
 
+    /// What a client command prints with `--json`.
+    pub fn json(&self, words: &[&str]) -> Result<serde_json::Value> {
+        Ok(serde_json::from_str(&self.run(&[words, &["--json"]].concat())?)?)
+    }
+
     /// The same with more variables in its environment.
     pub fn run_with(&self, environment: &[(&str, &str)], words: &[&str]) -> Result<String> {
         let answer = self.ask_with(environment, words)?;

@@ -19,14 +19,14 @@ const BURIED: Duration = Duration::from_secs(60);
 
 /// How many peers a host reaches, itself included.
 fn reachable(weave: &Weave) -> Result<usize> {
-    let status: serde_json::Value = serde_json::from_str(&weave.run(&["status", "--json"])?)?;
+    let status = weave.json(&["status"])?;
     let peers = status["peers"].as_array().context("peers")?;
     Ok(peers.iter().filter(|peer| peer["reachable"] == true).count())
 }
 
 /// How many owners the address range has.
 fn owners(weave: &Weave) -> Result<usize> {
-    let status: serde_json::Value = serde_json::from_str(&weave.run(&["status", "--json"])?)?;
+    let status = weave.json(&["status"])?;
     Ok(status["ipam"]["owners"].as_array().context("owners")?.len())
 }
 
@@ -77,7 +77,7 @@ fn a_host_that_is_no_instance_asks_nobody_where_it_is() -> Result<()> {
     let net = Topology::new()?;
     let host = net.host()?;
     let weave = Weave::launch(&host, Launch::new())?;
-    let status: serde_json::Value = serde_json::from_str(&weave.run(&["status", "--json"])?)?;
+    let status = weave.json(&["status"])?;
     assert_eq!(status["discovery"]["source"], "none");
     Ok(())
 }

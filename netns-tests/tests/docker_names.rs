@@ -226,7 +226,7 @@ fn status_tells_of_engine_ways_and_what_failed() -> Result<()> {
     told(&stage, "Z bad (")?;
     told(&stage, "): WEAVE_CIDR: `10.99.0.7` is no address")?;
 
-    let json: serde_json::Value = serde_json::from_str(&stage.weaves[0].run(&["status", "--json"])?)?;
+    let json = stage.weaves[0].json(&["status"])?;
     assert_eq!(json["docker"]["engine"]["runtime"], "all");
     assert_eq!(json["docker"]["failures"].as_array().map(Vec::len), Some(1));
     let (_, page) = stage.weaves[0].http("GET", "/metrics")?;

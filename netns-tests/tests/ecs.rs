@@ -141,7 +141,7 @@ fn pages_of_every_host_show_the_producers_of_all_hosts_and_none_of_one_that_is_g
     })?;
     servers.iter().try_for_each(|server| browser.sees_all(server, &left))?;
     eventually(BURIED, "the addresses of the one that is gone are others'", || {
-        let status: serde_json::Value = serde_json::from_str(&instances[0].weave.run(&["status", "--json"])?)?;
+        let status = instances[0].weave.json(&["status"])?;
         Ok(status["ipam"]["owners"].as_array().is_some_and(|owners| owners.len() == 2))
     })?;
     throughout(Duration::from_secs(1), "every page has a producer", || {

@@ -202,7 +202,7 @@ fn variables_are_honoured_or_told_of_once() -> Result<()> {
     let launch = launch.environment("WEAVE_PORT", "7000").environment("WEAVE_NO_BRIDGED_FASTDP", "1");
     let weave = Weave::launch(&host, launch)?;
 
-    let status: serde_json::Value = serde_json::from_str(&weave.run(&["status", "--json"])?)?;
+    let status = weave.json(&["status"])?;
     let router = &status["router"];
     assert_eq!((&router["mtu"], &router["port"], &router["fast_path"]), (&1400.into(), &7000.into(), &false.into()));
     let log = weave.log();

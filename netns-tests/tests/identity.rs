@@ -7,7 +7,6 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 use weave_netns_tests::probe::eventually;
 use weave_netns_tests::scene::SETTLED;
 use weave_netns_tests::topology::{Topology, run};
@@ -43,7 +42,7 @@ fn a_copied_state_directory_becomes_a_new_identity() -> Result<()> {
     second.start()?;
 
     eventually(SETTLED, "both are members, under two keys", || {
-        let peers: Value = serde_json::from_str(&first.run(&["status", "peers", "--json"])?)?;
+        let peers = first.json(&["status", "peers"])?;
         Ok(peers.as_array().is_some_and(|peers| peers.len() == 2) && key(&first)? != key(&second)?)
     })?;
     assert!(second.log().contains("WARN"), "it says so: {}", second.log());
@@ -67,6 +66,6 @@ fn a_changed_name_renames_the_same_identity() -> Result<()> {
 }
 
 fn key(weave: &Weave) -> Result<String> {
-    let status: Value = serde_json::from_str(&weave.run(&["status", "--json"])?)?;
+    let status = weave.json(&["status"])?;
     Ok(status["router"]["key"].as_str().context("status shows no key")?.to_owned())
 }

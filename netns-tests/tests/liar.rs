@@ -22,7 +22,6 @@ mod theft;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 use weave_netns_tests::member::{Liar, Member};
 use weave_netns_tests::probe::ping_eventually;
 use weave_netns_tests::scene::{SETTLED, Scene};
@@ -95,7 +94,7 @@ impl Stage {
 }
 
 fn key(weave: &Weave) -> Result<String> {
-    let status: Value = serde_json::from_str(&weave.run(&["status", "--json"])?)?;
+    let status = weave.json(&["status"])?;
     Ok(status["router"]["key"].as_str().context("status shows no key")?.to_owned())
 }
 

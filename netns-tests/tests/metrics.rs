@@ -137,7 +137,7 @@ fn ps_lists_the_host_and_its_containers() -> Result<()> {
     assert_eq!(weave.run(&["ps"])?, format!("weave:expose 02:00:00:00:00:01 10.32.0.9/12\n{line}"));
     assert_eq!(weave.run(&["ps", &container.target()])?, format!("netns:/run/n {mac} 10.32.0.1/12\n"));
     assert_eq!(weave.run(&["ps", "weave:expose"])?, "weave:expose 02:00:00:00:00:01 10.32.0.9/12\n");
-    let json: serde_json::Value = serde_json::from_str(&weave.run(&["ps", "--json"])?)?;
+    let json = weave.json(&["ps"])?;
     assert_eq!(json[1]["addresses"][0], "10.32.0.1/12");
     ping_eventually(&scene.containers[1], std::net::Ipv4Addr::new(10, 32, 0, 9), SETTLED)?;
     Ok(())
