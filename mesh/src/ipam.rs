@@ -80,7 +80,7 @@ pub use self::view::{IpamView, PendingView};
 use self::away::Away;
 use self::death::{Approvals, Deaths, Promise};
 use self::donation::Donations;
-use self::following::{Ahead, Guide};
+use self::following::Ahead;
 use self::formation::Formation;
 use self::holdings::Holdings;
 use self::lodgers::Lodgers;
@@ -131,8 +131,8 @@ pub(crate) struct Ipam {
     away: Option<Away>,
     /// Since when no neighbour is there.
     alone_since: Option<Instant>,
-    guide: Option<Guide>,
-    newcomer: Newcomer,
+    /// Until all of the ring is told.
+    newcomer: Option<Newcomer>,
     deaths: Deaths,
     strays: Strays,
     are_strays_stale: bool,
@@ -178,8 +178,7 @@ impl Ipam {
             ahead: Ahead::default(),
             away: None,
             alone_since: None,
-            guide: None,
-            newcomer: Newcomer::default(),
+            newcomer: None,
             deaths: Deaths::default(),
             strays: Strays::default(),
             are_strays_stale: true,
@@ -197,6 +196,7 @@ impl Ipam {
         if let Some(bytes) = &restored.ring {
             ipam.restore(bytes, near)?;
         }
+        ipam.newcomer = ipam.ring.is_none().then(Newcomer::default);
         ipam.begin_away(near);
         ipam.start_formation(near);
         ipam.measure(near);

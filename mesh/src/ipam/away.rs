@@ -57,7 +57,7 @@ struct Candidate {
 }
 
 impl Away {
-    fn since(now: Instant, is_silent: bool) -> Self {
+    pub(super) fn since(now: Instant, is_silent: bool) -> Self {
         let round_ends = now + if is_silent { FIRST_ROUND } else { ROUND };
         Self { is_silent, differing: None, round_ends, told: BTreeMap::new(), candidate: None }
     }

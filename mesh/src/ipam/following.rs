@@ -3,20 +3,17 @@
 //! ```text
 //!   told ──► follows ──► the ring changes ──► those that wait are looked at again
 //!       └──► ahead: waits for what lies between, or for a reason to believe it
-//!
-//!   no ring yet ──► joins ──► guide: the first neighbour that tells all of it, once ──► from then on as above
 //! ```
 //!
-//! Invariants:
-//! - whoever has a ring believes nothing of it that does not follow, whoever tells it;
-//! - a guide is a neighbour, and is one for [`GUIDE_TIME`] at most.
+//! Invariant: whoever has all of a ring believes nothing of it that does not follow, whoever tells it. A newcomer believes its
+//! guide.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::ring::{Faith, Merged, Ring};
-use super::{Action, FirstRing, Ipam, Owner, Problem, Range, Surroundings, Transfer};
+use super::{Action, Ipam, Owner, Problem, Range, Surroundings, Transfer};
 use crate::identity::PeerKey;
 use crate::time::Instant;
 
@@ -24,8 +21,6 @@ use crate::time::Instant;
 const AHEAD_MAX: usize = 1_024;
 /// How soon after news those that wait are looked at: once, however many news there were.
 const AHEAD_DELAY: Duration = Duration::from_millis(10);
-/// How long a ring that is new here may take to be told.
-const GUIDE_TIME: Duration = Duration::from_secs(10);
 
 /// What is told, signed by who makes it, and cannot be followed yet.
 #[derive(Debug, Default)]
@@ -45,13 +40,6 @@ impl Ahead {
         }
         self.transfers.push_back(Arc::clone(transfer));
     }
-}
-
-/// Who tells us the ring to which we have just come; nobody until somebody begins.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Guide {
-    peer: Option<PeerKey>,
-    pub(super) until: Instant,
 }
 
 impl Ipam {
@@ -134,33 +122,6 @@ impl Ipam {
     pub(super) fn retry_ahead(&mut self, near: &Surroundings<'_>) {
         if !self.ahead.transfers.is_empty() {
             self.ahead.retry_at.get_or_insert(near.now + AHEAD_DELAY);
-        }
-    }
-
-    /// We come to a ring that was there before us, unless we have one.
-    pub(super) fn join(&mut self, first: Arc<FirstRing>, near: &Surroundings<'_>) {
-        if self.ring.is_none() {
-            self.guide = Some(Guide { peer: None, until: near.now + GUIDE_TIME });
-            self.adopt(first, near);
-        }
-    }
-
-    /// A neighbour tells the ring: if we look for one to tell it, it is this one.
-    pub(super) fn follow_guide(&mut self, neighbour: PeerKey) {
-        let may_guide = self.may_guide(neighbour);
-        if let Some(guide) = self.guide.as_mut().filter(|_| may_guide) {
-            guide.peer.get_or_insert(neighbour);
-        }
-    }
-
-    fn is_guided_by(&self, peer: PeerKey, near: &Surroundings<'_>) -> bool {
-        self.guide.is_some_and(|guide| guide.peer == Some(peer) && guide.until > near.now)
-    }
-
-    /// `peer` has told all of it.
-    pub(super) fn leave_guide(&mut self, peer: PeerKey) {
-        if self.guide.take_if(|guide| guide.peer == Some(peer)).is_some() {
-            self.end_as_newcomer();
         }
     }
 }

@@ -172,7 +172,7 @@ impl Ipam {
             && let Init::Seed(seeds) = &self.config.init
         {
             let first = FirstRing::of_seeds(self.config.range.range(), seeds);
-            self.adopt(Arc::new(first), near);
+            self.begin_ring(Arc::new(first), near);
         }
         if self.formation.proposal.as_ref().is_some_and(|proposal| proposal.deadline <= now) {
             self.abandon(near);
@@ -247,17 +247,22 @@ impl Ipam {
         first.is_sound(near.verifier)
     }
 
+    /// The first ring is this one, as it is everywhere where it was agreed on: nothing has happened to it.
+    pub(super) fn begin_ring(&mut self, first: Arc<FirstRing>, near: &Surroundings<'_>) {
+        if self.ring.is_none() {
+            self.adopt(first, near);
+            self.newcomer = None;
+            self.spread_all(near);
+        }
+    }
+
     /// The first ring is this one, for ever.
     pub(super) fn adopt(&mut self, first: Arc<FirstRing>, near: &Surroundings<'_>) {
-        if self.ring.is_some() {
-            return;
-        }
         self.formation = Formation { voter: std::mem::take(&mut self.formation.voter), ..Formation::default() };
         let mut ring = Ring::new(first, near.mesh());
         ring.bind(near.card.name, near.identity);
         self.ring = Some(ring);
         self.measure(near);
         self.persist();
-        self.spread_all(near);
     }
 }

@@ -1,90 +1,147 @@
 //! A newcomer asks one neighbour for the ring, and not all that have it.
 //!
 //! ```text
-//!   neighbours tell that they have a ring ──► one is asked ──► tells all of it ──► one that has another is asked, once
+//!   neighbours tell that they have a ring ──► one is the guide ──► tells all of it ──► all others hear that we have it
 //!                                                └── silent for ANSWER_TIME ──► the next
 //! ```
 //!
-//! Invariant: while one is asked nobody else is, so that the ring comes once, however many neighbours there are.
+//! Invariants:
+//! - while there is a guide nobody else is asked, so that the ring comes once, however many neighbours there are;
+//! - a guide is a neighbour, and only what it tells is believed without a reason;
+//! - who has not been told all of a ring tells nobody of it, so that no other newcomer takes a part for the whole.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Ipam, RingState, Surroundings};
+use super::away::Away;
+use super::{Action, FirstRing, Ipam, RingState, Surroundings};
 use crate::connector::ConnectionId;
 use crate::identity::{Hash, PeerKey};
 use crate::time::Instant;
 
-/// How long one that is asked may take; the ring of a large mesh is some hundred messages.
+/// How long a guide may be silent; the ring of a large mesh is some hundred messages, one after the other.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
+/// How long, from the first part on, there may be no guide who tells all of it.
+const GUIDANCE_TIME: Duration = Duration::from_secs(60);
 
+/// There is no ring here, or not all of it.
 #[derive(Debug, Default)]
 pub(super) struct Newcomer {
-    asked: Option<Asked>,
+    guide: Option<Guide>,
     /// Neighbours that have a ring, and its state, as far as they said.
     told: BTreeMap<ConnectionId, Hash>,
+    /// Until when we wait for the rest of it.
+    until: Option<Instant>,
 }
 
+/// Who tells us the ring to which we have come.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct Guide {
     connection: ConnectionId,
     peer: PeerKey,
     until: Instant,
 }
 
+impl Newcomer {
+    /// The guide, while it is there and tells.
+    fn guide(&self, near: &Surroundings<'_>) -> Option<Guide> {
+        self.guide.filter(|guide| guide.until > near.now && near.neighbour(guide.connection).is_some())
+    }
+}
+
 impl Ipam {
-    /// Whether there is no ring here, or not all of it.
-    pub(super) fn is_newcomer(&self, near: &Surroundings<'_>) -> bool {
-        self.ring.is_none() || self.guide.is_some_and(|guide| guide.until > near.now)
+    pub(super) const fn is_newcomer(&self) -> bool {
+        self.newcomer.is_some()
     }
 
     /// Our state as a new neighbour is told it: of a newcomer it says nothing.
-    pub(crate) fn opening_state(&self, near: &Surroundings<'_>) -> Option<RingState> {
-        self.told_state().filter(|_| !self.is_newcomer(near))
+    pub(crate) fn opening_state(&self) -> Option<RingState> {
+        self.told_state().filter(|_| !self.is_newcomer())
     }
 
     /// A neighbour has a ring, and we have none, or not all of it.
     pub(super) fn hear_of_ring(&mut self, from: ConnectionId, state: Hash, near: &Surroundings<'_>) {
-        self.newcomer.told.insert(from, state);
-        let is_asked = self
-            .newcomer
-            .asked
-            .is_some_and(|asked| asked.until > near.now && near.neighbour(asked.connection).is_some());
-        if !is_asked {
+        let Some(newcomer) = &mut self.newcomer else { return };
+        newcomer.told.insert(from, state);
+        if newcomer.guide(near).is_none() {
             self.ask_for_ring(from, near);
         }
     }
 
     fn ask_for_ring(&mut self, connection: ConnectionId, near: &Surroundings<'_>) {
-        let Some(peer) = near.neighbour(connection) else { return };
-        self.newcomer.asked = Some(Asked { connection, peer, until: near.now + ANSWER_TIME });
-        self.actions.push_back(Action::TellState(connection, self.state()));
+        if self.be_guided(connection, near) {
+            self.actions.push_back(Action::TellState(connection, self.state()));
+        }
     }
 
-    /// Whether `peer` may be the one whose word is taken for the ring.
-    pub(super) fn may_guide(&self, peer: PeerKey) -> bool {
-        self.newcomer.asked.is_none_or(|asked| asked.peer == peer)
+    /// From now on this neighbour is the guide.
+    fn be_guided(&mut self, connection: ConnectionId, near: &Surroundings<'_>) -> bool {
+        let (Some(newcomer), Some(peer)) = (&mut self.newcomer, near.neighbour(connection)) else { return false };
+        newcomer.guide = Some(Guide { connection, peer, until: near.now + ANSWER_TIME });
+        true
+    }
+
+    /// We come to a ring that was there before us, unless we have one.
+    pub(super) fn join(&mut self, first: Arc<FirstRing>, near: &Surroundings<'_>) {
+        if self.ring.is_some() {
+            return;
+        }
+        self.adopt(first, near);
+        if let Some(newcomer) = &mut self.newcomer {
+            newcomer.until = Some(near.now + GUIDANCE_TIME);
+        }
+    }
+
+    /// A neighbour tells a part of all that it has: it is the guide unless another is.
+    pub(super) fn follow_guide(&mut self, from: ConnectionId, near: &Surroundings<'_>) {
+        let guide = self.newcomer.as_ref().and_then(|newcomer| newcomer.guide(near));
+        if guide.is_none_or(|guide| guide.connection == from) {
+            self.be_guided(from, near);
+        }
+    }
+
+    pub(super) fn is_guided_by(&self, peer: PeerKey, near: &Surroundings<'_>) -> bool {
+        let guide = self.newcomer.as_ref().and_then(|newcomer| newcomer.guide(near));
+        guide.is_some_and(|guide| guide.peer == peer)
     }
 
     pub(super) fn newcomer_timeout(&self) -> Option<Instant> {
-        self.newcomer.asked.map(|asked| asked.until)
+        let newcomer = self.newcomer.as_ref()?;
+        newcomer.guide.map(|guide| guide.until).into_iter().chain(newcomer.until).min()
     }
 
-    /// Who was asked has not told all of it.
+    /// The guide has not told all of it, or nobody has for too long.
     pub(super) fn handle_newcomer_timeout(&mut self, near: &Surroundings<'_>) {
-        let Some(asked) = self.newcomer.asked.take_if(|asked| asked.until <= near.now) else { return };
-        self.newcomer.told.remove(&asked.connection);
-        self.newcomer.told.retain(|connection, _| near.neighbour(*connection).is_some());
-        let next = self.newcomer.told.keys().next().copied().filter(|_| self.is_newcomer(near));
+        let Some(newcomer) = &mut self.newcomer else { return };
+        if newcomer.until.is_some_and(|until| until <= near.now) {
+            self.end_as_newcomer(near);
+            // It may be a part of what others have.
+            self.away = Some(Away::since(near.now, false));
+            return;
+        }
+        let Some(guide) = newcomer.guide.take_if(|guide| guide.until <= near.now) else { return };
+        newcomer.told.remove(&guide.connection);
+        newcomer.told.retain(|connection, _| near.neighbour(*connection).is_some());
+        let next = newcomer.told.keys().next().copied();
         next.into_iter().for_each(|next| self.ask_for_ring(next, near));
     }
 
-    /// All of it is told. What has changed meanwhile others tell as news; what they knew before, one of them is asked for.
-    pub(super) fn end_as_newcomer(&mut self) {
-        let told = std::mem::take(&mut self.newcomer).told;
-        let ours = self.state();
-        if let Some((connection, _)) = told.into_iter().find(|(_, state)| *state != ours.state) {
-            self.actions.push_back(Action::TellState(connection, ours));
+    /// All of it is told by `peer`, if that is the guide.
+    pub(super) fn leave_guide(&mut self, peer: PeerKey, near: &Surroundings<'_>) {
+        if self.is_guided_by(peer, near) {
+            self.end_as_newcomer(near);
         }
+    }
+
+    /// Who has told nothing of a ring may look for one to tell it. What has changed meanwhile others tell as news; what they
+    /// knew before, one of them is asked for.
+    fn end_as_newcomer(&mut self, near: &Surroundings<'_>) {
+        let Some(Newcomer { guide, told, .. }) = self.newcomer.take() else { return };
+        let ours = self.state();
+        let guide = guide.map(|guide| guide.connection);
+        let silent = near.links.live().map(|(id, _)| id).filter(|id| Some(*id) != guide && !told.contains_key(id));
+        let other = told.iter().find(|(_, state)| **state != ours.state).map(|(id, _)| *id);
+        self.actions.extend(silent.chain(other).map(|to| Action::TellState(to, ours)));
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Invariants:
 //! - what is passed on was sound and new, so it crosses each connection about once;
+//! - who has not been told all of a ring tells nobody of it (`newcomer`);
 //! - a ring of another origin changes nothing here but a problem that names both;
 //! - what a promise forbids is not believed, whoever tells it.
 
@@ -76,18 +77,23 @@ impl Ipam {
 
     /// A neighbour told its state.
     pub(crate) fn handle_state(&mut self, from: ConnectionId, theirs: &RingState, near: &Surroundings<'_>) {
-        if theirs.ring.is_some() && self.is_newcomer(near) {
-            return self.hear_of_ring(from, theirs.state, near);
+        if self.is_newcomer() {
+            if theirs.ring.is_some() {
+                self.hear_of_ring(from, theirs.state, near);
+            }
+            return;
         }
         if let Some(peer) = near.neighbour(from) {
             self.note_told(peer, theirs.ring, theirs.state, near);
         }
-        let ours = self.state();
-        if ours != *theirs {
-            for news in self.everything(Some(ours.state), near) {
-                self.actions.push_back(Action::Tell(from, news));
-            }
+        if self.state() != *theirs {
+            self.tell_all(from, Some(self.state().state), near);
         }
+    }
+
+    fn tell_all(&mut self, to: ConnectionId, compare: Option<Hash>, near: &Surroundings<'_>) {
+        let all = self.everything(compare, near);
+        self.actions.extend(all.into_iter().map(|news| Action::Tell(to, news)));
     }
 
     /// All that is gossiped, in parts; the last asks for a comparison with `compare`.
@@ -115,9 +121,8 @@ impl Ipam {
 
     /// Tells all neighbours everything.
     pub(super) fn spread_all(&mut self, near: &Surroundings<'_>) {
-        for news in self.everything(None, near) {
-            self.actions.push_back(Action::Spread { news, except: None });
-        }
+        let all = self.everything(Some(self.state().state), near);
+        self.actions.extend(all.into_iter().map(|news| Action::Spread { news, except: None }));
     }
 
     /// Tells neighbours what is new.
@@ -158,22 +163,25 @@ impl Ipam {
             if let Some(part) = heard {
                 self.spread_news(RingNews { succession: Some(Box::new(part)), ..RingNews::default() }, Some(from));
             }
-            self.follow_guide(peer);
+            if news.first.is_some() {
+                self.follow_guide(from, near);
+            }
             self.gather(peer, news, near);
             let fresh = self.learn(peer, &news.transfers, near);
-            self.spread(&fresh, &[], Some(from));
+            // What is new to a newcomer is new to nobody else.
+            if !self.is_newcomer() {
+                self.spread(&fresh, &[], Some(from));
+            }
             // The last part of all that there is comes with a comparison.
             if news.compare.is_some() {
-                self.leave_guide(peer);
+                self.leave_guide(peer, near);
             }
         }
         if let Some(theirs) = news.compare {
             self.note_told(peer, news.ring, theirs, near);
         }
-        if news.compare.is_some_and(|theirs| theirs != self.state().state) {
-            for news in self.everything(None, near) {
-                self.actions.push_back(Action::Tell(from, news));
-            }
+        if !self.is_newcomer() && news.compare.is_some_and(|theirs| theirs != self.state().state) {
+            self.tell_all(from, None, near);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod death;
 mod forgetting;
+mod newcomer;
 mod review;
 mod strays;
 mod theft;

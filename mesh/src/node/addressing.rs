@@ -165,7 +165,7 @@ impl Node {
 
     /// Tells a new neighbour which ring we have.
     pub(super) fn open_ring(&mut self, to: ConnectionId) {
-        if let Some(state) = self.ipam.as_ref().and_then(|ipam| ipam.opening_state(&surroundings!(self))) {
+        if let Some(state) = self.ipam.as_ref().and_then(Ipam::opening_state) {
             self.send(to, Message::RingState(state));
         }
     }

@@ -75,6 +75,29 @@ impl Links {
         self.connections.get_mut(&id)
     }
 
+    /// Live connections with these peers.
+    #[cfg(test)]
+    pub(crate) fn live_with(peers: impl IntoIterator<Item = (ConnectionId, PeerKey)>) -> Self {
+        let live = |(id, peer)| {
+            let phase = Phase::Live { since: Instant::ZERO };
+            let remote = ([10, 0, 0, 9], 6783).into();
+            let letters = Allowance::new(0, 0);
+            let connection = Connection {
+                peer,
+                incarnation: 1,
+                uid: 1,
+                remote,
+                dial: None,
+                phase,
+                misses: 0,
+                was_heard: true,
+                letters,
+            };
+            (id, connection)
+        };
+        Self { connections: peers.into_iter().map(live).collect() }
+    }
+
     pub(super) fn insert(&mut self, id: ConnectionId, connection: Connection) {
         self.connections.insert(id, connection);
     }

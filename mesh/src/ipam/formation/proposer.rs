@@ -120,7 +120,7 @@ impl Ipam {
         let Some(need) = proposal.promises.get(&from).cloned() else { return };
         proposal.accepted.insert(from, need);
         if let Some(first) = proposal.first.clone().filter(|_| quorum(&proposal.accepted, peers).is_some()) {
-            self.adopt(first, near);
+            self.begin_ring(first, near);
         }
     }
 

@@ -146,14 +146,17 @@ impl Ring {
         }
     }
 
-    /// Keeps a transfer as one that holds nowhere any more. The oldest gives way of whoever signed most of them.
+    /// Keeps a transfer as one that holds nowhere any more. The oldest gives way of whoever signed most of them; those who own
+    /// nothing any more, of whom there are ever more, count as one.
     pub(in crate::ipam) fn restore_link(&mut self, link: Arc<Transfer>) {
         self.links.push_back(link);
         if self.links.len() > LINKS_MAX {
-            let mut counts: BTreeMap<PeerKey, usize> = BTreeMap::new();
-            self.links.iter().for_each(|link| *counts.entry(link.signer()).or_default() += 1);
+            let signer = |link: &Transfer| Some(link.signer()).filter(|by| self.owns_any(Owner::Peer(*by)));
+            let signers: Vec<Option<PeerKey>> = self.links.iter().map(|link| signer(link)).collect();
+            let mut counts: BTreeMap<Option<PeerKey>, usize> = BTreeMap::new();
+            signers.iter().for_each(|signer| *counts.entry(*signer).or_default() += 1);
             let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(signer, _)| signer);
-            let oldest = self.links.iter().position(|link| Some(link.signer()) == most);
+            let oldest = signers.iter().position(|signer| Some(*signer) == most);
             oldest.map(|oldest| self.links.remove(oldest));
         }
     }

@@ -183,6 +183,21 @@ fn whoever_signs_much_pushes_out_nobody_elses_links() {
 }
 
 #[test]
+fn links_of_owners_outlast_those_of_the_many_who_are_gone() {
+    let mut ring = ring(2);
+    let link =
+        |by: u8, count: u32| theft(&ring, Right::Grant { from: identity(by).key() }, Version { epoch: 0, count }, by);
+    let of_the_gone: Vec<_> = (1..=3).flat_map(|count| (10..=250).map(move |by| (by, count))).collect();
+    let of_the_gone: Vec<_> = of_the_gone.into_iter().map(|(by, count)| link(by, count)).collect();
+    let of_an_owner: Vec<_> = (1..=20).map(|count| link(1, count)).collect();
+
+    of_the_gone.iter().chain(&of_an_owner).chain(&of_the_gone).for_each(|link| ring.restore_link(Arc::clone(link)));
+
+    assert!(of_an_owner.iter().all(|link| ring.links().any(|kept| kept == link)));
+    assert_eq!(ring.links().count(), LINKS_MAX);
+}
+
+#[test]
 fn a_transfer_that_its_granter_did_not_sign_is_unsound() {
     let mut ring = ring(2);
     let right = Right::Grant { from: identity(1).key() };
