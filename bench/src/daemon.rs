@@ -14,7 +14,7 @@ use weave_netns_tests::weave::Weave;
 /// Ends when dropped.
 #[derive(Debug)]
 pub(crate) enum Daemon {
-    Ours(Weave),
+    Ours(Box<Weave>),
     Rival(Rival),
 }
 

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::args::{Control, LaunchArgs};
 use crate::environment;
+use crate::given::GivenSockets;
 
 /// Tells a service manager that restarts whatever ends to let it be (`RestartPreventExitStatus=` in the unit).
 const DISMISSED: u8 = 10;
@@ -26,14 +27,14 @@ const DISMISSED: u8 = 10;
 /// Runs the daemon until it is told to stop.
 pub(crate) fn launch(args: LaunchArgs, control: &Control) -> Result<ExitCode> {
     telemetry::start(&args.log_level)?;
-    let config = config(args, control)?;
+    let config = config(args, control, GivenSockets::take()?)?;
     Ok(match app::launch(&config)? {
         Ending::Signalled => ExitCode::SUCCESS,
         Ending::Dismissed => DISMISSED.into(),
     })
 }
 
-fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
+fn config(args: LaunchArgs, control: &Control, mut sockets: GivenSockets) -> Result<Config> {
     let remarks = remarks(&args);
     let http_addr = environment::value(control.http_addr, "WEAVE_HTTP_ADDR")?;
     let status_addr = match args.status_addr.or_else(|| std::env::var("WEAVE_STATUS_ADDR").ok()) {
@@ -60,9 +61,9 @@ fn config(args: LaunchArgs, control: &Control) -> Result<Config> {
         http: HttpAddr::of(http_addr),
         status_addr,
         socket: socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
-        docker_proxy: args.docker_proxy,
+        docker_proxy: sockets.proxy(args.docker_proxy.map(Into::into))?,
         containers: args.containers.config()?,
-        docker_plugin: args.docker_plugin,
+        docker_plugin: sockets.plugin(args.docker_plugin.map(Into::into))?,
         bridge: args.bridge,
         mtu: environment::value(args.mtu, "WEAVE_MTU")?,
         allowed_ethertypes: args.allow_ethertype,

@@ -13,6 +13,7 @@ use crate::client::Client;
 mod args;
 mod client;
 mod environment;
+mod given;
 mod launch;
 mod reset;
 mod setup;

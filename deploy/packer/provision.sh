@@ -25,7 +25,7 @@ programs() {
 }
 
 units() {
-  install -D -m 644 -t "$UNITS" systemd/weave-rs.service systemd/ecs/weave-rs-secret.service systemd/ecs/weave-rs-demo.service
+  install -D -m 644 -t "$UNITS" systemd/weave-rs.service systemd/weave-rs-docker-{proxy,plugin}.socket systemd/ecs/weave-rs-secret.service systemd/ecs/weave-rs-demo.service
   install -D -m 644 -t "$UNITS/weave-rs.service.d" systemd/ecs/weave-rs.service.d/ecs.conf
   install -D -m 644 -t "$UNITS/ecs.service.d" systemd/ecs/ecs.service.d/weave-rs.conf
   systemctl enable --quiet weave-rs.service weave-rs-demo.service

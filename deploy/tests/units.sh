@@ -15,7 +15,7 @@ host() {
   local folder=$root/usr/lib/systemd/system unit program
   install -d "$folder" "$root/etc/systemd/system"
   cp -P /lib/systemd/system/*.{target,slice} "$tests"/units/* "$folder"
-  cp "$units/weave-rs.service" "$root/etc/systemd/system"
+  cp "$units"/weave-rs*.{service,socket} "$root/etc/systemd/system"
   for program in bin/sh usr/bin/{install,docker,dockerd,containerd,cloud-init} usr/libexec/amazon-ecs-init \
     usr/local/bin/weave-rs usr/local/libexec/weave-rs/fetch-secret; do
     install -D -m 755 /dev/null "$root/$program"
@@ -64,8 +64,15 @@ fine "a plain host"
 sed -i 's/^After=network-online.target/& multi-user.target/' "$root/usr/lib/systemd/system/cloud-final.service"
 fine "a host whose cloud-init ends last, as Debian's"
 
+host sockets
+wanted sockets.target weave-rs-docker-{proxy,plugin}.socket
+fine "a host whose systemd listens for proxy and plugin" weave-rs-docker-{proxy,plugin}.socket
+sed -i 's/^Before=docker.service/& local-fs.target/' "$root/etc/systemd/system/weave-rs-docker-plugin.socket"
+faulty "a socket that waits in a circle is seen" "ordering cycle" weave-rs-docker-plugin.socket
+
 ecs_host ecs
-fine "a host of Amazon ECS" ecs.service weave-rs-secret.service weave-rs-demo.service
+wanted sockets.target weave-rs-docker-{proxy,plugin}.socket
+fine "a host of Amazon ECS" weave-rs-docker-{proxy,plugin}.socket ecs.service weave-rs-secret.service weave-rs-demo.service
 sed -i 's/^After=network-online.target/& multi-user.target/' "$root/usr/lib/systemd/system/cloud-final.service"
 faulty "units that wait in a circle are seen" "ordering cycle" ecs.service
 

@@ -60,6 +60,11 @@ impl Driver {
         format!("--docker-plugin={}", self.socket().display())
     }
 
+    /// Makes the directory where it is served.
+    pub fn make_room(&self) -> Result<()> {
+        Ok(std::fs::create_dir_all(PLUGINS)?)
+    }
+
     /// Where it is served.
     pub fn socket(&self) -> PathBuf {
         Path::new(PLUGINS).join(format!("{}.sock", self.name))

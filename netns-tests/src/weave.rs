@@ -5,12 +5,14 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::probe::eventually;
@@ -24,6 +26,7 @@ pub struct Launch {
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
     name: Option<String>,
+    sockets: Vec<(String, Arc<UnixListener>)>,
 }
 
 impl Launch {
@@ -66,6 +69,25 @@ impl Launch {
         self
     }
 
+    /// One more socket that is open before it starts, as systemd passes those of its socket units.
+    #[must_use]
+    pub fn socket(mut self, name: &str, listener: UnixListener) -> Self {
+        self.sockets.push((name.to_owned(), Arc::new(listener)));
+        self
+    }
+
+    /// Passes the sockets to the program that `command` becomes.
+    fn pass_sockets(&self, command: &mut Command) -> Result<()> {
+        let named: Vec<&str> = self.sockets.iter().map(|(name, _)| name.as_str()).collect();
+        command.env("LISTEN_FDNAMES", named.join(":")).env("LISTEN_FDS", named.len().to_string());
+        let mapping = |(child_fd, (_, listener)): (i32, &(String, Arc<UnixListener>))| {
+            Ok(FdMapping { parent_fd: listener.as_ref().try_clone()?.into(), child_fd })
+        };
+        let mappings = (FIRST_SOCKET..).zip(&self.sockets).map(mapping).collect::<Result<_>>()?;
+        command.fd_mappings(mappings)?;
+        Ok(())
+    }
+
     /// One more variable of its environment.
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Self {
@@ -98,6 +120,10 @@ pub struct Weave {
     ready: UnixDatagram,
 }
 
+/// What systemd passes begins with this descriptor (sd_listen_fds(3)).
+const FIRST_SOCKET: i32 = 3;
+/// Becomes the program whose process they are for.
+const RECEIVE_SOCKETS: [&str; 4] = ["sh", "-c", "LISTEN_PID=$$ exec \"$@\"", "sh"];
 /// How long a client command may take, seconds: one that waits for what cannot come is to fail its test, not to hang it.
 const COMMAND_MAX: &str = "200";
 /// How long a daemon may take to call itself ready on a busy machine. Argon2 alone takes a good part of a second.
@@ -155,6 +181,10 @@ impl Weave {
         std::fs::write(self.directory.join("passwords"), self.launch.passwords.join("\n"))?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "ip", "netns", "exec", &self.namespace]);
+        if !self.launch.sockets.is_empty() {
+            self.launch.pass_sockets(&mut command)?;
+            command.args(RECEIVE_SOCKETS);
+        }
         command.args(&self.launch.wrapper).arg(binary()?).arg("launch").args(["--name", self.name()]);
         command.arg("--nickname").arg(format!("h{}", self.number()));
         command.arg("--state-dir").arg(self.directory.join("state"));

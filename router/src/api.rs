@@ -70,10 +70,11 @@ mod peers;
 mod plug;
 mod serve;
 mod status;
+mod unix;
 
 pub use self::access::Listener;
-pub(crate) use self::listen::open_unix;
-pub use self::listen::{ListenError, Listeners};
+pub use self::listen::Listeners;
+pub use self::unix::{ListenError, UnixSocket};
 
 /// The longest request body: a form with a thousand peers.
 const BODY_MAX_BYTES: usize = 512 * 1024;

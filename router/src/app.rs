@@ -47,7 +47,7 @@ use zeroize::Zeroizing;
 
 use crate::admin::Admin;
 use crate::adoption::{self, Books};
-use crate::api::{Context, ListenError, Listeners};
+use crate::api::{Context, ListenError, Listeners, UnixSocket};
 use crate::attach::{Endpoint, Ledger};
 use crate::config::{Allocation, AllocationError, Config, ConfigError, FastPath, PasswordError, Targets};
 use crate::descriptors::{self, Descriptors, TooFewDescriptors};
@@ -56,7 +56,7 @@ use crate::dns::{Dns, DnsError};
 use crate::fabric::{FastSetting, Loom};
 use crate::node::{Control, Host, NodeError, Outcome, Parts, Reach, Remains, Weaving};
 use crate::peers::{self, Peers};
-use crate::proxy::{OurRuntime, ProxySocket, ProxyThread};
+use crate::proxy::{OurRuntime, ProxyThread};
 use crate::request::{self, Requester};
 use crate::status::About;
 use crate::store::{FileError, Machine, Selfhood, Store, StoreError};
@@ -228,7 +228,7 @@ struct Sockets {
     udp: UdpSocket,
     control: Listeners,
     dns: Option<Dns>,
-    docker: Option<ProxySocket>,
+    docker: Option<UnixSocket>,
 }
 
 impl Sockets {
@@ -238,7 +238,7 @@ impl Sockets {
             udp: UdpSocket::bind(config.host, config.port)?,
             control: Listeners::open(config, descriptors)?,
             dns: config.dns.as_ref().map(|dns| Dns::spawn(dns, config.bridge.clone(), descriptors)).transpose()?,
-            docker: config.docker_proxy.as_deref().map(ProxySocket::open).transpose()?,
+            docker: config.docker_proxy.as_ref().map(|place| UnixSocket::at("--docker-proxy", place)).transpose()?,
         })
     }
 }
@@ -349,7 +349,7 @@ fn context(config: &Config, requester: Requester) -> Context {
         docker: Docker::of_environment().naming_by(config.containers.rules.names.clone()),
         containers: Arc::new(config.containers.clone()),
         starts: Arc::default(),
-        docker_proxy: config.docker_proxy.clone(),
+        docker_proxy: config.docker_proxy.as_ref().map(|place| place.path().to_owned()),
     }
 }
 

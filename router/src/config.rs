@@ -17,6 +17,7 @@ pub use self::containers::ContainerConfig;
 pub use self::discover::Discover;
 pub use self::dns::{DnsConfig, DnsDomain};
 pub use self::password::{PasswordError, Passwords};
+pub use self::socket::SocketPlace;
 pub use self::value::{BridgeName, EtherType, MeshName, MtuBytes};
 
 pub mod allocation;
@@ -24,6 +25,7 @@ pub mod containers;
 pub mod discover;
 pub mod dns;
 pub mod password;
+pub mod socket;
 pub mod value;
 
 /// TCP of the control plane and UDP of sleeve unless told otherwise.
@@ -100,10 +102,10 @@ pub struct Config {
     pub status_addr: Option<SocketAddr>,
     pub socket: PathBuf,
     /// Where Docker's API is passed on, changed so that containers start on the network; nowhere when `None`.
-    pub docker_proxy: Option<PathBuf>,
+    pub docker_proxy: Option<SocketPlace>,
     pub containers: ContainerConfig,
     /// Where Docker finds its network plugin, whose file's name is the driver's; nowhere when `None`.
-    pub docker_plugin: Option<PathBuf>,
+    pub docker_plugin: Option<SocketPlace>,
     pub bridge: BridgeName,
     pub mtu: Option<MtuBytes>,
     pub allowed_ethertypes: Vec<EtherType>,

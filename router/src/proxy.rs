@@ -7,9 +7,6 @@
 //! What a container needs beyond that it gets when it starts, by our runtime: so the proxy does without addresses, and an engine
 //! without our runtime is told to the client.
 
-use std::fs;
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -21,7 +18,7 @@ use weave_docker::create::{Change, Policy};
 use weave_docker::proxy::{Advisor, Limits, Proxy, Reservation};
 use weave_docker::setup::RUNTIME;
 
-use crate::api::{Context, ListenError, open_unix};
+use crate::api::{Context, UnixSocket};
 use crate::config::DnsConfig;
 use crate::starts::Starts;
 
@@ -30,56 +27,35 @@ const NAMELESS: &str = "a container without a name";
 /// Copying needs little.
 const STACK_BYTES: usize = 512 * 1024;
 
-/// The socket, before anybody is served. Dropping it removes it.
-#[derive(Debug)]
-pub struct ProxySocket {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl ProxySocket {
-    /// # Errors
-    /// When it is in use or cannot be opened.
-    pub fn open(path: &Path) -> Result<Self, ListenError> {
-        Ok(Self { listener: open_unix("--docker-proxy", path)?, path: path.to_owned() })
-    }
-}
-
-impl Drop for ProxySocket {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
 /// Handle to the thread, which ends when it is dropped.
 #[derive(Debug)]
 pub struct ProxyThread {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    _socket: ProxySocket,
+    _socket: UnixSocket,
 }
 
 impl ProxyThread {
     /// # Errors
     /// When the system has no thread or descriptor left.
-    pub fn spawn(socket: ProxySocket, advisor: OurRuntime) -> std::io::Result<Self> {
+    pub fn spawn(socket: UnixSocket, advisor: OurRuntime) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let engine = advisor.docker.socket().to_owned();
         let proxy = Arc::new(Proxy::new(engine, advisor, Limits::default()));
-        let listener = socket.listener.try_clone()?;
+        let listener = {
+            let _inside = runtime.enter();
+            socket.listener()?
+        };
         let (stop, stopped) = oneshot::channel::<()>();
         let serve = async move {
-            match tokio::net::UnixListener::from_std(listener) {
-                Ok(listener) => tokio::select! {
-                    () = proxy.serve(listener) => {}
-                    _ = stopped => {}
-                },
-                Err(error) => error!(%error, "Docker's API is not passed on"),
+            tokio::select! {
+                () = proxy.serve(listener) => {}
+                _ = stopped => {}
             }
         };
         let thread = std::thread::Builder::new().name("docker-proxy".to_owned()).stack_size(STACK_BYTES);
         let thread = thread.spawn(move || runtime.block_on(serve))?;
-        info!(socket = %socket.path.display(), "passing Docker's API on");
+        info!(socket = %socket.path().display(), "passing Docker's API on");
         Ok(Self { stop: Some(stop), thread: Some(thread), _socket: socket })
     }
 }

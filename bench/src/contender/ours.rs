@@ -31,5 +31,5 @@ fn set_up(ground: &Ground, carrier: &str, launch: &Launch) -> Result<Vec<Daemon>
     weave_netns_tests::probe::ping_eventually(ground.client(), SERVER, DEADLINE)?;
     daemons[0].wait_path(&daemons[1], carrier, DEADLINE)?;
     daemons[1].wait_path(&daemons[0], carrier, DEADLINE)?;
-    Ok(daemons.map(Daemon::Ours).into())
+    Ok(daemons.map(|daemon| Daemon::Ours(Box::new(daemon))).into())
 }
