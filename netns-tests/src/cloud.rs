@@ -63,6 +63,11 @@ impl Cloud {
         Weave::launch(host, launch)
     }
 
+    /// Nothing reaches the instance from now on, and nothing comes from it.
+    pub fn cut_off(&self, index: usize) -> Result<()> {
+        self.hosts[index].namespace().run("ip link set eth0 down").map(drop)
+    }
+
     /// The cloud says that the instance is no more. What runs there is the test's to end.
     pub fn terminate(&self, index: usize) {
         let id = instance(&self.hosts[index]);
