@@ -60,7 +60,7 @@ test-deploy: ecs-archive ## the scripts, units, templates and guide for Amazon E
 	  cp deploy/tests/requirements.txt "$$tools/installed"
 	fi
 	shellcheck -x -a -P deploy/ecs deploy/ecs/setup.sh deploy/ecs/cleanup.sh
-	shellcheck deploy/ecs/pack.sh deploy/ecs/data/*.sh deploy/packer/*.sh deploy/systemd/ecs/fetch-secret deploy/tests/*.sh deploy/tests/bin/aws
+	shellcheck deploy/ecs/pack.sh deploy/ecs/data/*.sh deploy/packer/*.sh deploy/tests/*.sh deploy/tests/bin/aws
 	deploy/tests/units.sh
 	deploy/tests/provision.sh "$$target"
 	# Two at a time; each has a cloud of its own.
@@ -125,7 +125,7 @@ soak: ## the long ones: fresh seeds for the simulator (SEEDS=n), a lossy wire wi
 	done
 	$(CARGO) build --locked --workspace --bins
 	REPLACEMENTS=3000 $(CARGO) test --locked -q --release -p weave-mesh --test years -- --nocapture
-	REPLACEMENTS=10000 $(CARGO) test --locked -q --release -p weave-mesh --test cloud -- --nocapture
+	REPLACEMENTS=10000 MACHINES=300 $(CARGO) test --locked -q --release -p weave-mesh --test cloud -- --nocapture
 	SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) run --locked -q -p weave-netns-tests --bin soak
 	SEEDS=$$(( $(SEEDS) * 100 )) $(CARGO) test --locked --release -p weave-mesh --test addresses
 	WEAVE_FUZZ_RUNS=1000000 $(CARGO) test --locked --release -p weave-router --test fuzz -- --nocapture
