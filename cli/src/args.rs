@@ -442,6 +442,9 @@ pub(crate) struct LaunchArgs {
     /// The password itself; every user of this host can read it in the list of processes
     #[arg(long, value_name = "PASSWORD", conflicts_with = "password_file")]
     pub(crate) password: Option<String>,
+    /// Parameter of AWS Systems Manager that holds the passwords, which this instance's role may read; it is asked for until it is there
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["password_file", "password"])]
+    pub(crate) password_parameter: Option<String>,
     /// Networks in which frames may travel unencrypted, comma-separated
     #[arg(long, value_name = "SUBNETS", default_value = "", hide_default_value = true)]
     pub(crate) trusted_subnets: String,

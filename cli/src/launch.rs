@@ -11,10 +11,10 @@ use weave_router::app::{self, Ending};
 use weave_router::config::password::Sources;
 use weave_router::config::value::parse_trusted_subnets;
 use weave_router::config::{
-    Allocation, Config, DEFAULT_PORT, DEFAULT_SOCKET, DEFAULT_STATUS_ADDR, DnsConfig, FastPath, HttpAddr, Passwords,
-    Targets,
+    Allocation, Config, DEFAULT_PORT, DEFAULT_SOCKET, DEFAULT_STATUS_ADDR, DnsConfig, FastPath, HttpAddr,
+    PasswordError, Passwords, Targets,
 };
-use weave_router::telemetry;
+use weave_router::{parameter, telemetry};
 use zeroize::Zeroizing;
 
 use crate::args::{Control, LaunchArgs};
@@ -44,7 +44,10 @@ fn config(args: LaunchArgs, control: &Control, mut sockets: GivenSockets) -> Res
     };
     let socket = control.socket.clone().or_else(|| environment::variable("WEAVE_SOCKET").map(PathBuf::from));
     let no_fastdp = args.no_fastdp || environment::variable("WEAVE_NO_FASTDP").is_some();
-    let passwords = passwords(args.password_file.as_deref(), args.password)?;
+    let passwords = match &args.password_parameter {
+        Some(name) => passwords_of_aws(name)?,
+        None => passwords(args.password_file.as_deref(), args.password)?,
+    };
     let allocation =
         Allocation::new(args.ipalloc_range.as_deref(), args.ipalloc_default_subnet.as_deref(), args.ipalloc_init)?;
     Ok(Config {
@@ -95,6 +98,13 @@ fn remarks(args: &LaunchArgs) -> Vec<String> {
 fn passwords(file: Option<&Path>, option: Option<String>) -> Result<Passwords> {
     let variable = std::env::var("WEAVE_PASSWORD").ok().map(Zeroizing::new);
     Ok(Passwords::gather(Sources { file, option: option.map(Zeroizing::new), variable })?)
+}
+
+fn passwords_of_aws(name: &str) -> Result<Passwords> {
+    if std::env::var_os("WEAVE_PASSWORD").is_some() {
+        return Err(PasswordError::TwoSources("--password-parameter", "WEAVE_PASSWORD").into());
+    }
+    Ok(parameter::passwords(name)?)
 }
 
 /// What the kernel calls this host, as far as a nickname may be long.

@@ -8,24 +8,23 @@ set -euo pipefail
 cd "$(dirname "$(realpath "${BASH_SOURCE[0]}")")"
 readonly UNITS=/etc/systemd/system
 
-# What the daemon runs, and what its secret is fetched with.
+# What the daemon runs.
 packages() {
   local missing=()
   command -v nft > /dev/null || missing+=(nftables)
   command -v iptables > /dev/null || missing+=(iptables-nft)
-  command -v aws > /dev/null || missing+=(awscli-2)
   [ ${#missing[@]} = 0 ] || dnf install -y -q "${missing[@]}"
 }
 
 programs() {
   install -D -m 755 -t /usr/local/bin bin/weave-rs bin/weave-rs-runc
-  install -D -m 755 -t /usr/local/libexec/weave-rs systemd/ecs/fetch-secret
   install -D -m 644 demo/Dockerfile /usr/local/share/weave-rs/demo/Dockerfile
   install -D -m 755 bin/weave-demo /usr/local/share/weave-rs/demo/weave-demo
 }
 
 units() {
-  install -D -m 644 -t "$UNITS" systemd/weave-rs.service systemd/weave-rs-docker-{proxy,plugin}.socket systemd/ecs/weave-rs-secret.service systemd/ecs/weave-rs-demo.service
+  install -D -m 644 -t "$UNITS" systemd/weave-rs.service systemd/weave-rs-docker-{proxy,plugin}.socket \
+    systemd/ecs/weave-rs-demo.service
   install -D -m 644 -t "$UNITS/weave-rs.service.d" systemd/ecs/weave-rs.service.d/ecs.conf
   install -D -m 644 -t "$UNITS/ecs.service.d" systemd/ecs/ecs.service.d/weave-rs.conf
   systemctl enable --quiet weave-rs.service weave-rs-demo.service

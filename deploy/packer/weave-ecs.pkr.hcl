@@ -3,7 +3,7 @@
 #   make ecs-archive            (on a machine of that architecture)
 #   packer init deploy/packer && packer build -only='*.x86_64' -var archive=target/weave-rs-ecs.tar.gz deploy/packer
 #
-# Then `WEAVE_ECS_IMAGE=ami-… deploy/ecs/setup.sh`. There is no secret in an image: hosts fetch it when they boot.
+# Then `WEAVE_ECS_IMAGE=ami-… deploy/ecs/setup.sh`. There is no secret in an image: the daemon reads it when it starts.
 
 packer {
   required_plugins {

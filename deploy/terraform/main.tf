@@ -126,7 +126,7 @@ resource "aws_launch_template" "demo" {
     #!/bin/bash
     install -d /etc/ecs /etc/weave-rs
     printf '%s\n' 'ECS_CLUSTER=${aws_ecs_cluster.demo.name}' 'ECS_IMAGE_PULL_BEHAVIOR=prefer-cached' >> /etc/ecs/ecs.config
-    printf '%s\n' 'AWS_DEFAULT_REGION=${data.aws_region.current.name}' 'SECRET_PARAMETER=${var.secret_parameter}' > /etc/weave-rs/env
+    printf '%s\n' 'AWS_DEFAULT_REGION=${data.aws_region.current.name}' 'PASSWORD_PARAMETER=${var.secret_parameter}' > /etc/weave-rs/env
   END
   )
 }

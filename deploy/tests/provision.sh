@@ -15,10 +15,10 @@ root=$work/root
 
 # What could be there already, or be asked for.
 rm -rf "$root"/usr/local/{bin,libexec,share}/weave-rs* "$root"/etc/systemd/system/*weave* "$root"/etc/docker
-for program in dnf aws nft iptables; do
+for program in dnf nft iptables; do
   printf '#!/bin/sh\necho %s "$@" >> /calls\n' "$program" | install -D -m 755 /dev/stdin "$root/usr/local/bin/$program"
 done
-rm "$root/usr/local/bin/aws"
+rm "$root/usr/local/bin/nft" "$root"/usr/sbin/nft
 printf '{\n    "userland-proxy": false\n}\n' | install -D -m 644 /dev/stdin "$root/etc/docker/daemon.json"
 install -d "$root/archive"
 tar -C "$root/archive" -xzf "$target/weave-rs-ecs.tar.gz"
@@ -35,7 +35,7 @@ has() {
 }
 
 provision
-[ "$(cat "$root/calls")" = "dnf install -y -q awscli-2" ] || { echo "not what was missing: $(cat "$root/calls")" >&2; exit 1; }
+[ "$(cat "$root/calls")" = "dnf install -y -q nftables" ] || { echo "not what was missing: $(cat "$root/calls")" >&2; exit 1; }
 has etc/docker/daemon.json '"userland-proxy": false'
 has etc/docker/daemon.json '"default-runtime": "weave-rs"'
 has etc/docker/daemon.json '"path":"/usr/local/bin/weave-rs-runc"'
@@ -43,7 +43,7 @@ for unit in weave-rs weave-rs-demo; do
   [ -L "$root/etc/systemd/system/multi-user.target.wants/$unit.service" ] || { echo "$unit is not enabled" >&2; exit 1; }
 done
 has etc/systemd/system/ecs.service.d/weave-rs.conf 'TimeoutStartSec=infinity'
-has etc/systemd/system/weave-rs.service.d/ecs.conf '/run/weave-rs/password'
+has etc/systemd/system/weave-rs.service.d/ecs.conf 'launch --password-parameter'
 chroot "$root" /usr/local/bin/weave-rs version > /dev/null
 ldd "$root/usr/local/share/weave-rs/demo/weave-demo" 2>&1 | grep -qE 'not a dynamic|statically' ||
   { echo "the demo's program is not static" >&2; exit 1; }

@@ -131,7 +131,7 @@ class WhatIsMade(DemoTest):
         self.assertEqual(len(base64.b64decode(secret["Value"])), 32)
         self.assertNotIn(secret["Value"], self.user_data())
         self.assertNotIn(secret["Value"], repr(self.cloud.words))
-        self.assertIn("SECRET_PARAMETER=/weave-ecs/password\n", self.user_data())
+        self.assertIn("PASSWORD_PARAMETER=/weave-ecs/password\n", self.user_data())
 
     def hosts_install_that_archive_only(self):
         user_data = self.user_data()

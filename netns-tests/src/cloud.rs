@@ -56,11 +56,23 @@ impl Cloud {
 
     /// The daemon of an instance, which is told where the cloud is and of no peer.
     pub fn daemon(&self, index: usize, launch: Launch) -> Result<Weave> {
+        let mut weave = self.prepare(index, launch)?;
+        weave.start()?;
+        Ok(weave)
+    }
+
+    /// The same, not started yet.
+    pub fn prepare(&self, index: usize, launch: Launch) -> Result<Weave> {
         let host = &self.hosts[index];
         let launch = launch
             .environment("AWS_ENDPOINT_URL", &self.fake.url())
             .environment("AWS_EC2_METADATA_SERVICE_ENDPOINT", &self.fake.imds_url(&instance(host)));
-        Weave::launch(host, launch)
+        Weave::prepare(host, launch)
+    }
+
+    /// Puts a parameter into the cloud's store, where every instance may read it.
+    pub fn set_parameter(&self, name: &str, value: &str) {
+        self.fake.world().parameters.insert(name.to_owned(), value.to_owned());
     }
 
     /// Nothing reaches the instance from now on, and nothing comes from it.

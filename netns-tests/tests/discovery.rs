@@ -52,6 +52,26 @@ fn hosts_of_a_group_find_each_other_share_the_range_out_and_bury_their_dead() ->
 }
 
 #[test]
+fn a_password_that_aws_keeps_is_waited_for_and_is_nobody_elses_to_read() -> Result<()> {
+    const PASSWORD: &str = "correct horse battery staple";
+    let cloud = Cloud::new(2)?;
+    let launch = || Launch::new().argument("--password-parameter=/mesh/password");
+    let mut early = cloud.prepare(0, launch())?;
+    early.spawn()?;
+    early.wait_log("the password cannot be had yet", SETTLED)?;
+    assert!(early.log().contains("GetParameter: ParameterNotFound"), "{}", early.log());
+    cloud.set_parameter("/mesh/password", PASSWORD);
+    early.wait_ready()?;
+    let late = cloud.daemon(1, launch())?;
+    for weave in [&early, &late] {
+        eventually(SETTLED, "both have the same", || Ok(reachable(weave)? == 2))?;
+        assert!(weave.run(&["status"])?.contains("Encryption: enabled"), "{}", weave.run(&["status"])?);
+        assert!(!weave.log().contains(PASSWORD) && !weave.http("GET", "/report")?.1.contains(PASSWORD));
+    }
+    Ok(())
+}
+
+#[test]
 fn who_is_written_into_a_file_is_dialled_and_who_is_taken_out_stays_connected() -> Result<()> {
     let net = Topology::new()?;
     let (one, other) = (net.host()?, net.host()?);

@@ -26,6 +26,7 @@ pub mod following;
 pub mod metrics;
 pub mod naming;
 pub mod node;
+pub mod parameter;
 pub mod peers;
 pub mod pools;
 pub mod proxy;

@@ -7,5 +7,5 @@ ECS_IMAGE_PULL_BEHAVIOR=prefer-cached
 END
 cat > /etc/weave-rs/env << 'END'
 AWS_DEFAULT_REGION=@region@
-SECRET_PARAMETER=@secret@
+PASSWORD_PARAMETER=@secret@
 END

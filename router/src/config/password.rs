@@ -106,6 +106,14 @@ impl Passwords {
         }
     }
 
+    /// Of what somebody else keeps, called `origin` in errors; one per line.
+    ///
+    /// # Errors
+    /// Says which line is unusable.
+    pub fn of_text(text: &str, origin: &str) -> Result<Self, PasswordError> {
+        Self::parse(text.as_bytes(), origin)
+    }
+
     /// Lines end with a line feed, or with a carriage return and a line feed; empty ones are skipped.
     fn parse(bytes: &[u8], origin: &str) -> Result<Self, PasswordError> {
         let mut passwords = Vec::new();
