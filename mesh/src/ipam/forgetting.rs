@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Ipam, Surroundings};
+use super::{Action, Estate, Ipam, Surroundings};
 use crate::connector::ConnectionId;
 use crate::identity::PeerKey;
 use crate::members::Reach;
@@ -86,9 +86,9 @@ impl Ipam {
     /// What came to nothing. What justifies how the ring is stays with it, for those who have yet to follow.
     fn forget_successions(&mut self, peer: &PeerKey) {
         if self.successions.keys().any(|estate| estate.dead == *peer || estate.heir == *peer) {
-            let done = self.ring.as_ref().map(|ring| ring.estates()).unwrap_or_default();
-            self.successions
-                .retain(|estate, _| (estate.dead != *peer && estate.heir != *peer) || done.contains(estate));
+            let ring = self.ring.as_ref();
+            let is_done = |estate: &Estate| ring.is_some_and(|ring| ring.estates().contains(estate));
+            self.successions.retain(|estate, _| (estate.dead != *peer && estate.heir != *peer) || is_done(estate));
         }
     }
 

@@ -88,6 +88,8 @@ pub(super) struct Ring {
     index: BTreeSet<(Owner, u32)>,
     /// What [`Self::state`] is, until a piece changes.
     hash: OnceCell<Hash>,
+    /// What [`Self::estates`] are, until a piece or a link changes.
+    estates: OnceCell<BTreeSet<Estate>>,
     /// Transfers that hold nowhere any more, in the order in which they were superseded.
     links: VecDeque<Arc<Transfer>>,
 }
@@ -99,7 +101,15 @@ impl Ring {
         };
         let pieces: BTreeMap<u32, Piece> = first.shares().into_iter().map(piece).collect();
         let index = pieces.iter().map(|(first, piece)| (piece.owner, *first)).collect();
-        Self { id: first.id(mesh), first, pieces, index, hash: OnceCell::new(), links: VecDeque::new() }
+        Self {
+            id: first.id(mesh),
+            first,
+            pieces,
+            index,
+            hash: OnceCell::new(),
+            estates: OnceCell::new(),
+            links: VecDeque::new(),
+        }
     }
 
     pub(super) const fn first(&self) -> &Arc<FirstRing> {
@@ -151,9 +161,11 @@ impl Ring {
     }
 
     /// Whose estates were taken over, as far as it is kept.
-    pub(super) fn estates(&self) -> BTreeSet<Estate> {
-        let holding = self.pieces.values().filter_map(|piece| piece.by.as_ref());
-        holding.chain(&self.links).filter_map(|transfer| transfer.estate()).collect()
+    pub(super) fn estates(&self) -> &BTreeSet<Estate> {
+        self.estates.get_or_init(|| {
+            let holding = self.pieces.values().filter_map(|piece| piece.by.as_ref());
+            holding.chain(&self.links).filter_map(|transfer| transfer.estate()).collect()
+        })
     }
 
     /// Equal for equal rings.

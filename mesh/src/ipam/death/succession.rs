@@ -32,8 +32,8 @@ const APPROVALS_KEPT_MAX: usize = 65_536;
 impl Ipam {
     /// All that something in the ring rests on, in parts.
     pub(in crate::ipam) fn told_successions(&self) -> Vec<Succession> {
-        let estates = self.ring.as_ref().map(Ring::estates).unwrap_or_default();
-        let kept = estates.into_iter().filter_map(|estate| Some((estate, self.successions.get(&estate)?)));
+        let estates = self.ring.iter().flat_map(Ring::estates);
+        let kept = estates.filter_map(|estate| Some((*estate, self.successions.get(estate)?)));
         kept.flat_map(|(estate, approvals)| parts(estate, approvals)).collect()
     }
 
@@ -61,6 +61,11 @@ impl Ipam {
             Right::TakeOver { .. } => transfer.estate().is_some_and(|estate| believed.contains(&estate)),
             Right::Bind { name } => members.get(&transfer.to).is_some_and(|member| member.card.name == name),
         }
+    }
+
+    /// Whether it was taken over, as far as that is kept.
+    pub(in crate::ipam) fn is_done(&self, estate: &Estate) -> bool {
+        self.ring.as_ref().is_some_and(|ring| ring.estates().contains(estate))
     }
 
     /// Whether it may be: we believe that it is dead, or are called dead ourselves and were not there.
@@ -152,8 +157,7 @@ impl Ipam {
         if self.successions.is_empty() {
             return;
         }
-        let done = self.ring.as_ref().map(Ring::estates).unwrap_or_default();
-        let open = self.successions.iter().filter(|(estate, _)| !done.contains(estate));
+        let open = self.successions.iter().filter(|(estate, _)| !self.is_done(estate));
         let mut best: BTreeMap<PeerKey, (&Estate, &Approvals)> = BTreeMap::new();
         for (estate, approvals) in open {
             let (other, most) = best.entry(estate.dead).or_insert((estate, approvals));
@@ -187,7 +191,7 @@ impl Ipam {
             self.spread(&[], std::slice::from_ref(certificate), None);
         }
         let is_promised = self.promises.get(&estate.dead).is_some_and(|promise| promise.is_for(&estate));
-        let is_done = self.ring.as_ref().is_some_and(|ring| ring.estates().contains(&estate));
+        let is_done = self.is_done(&estate);
         // Who came to this ring when it was done has never heard of the dead one.
         let is_stranger = is_done && !self.is_known(&estate.dead, near);
         let shown = certificate.filter(|told| told.dead == estate.dead && is_stranger && told.is_sound(near.verifier));

@@ -37,12 +37,14 @@ impl Ring {
 
     pub(super) fn put_in(&mut self, first: u32, piece: Piece) {
         self.hash.take();
+        self.estates.take();
         self.index.insert((piece.owner, first));
         self.pieces.insert(first, piece);
     }
 
     pub(super) fn take_out(&mut self, first: u32) -> Option<Piece> {
         self.hash.take();
+        self.estates.take();
         let piece = self.pieces.remove(&first)?;
         self.index.remove(&(piece.owner, first));
         Some(piece)

@@ -149,6 +149,7 @@ impl Ring {
     /// Keeps a transfer as one that holds nowhere any more. The oldest gives way of whoever signed most of them; those who own
     /// nothing any more, of whom there are ever more, count as one.
     pub(in crate::ipam) fn restore_link(&mut self, link: Arc<Transfer>) {
+        self.estates.take();
         self.links.push_back(link);
         if self.links.len() > LINKS_MAX {
             let signer = |link: &Transfer| Some(link.signer()).filter(|by| self.owns_any(Owner::Peer(*by)));
