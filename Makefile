@@ -11,7 +11,7 @@ export CARGO_TERM_COLOR ?= auto
 # What the binary runs (ip is for the tests; the daemon speaks netlink), and what the tests look with.
 BUILD_PACKAGES := gcc libc6-dev
 DEMO_PACKAGES := $(BUILD_PACKAGES) iproute2 nftables iptables iputils-ping procps
-TEST_PACKAGES := $(DEMO_PACKAGES) docker.io busybox-static bind9-dnsutils
+TEST_PACKAGES := $(DEMO_PACKAGES) ethtool docker.io busybox-static bind9-dnsutils
 DEPLOY_PACKAGES := $(BUILD_PACKAGES) binutils shellcheck python3-venv systemd
 BENCH_PACKAGES := $(DEMO_PACKAGES) iperf3 ethtool linux-perf valgrind dnsperf
 RIVAL_PACKAGES := $(BUILD_PACKAGES) tinc fastd wireguard-go wireguard-tools
@@ -125,7 +125,9 @@ soak: ## the long ones: fresh seeds for the simulator (SEEDS=n), a lossy wire wi
 	done
 	$(CARGO) build --locked --workspace --bins
 	REPLACEMENTS=3000 $(CARGO) test --locked -q --release -p weave-mesh --test years -- --nocapture
-	REPLACEMENTS=10000 MACHINES=300 $(CARGO) test --locked -q --release -p weave-mesh --test cloud -- --nocapture
+	MACHINES=300 $(CARGO) test --locked -q --release -p weave-mesh --test cloud -- --nocapture
+	# Ten thousand replacements, half of them on each core.
+	seq 2 | REPLACEMENTS=5000 xargs -P 2 -I {} env SEED={} $(CARGO) test --locked -q --release -p weave-mesh --test cloud hundreds -- --nocapture
 	SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) run --locked -q -p weave-netns-tests --bin soak
 	SEEDS=$$(( $(SEEDS) * 100 )) $(CARGO) test --locked --release -p weave-mesh --test addresses
 	WEAVE_FUZZ_RUNS=1000000 $(CARGO) test --locked --release -p weave-router --test fuzz -- --nocapture

@@ -367,8 +367,9 @@ fn without_the_daemon_docker_works_and_says_what_does_not() -> Result<()> {
     one.docker.run_container("alone")?;
     let refused = took("docker run", GIVEN_UP, || one.ask_for_container("net", "late", &[]))?;
     assert!(refused.0 != 0 && refused.2.contains("connection refused"), "{refused:?}");
-    took("docker rm --force", 3 * GIVEN_UP, || one.docker.run(&["rm", "--force", "web"]))?;
-    took("docker network rm", 2 * GIVEN_UP, || one.docker.run(&["network", "rm", "empty"]))?;
+    let removals =
+        [("docker rm --force", vec!["rm", "--force", "web"]), ("docker network rm", vec!["network", "rm", "empty"])];
+    at_once(removals, |(what, words)| took(what, 3 * GIVEN_UP, || one.docker.run(&words)))?;
 
     one.weave.start()?;
     one.wait_in_use(1, GRACE + SETTLED)?;
