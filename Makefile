@@ -142,6 +142,10 @@ soak: ## the long ones: fresh seeds for the simulator (SEEDS=n), a lossy wire wi
 	  echo "no cargo-fuzz: decoders not fuzzed (cargo install cargo-fuzz)"
 	fi
 
+.PHONY: stats
+stats: ## how long files and functions are, how much of each crate is tests, which modules lean on each other in a circle
+	@$(CARGO) test --locked -q -p weave-netns-tests --test house -- --nocapture no_circle
+
 .PHONY: deny
 deny: ## licences, bans and sources of all dependencies, by cargo-deny (installs it: about ten minutes)
 	$(CARGO) deny --version > /dev/null 2>&1 || $(CARGO) install --locked cargo-deny
