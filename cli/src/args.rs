@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args as Arguments, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use weave_mesh::connector::Target;
@@ -443,7 +444,7 @@ pub(crate) struct LaunchArgs {
     #[arg(long, value_name = "PASSWORD", conflicts_with = "password_file")]
     pub(crate) password: Option<String>,
     /// Parameter of AWS Systems Manager that holds the passwords, which this instance's role may read; it is asked for until it is there
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["password_file", "password"])]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), conflicts_with_all = ["password_file", "password"])]
     pub(crate) password_parameter: Option<String>,
     /// Networks in which frames may travel unencrypted, comma-separated
     #[arg(long, value_name = "SUBNETS", default_value = "", hide_default_value = true)]
