@@ -87,9 +87,7 @@ impl Ipam {
             self.note_told(peer, theirs.ring, theirs.state, near);
         }
         if self.state() != *theirs {
-            // What may be a part nobody is to take for the whole.
-            let compare = (!self.may_be_outdated()).then(|| self.state().state);
-            self.tell_all(from, compare, near);
+            self.tell_all(from, Some(self.state().state), near);
         }
     }
 
@@ -175,8 +173,8 @@ impl Ipam {
                 self.spread(&fresh, &[], Some(from));
             }
             // The last part of all that there is comes with a comparison.
-            if let Some(theirs) = news.compare {
-                self.leave_guide(peer, theirs, near);
+            if news.compare.is_some() {
+                self.leave_guide(peer, near);
             }
         }
         if let Some(theirs) = news.compare {
