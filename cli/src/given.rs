@@ -59,10 +59,12 @@ impl GivenSockets {
 
 fn one(name: &str, given: Option<SocketPlace>, flag: Option<SocketPlace>) -> Result<Option<SocketPlace>> {
     if let (Some(given), Some(flag)) = (&given, &flag) {
-        let (given, flag) = (given.path().display(), flag.path().display());
+        let (given, flag) = (given.path(), flag.path());
         ensure!(
-            given.to_string() == flag.to_string(),
-            "{name}={flag}, and a socket at {given} was opened for us; leave one out"
+            given == flag,
+            "{name}={}, and a socket at {} was opened for us; leave one out",
+            flag.display(),
+            given.display()
         );
     }
     Ok(given.or(flag))

@@ -108,6 +108,15 @@ impl Stage {
         anyhow::bail!("the engine takes no version that the agent knows")
     }
 
+    /// Creates and starts a container, named as the agent does it; its id.
+    fn run(&self, version: &str, name: &str, wanted: &Value) -> Result<String> {
+        let create = format!("{version}/containers/create?name=ecs-weave-ecs-demo-1-{name}-b8d7a1f0c2e4");
+        let created = self.proxy.call("POST", &create, Some(wanted))?.expect(201)?.json()?;
+        let id = created["Id"].as_str().context("an id")?.to_owned();
+        self.proxy.call("POST", &format!("{version}/containers/{id}/start"), Some(&json!({})))?.expect(204)?;
+        Ok(id)
+    }
+
     fn is_running(&self, id: &str) -> Result<bool> {
         let shown = self.proxy.get(&format!("{}/containers/{id}/json", self.lowest()?))?.expect(200)?.json()?;
         Ok(shown["State"]["Running"] == true)
@@ -152,13 +161,8 @@ fn refusals_of_versions_pass_unchanged() -> Result<()> {
 fn a_task_runs_named_and_addressed_by_the_lowest_version_that_the_engine_takes() -> Result<()> {
     let stage = Stage::new()?;
     let version = stage.lowest()?;
-    let create = format!("{version}/containers/create?name=ecs-weave-ecs-demo-1-dataproducer-b8d7a1f0c2e4");
-    let wanted =
-        task("dataproducer", &["/bin/busybox", "sh", "-c", "hostname -f; ip -o -4 address show ethwe; sleep 600"]);
-
-    let created = stage.proxy.call("POST", &create, Some(&wanted))?.expect(201)?.json()?;
-    let id = created["Id"].as_str().context("an id")?.to_owned();
-    stage.proxy.call("POST", &format!("{version}/containers/{id}/start"), Some(&json!({})))?.expect(204)?;
+    let command = ["/bin/busybox", "sh", "-c", "hostname -f; ip -o -4 address show ethwe; sleep 600"];
+    let id = stage.run(&version, "dataproducer", &task("dataproducer", &command))?;
 
     let shown = stage.proxy.get(&format!("{version}/containers/{id}/json"))?.expect(200)?;
     assert_eq!(
@@ -189,12 +193,8 @@ fn a_task_runs_named_and_addressed_by_the_lowest_version_that_the_engine_takes()
 fn containers_of_the_agents_own_are_left_alone() -> Result<()> {
     let stage = Stage::new()?;
     let version = stage.lowest()?;
-    let create = format!("{version}/containers/create?name=ecs-weave-ecs-demo-1-internalecspause-b8d7a1f0c2e4");
     let pause = task("~internal~ecs~pause", &["/bin/busybox", "sh", "-c", "ip link; sleep 600"]);
-
-    let created = stage.proxy.call("POST", &create, Some(&pause))?.expect(201)?.json()?;
-    let id = created["Id"].as_str().context("an id")?;
-    stage.proxy.call("POST", &format!("{version}/containers/{id}/start"), None)?.expect(204)?;
+    let id = &stage.run(&version, "internalecspause", &pause)?;
 
     eventually(SETTLED, "it runs", || stage.is_running(id))?;
     eventually(SETTLED, "it has looked", || Ok(stage.docker.run(&["logs", id])?.contains("lo:")))?;

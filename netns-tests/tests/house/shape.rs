@@ -1,6 +1,6 @@
 //! What a crate's source looks like, by numbers.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use proc_macro2::Span;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Attribute, Block, ExprMacro, ExprMethodCall, ImplItemFn, ItemFn, ItemMod, StmtMacro, TraitItemFn};
+use syn::{Attribute, Block, ExprMethodCall, ImplItemFn, ItemFn, ItemMod, Macro, TraitItemFn};
 
 use super::modules::{Graph, uses};
 
@@ -141,12 +141,8 @@ impl<'ast> Visit<'ast> for Look {
         visit::visit_expr_method_call(self, call);
     }
 
-    fn visit_expr_macro(&mut self, call: &'ast ExprMacro) {
-        self.panics += usize::from(PANICKING.iter().any(|name| call.mac.path.is_ident(name)));
-    }
-
-    fn visit_stmt_macro(&mut self, call: &'ast StmtMacro) {
-        self.panics += usize::from(PANICKING.iter().any(|name| call.mac.path.is_ident(name)));
+    fn visit_macro(&mut self, call: &'ast Macro) {
+        self.panics += usize::from(PANICKING.iter().any(|name| call.path.is_ident(name)));
     }
 }
 
@@ -166,8 +162,8 @@ fn is_test(path: &Path) -> bool {
     path.with_extension("").components().any(|part| ["tests", "fixtures"].iter().any(|name| part.as_os_str() == *name))
 }
 
-fn walk(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = BTreeMap::new();
+fn walk(folder: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut files = BTreeSet::new();
     let mut pending = vec![folder.to_owned()];
     while let Some(folder) = pending.pop() {
         for entry in fs::read_dir(&folder)? {
@@ -175,9 +171,9 @@ fn walk(folder: &Path) -> Result<Vec<PathBuf>> {
             if path.is_dir() {
                 pending.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.insert(path, ());
+                files.insert(path);
             }
         }
     }
-    Ok(files.into_keys().collect())
+    Ok(files)
 }
