@@ -17,7 +17,7 @@ pub mod capability;
 pub mod clock;
 mod errno;
 pub mod firewall;
-mod garp;
+pub mod garp;
 pub mod interfaces;
 pub mod kernel;
 pub mod mtu;

@@ -230,6 +230,16 @@ impl Weave {
         self.drain_notifications()
     }
 
+    /// Lets the daemon do nothing until it is told to go on; its kernel does all that it did.
+    pub fn halt(&self) -> Result<()> {
+        Ok(kill_process(Pid::from_child(self.child.as_ref().context("not running")?), Signal::STOP)?)
+    }
+
+    /// Ends a halt.
+    pub fn go_on(&self) -> Result<()> {
+        Ok(kill_process(Pid::from_child(self.child.as_ref().context("not running")?), Signal::CONT)?)
+    }
+
     /// SIGTERM, and how it ended.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         let mut child = self.child.take().context("not running")?;

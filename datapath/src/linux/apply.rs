@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::firewall::{self, FirewallError};
-use super::garp;
+use super::garp::Announcer;
 use super::netlink::{Netlink, NetlinkError};
 use super::sysctl::{self, SysctlError};
 use crate::plan::{HOST_LINK_PREFIX, LinkName, Step};
@@ -41,8 +41,8 @@ pub struct Failure<'a> {
 }
 
 /// Carries out `steps` in order. The answer is what failed.
-pub fn apply<'a>(netlink: &mut Netlink, steps: &'a [Step]) -> Vec<Failure<'a>> {
-    let mut apply = Apply { netlink, indices: BTreeMap::new() };
+pub fn apply<'a>(netlink: &mut Netlink, announcer: &Announcer, steps: &'a [Step]) -> Vec<Failure<'a>> {
+    let mut apply = Apply { netlink, announcer, indices: BTreeMap::new() };
     let mut failures = Vec::new();
     for group in steps.chunk_by(|step, next| is_of_one_device(step) && is_of_one_device(next)) {
         if group.len() > 1
@@ -79,6 +79,7 @@ fn opens_unguarded(failures: &[Failure<'_>], step: &Step) -> bool {
 
 struct Apply<'a> {
     netlink: &'a mut Netlink,
+    announcer: &'a Announcer,
     /// Of the devices used so far: thousands of entries go to a handful of devices.
     indices: BTreeMap<LinkName, u32>,
 }
@@ -173,7 +174,7 @@ impl Apply<'_> {
             }
             Step::Announce { bridge, address, mac } => {
                 let bridge = self.index(bridge)?;
-                garp::announce(bridge, *address, *mac).map_err(ApplyError::Announce)?;
+                self.announcer.announce(bridge, *address, *mac).map_err(ApplyError::Announce)?;
             }
             _ => {}
         }

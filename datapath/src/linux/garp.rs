@@ -7,6 +7,7 @@
 //!
 //! Containers send their own when they come up; those never cross the overlay, since its ports suppress them. A frame
 //! sent here leaves by the bridge device: the suppression keeps it on this host too, which is why each daemon sends one.
+//! One socket sends them all: each that is closed costs a wait for every processor (`synchronize_net`).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -23,18 +24,31 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: MacAddr = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
 const PROTOCOL_ICMPV6: u8 = 58;
 
-/// Tells everybody on `link` that `address` is at `mac`.
-///
-/// # Errors
-/// Without CAP_NET_RAW, or when the device is gone or down.
-pub(super) fn announce(link: u32, address: IpAddr, mac: MacAddr) -> io::Result<()> {
-    let (ethertype, frame) = match address {
-        IpAddr::V4(address) => (ETHERTYPE_ARP, gratuitous_arp(address, mac)),
-        IpAddr::V6(address) => (ETHERTYPE_IPV6, unsolicited_advertisement(address, mac)),
-    };
-    // Protocol 0: it sends, and receives nothing.
-    let socket: OwnedFd = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    socket2::Socket::from(socket).send_to(&frame, &link_address(link, ethertype)).map(drop)
+/// What announcements are sent by, in the network namespace in which it was opened.
+#[derive(Debug)]
+pub struct Announcer(socket2::Socket);
+
+impl Announcer {
+    /// # Errors
+    /// Without CAP_NET_RAW.
+    pub fn open() -> io::Result<Self> {
+        // Protocol 0: it sends, and receives nothing.
+        let socket: OwnedFd =
+            rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        Ok(Self(socket.into()))
+    }
+
+    /// Tells everybody on `link` that `address` is at `mac`.
+    ///
+    /// # Errors
+    /// When the device is gone or down.
+    pub(super) fn announce(&self, link: u32, address: IpAddr, mac: MacAddr) -> io::Result<()> {
+        let (ethertype, frame) = match address {
+            IpAddr::V4(address) => (ETHERTYPE_ARP, gratuitous_arp(address, mac)),
+            IpAddr::V6(address) => (ETHERTYPE_IPV6, unsolicited_advertisement(address, mac)),
+        };
+        self.0.send_to(&frame, &link_address(link, ethertype)).map(drop)
+    }
 }
 
 fn ethernet(destination: MacAddr, source: MacAddr, ethertype: u16) -> Vec<u8> {

@@ -15,7 +15,6 @@
 //! - control never waits for it, nor for the kernel's lock, which another tool may hold for long.
 
 mod firewalls;
-mod former;
 mod keeper;
 mod underlay;
 mod usher;

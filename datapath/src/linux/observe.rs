@@ -27,7 +27,7 @@ use crate::plan::{
 /// Ticks per second in which the kernel counts ages towards user space (`USER_HZ`), the same on all machines.
 const TICKS_PER_SECOND: u32 = 100;
 
-/// The state around the bridge of `names`. What only the keeper knows (the guard's script, former neighbours) is empty.
+/// The state around the bridge of `names`. What only the keeper knows (the guard's script) is empty.
 ///
 /// # Errors
 /// When the kernel refuses a dump.

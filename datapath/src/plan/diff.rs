@@ -257,13 +257,12 @@ impl Diff<'_> {
             let seen = self.observed.neighbours.get(&address);
             if seen.is_none_or(|entry| !entry.permanent || entry.mac != mac) {
                 self.steps.push(Step::SetNeighbour { bridge: bridge.clone(), address, mac });
-            }
-            // What the kernel has heard itself meanwhile, the containers need not have heard.
-            let former = self.observed.former_neighbours.get(&address).copied();
-            let before = [seen.map(|entry| entry.mac), former];
-            if before.into_iter().flatten().any(|before| before != mac) {
+                // Also what is new to us: a container may have asked for the address while it was another's, before we heard.
                 announcements.push(Step::Announce { bridge: bridge.clone(), address, mac });
             }
+        }
+        if self.plan.ports.is_empty() {
+            announcements.clear();
         }
         self.steps.append(&mut announcements);
         for (&address, entry) in &self.observed.neighbours {

@@ -21,8 +21,6 @@ pub struct Observed {
     pub addresses: BTreeSet<Subnet>,
     /// Of the bridge device.
     pub neighbours: BTreeMap<IpAddr, NeighbourEntry>,
-    /// The MAC that an address had when it was last removed from the neighbours: somebody's cache may still have it.
-    pub former_neighbours: BTreeMap<IpAddr, MacAddr>,
     /// How much there is of what serves the resolver's address.
     pub resolver: Serving,
     /// `None` when there are no tables of ours, or not as we left them.

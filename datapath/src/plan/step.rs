@@ -116,8 +116,8 @@ pub enum Step {
     RemoveResolver {
         bridge: LinkName,
     },
-    /// Tell the containers of this host that `address` has another MAC than it had: gratuitous ARP or unsolicited NA.
-    /// Theirs is swallowed by the suppression on the overlay ports.
+    /// Tell the containers of this host which MAC `address` has: gratuitous ARP or unsolicited NA. Its own is swallowed by
+    /// the suppression on the overlay ports.
     Announce {
         bridge: LinkName,
         address: IpAddr,

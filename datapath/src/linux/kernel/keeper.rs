@@ -11,12 +11,12 @@ use tokio::time::{Instant, sleep_until};
 use weave_mesh::name::MacAddr;
 
 use super::firewalls::{Firewalls, Tables};
-use super::former::FormerNeighbours;
 use super::underlay::Underlay;
 use super::watcher::{Interest, Watcher};
 use super::{Event, Generation};
 use crate::guard::Guard;
 use crate::linux::apply::{Failure, apply};
+use crate::linux::garp::Announcer;
 use crate::linux::netlink::Netlink;
 use crate::linux::{firewall, observe, underlay};
 use crate::plan::{GuardedDevice, InstalledGuard, Keep, LinkName, Observed, Plan, Step, diff};
@@ -68,7 +68,7 @@ pub(super) struct Keeper {
     firewalls: Firewalls,
     /// What was last told to be in the way.
     obstacles: Vec<String>,
-    former: FormerNeighbours,
+    announcer: Announcer,
     learnt: BTreeMap<MacAddr, LinkName>,
     gone: BTreeSet<LinkName>,
     cause: Cause,
@@ -119,7 +119,7 @@ impl Keeper {
             interest: Interest::default(),
             firewalls: Firewalls::default(),
             obstacles: Vec::new(),
-            former: FormerNeighbours::default(),
+            announcer: Announcer::open()?,
             learnt: BTreeMap::new(),
             gone: BTreeSet::new(),
             cause: Cause::Suspected,
@@ -245,24 +245,16 @@ impl Keeper {
     async fn missing(&mut self, generation: Generation, plan: &Plan) -> Result<Vec<Step>, String> {
         let mut observed = observe::observe(&mut self.netlink, &plan.names).map_err(|error| error.to_string())?;
         observed.guard = self.firewalls.installed().cloned();
-        observed.former_neighbours = self.former.of(plan);
         self.interest = Interest::in_devices_of(&observed);
         self.report_ports(&observed, generation, plan).await;
         let mut steps = diff(&observed, plan).map_err(|conflict| conflict.to_string())?;
         steps.retain(|step| !self.is_of_a_newcomer(step));
-        for step in &steps {
-            match step {
-                Step::SetNeighbour { address, .. } => self.former.forget(*address),
-                Step::RemoveNeighbour { address, .. } => self.former.remember(*address, &observed),
-                _ => {}
-            }
-        }
         Ok(steps)
     }
 
     fn attempt(&mut self, steps: &[Step], plan: &Plan) -> Outcome {
         let generation = firewall::generation().unwrap_or_default();
-        let failures = apply(&mut self.netlink, steps);
+        let failures = apply(&mut self.netlink, &self.announcer, steps);
         let outcome = Outcome { failures: described(&failures), closed: closed(&failures, plan) };
         let done = steps.iter().filter(|step| !failures.iter().any(|failure| std::ptr::eq(failure.step, *step)));
         self.note_guard(&done.collect::<Vec<_>>(), &plan.names.bridge, generation);
