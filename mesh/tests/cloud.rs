@@ -17,7 +17,7 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 const FOUL: Weather =
     Weather { lag: Duration::from_secs(30), latency: Duration::from_secs(2), failing: 0.2, partial: 0.2 };
 
-/// What the environment says: how many machines, how many replacements, and of which seed.
+/// What the environment says: how many machines, replacements and seeds, and which seed.
 fn number(name: &str) -> Option<usize> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -138,6 +138,35 @@ fn a_machine_that_is_launched_before_the_only_other_one_goes_inherits_all_of_it(
         let at = world.run_until(3 * MINUTE, |world| world.now() >= gone && world.is_all_space_usable());
         assert!(at.is_some_and(|at| at.since(gone) <= MINUTE), "seed {seed}: {}", explain(&world));
         assert_one_ring(&mut world, seed);
+    }
+}
+
+/// Of some hosts one is terminated, and others come `boots` later. How long until all addresses are usable again.
+fn replace_one(seed: u64, boots: Duration) -> (World, Option<Duration>) {
+    let mut dice = Dice(seed);
+    let mut world = group(2 + dice.below(4), seed, Weather::FAIR);
+    world.run_for(10 * SECOND);
+    assert_one_ring(&mut world, seed);
+    let start = world.now();
+    (0..=dice.below(3)).for_each(|_| drop(world.launch(boots)));
+    let gone = world.terminate(HostId(0));
+    let at = world.run_until(5 * MINUTE, |world| world.now() >= gone && world.is_all_space_usable());
+    (world, at.map(|at| at.since(start)))
+}
+
+#[test]
+fn machines_that_come_in_the_midst_of_a_take_over_follow_it() {
+    for seed in 0..number("SEEDS").unwrap_or(4) as u64 {
+        let (world, taken) = replace_one(seed, DAY);
+        let taken = taken.expect("it is taken over");
+        assert_sound(&world, seed);
+        // They ask the cloud first.
+        for milliseconds in 150..350 {
+            let boots = taken - Duration::from_millis(milliseconds);
+            let (world, at) = replace_one(seed, boots);
+            assert!(at.is_some(), "seed {seed}, after {boots:?}: {}", explain(&world));
+            assert_sound(&world, seed);
+        }
     }
 }
 

@@ -31,6 +31,10 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
+    pub(super) fn transfers(&self) -> impl Iterator<Item = &Transfer> {
+        self.transfers.iter().map(Arc::as_ref)
+    }
+
     fn push(&mut self, transfer: &Arc<Transfer>) {
         if self.transfers.contains(transfer) {
             return;

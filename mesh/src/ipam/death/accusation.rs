@@ -18,6 +18,7 @@
 //!   that the machine is gone waits for no hold: that is no restart;
 //! - a certificate is looked at once: what is known costs no signature.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::note::Note;
@@ -237,12 +238,15 @@ impl Ipam {
         self.accuse(goodbye.owner, Reason::Goodbye(goodbye), near);
     }
 
-    /// The certificates that are told with the ring: those of the dead whose estates are open. Of others everybody heard,
-    /// or hears when a connection to it opens again.
+    /// The certificates that are told with the ring: those of the dead whose estates are open, and of those whose were taken
+    /// over, since who came meanwhile follows that only if it believes the death. Of others everybody heard, or hears when a
+    /// connection to it opens again.
     pub(in crate::ipam) fn told_certificates(&self, near: &Surroundings<'_>) -> Vec<Certificate> {
-        let is_open = |dead: &PeerKey| self.is_owner(dead) || self.promises.contains_key(dead);
-        let open = self.certificates.iter().filter(|(dead, _)| is_open(dead));
-        open.map(|(_, certificate)| told(certificate, near)).collect()
+        let succeeded: BTreeSet<PeerKey> = self.succeeded().map(|(estate, _)| estate.dead).collect();
+        let matters =
+            |dead: &PeerKey| self.is_owner(dead) || self.promises.contains_key(dead) || succeeded.contains(dead);
+        let told_of = self.certificates.iter().filter(|(dead, _)| matters(dead));
+        told_of.map(|(_, certificate)| told(certificate, near)).collect()
     }
 
     /// Those of them that concern everybody: the dead who own something.

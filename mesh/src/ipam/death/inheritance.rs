@@ -15,7 +15,7 @@ use rand_core::RngCore;
 use super::super::note::{Consent, Note};
 use super::super::ring::Ring;
 use super::super::rules::Rule;
-use super::super::{Action, Ipam, Surroundings};
+use super::super::{Action, Ipam, Surroundings, Transfer};
 use super::accusation::told;
 use super::estate::{Approval, Estate, Succession};
 use super::members_hash;
@@ -108,10 +108,19 @@ impl Ipam {
         empty.into_iter().for_each(|dead| self.withdraw(dead, near));
         let open: Vec<PeerKey> = self.dead_owners().filter(|dead| !self.deaths.withdrawn.contains_key(dead)).collect();
         for dead in open {
-            if self.heir(dead, near) == own {
-                self.pursue_inheritance(dead, near);
+            let is_asking = self.deaths.askings.contains_key(&dead);
+            match self.is_taken(&dead) {
+                true if is_asking => self.withdraw(dead, near),
+                false if self.heir(dead, near) == own => self.pursue_inheritance(dead, near),
+                _ => {}
             }
         }
+    }
+
+    /// Whether another has taken over what it owned, which we cannot follow yet: who followed consents to nobody else.
+    fn is_taken(&self, dead: &PeerKey) -> bool {
+        let estates: BTreeSet<Estate> = self.ahead.transfers().filter_map(Transfer::estate).collect();
+        estates.iter().any(|estate| estate.dead == *dead && self.is_published(estate))
     }
 
     fn pursue_inheritance(&mut self, dead: PeerKey, near: &Surroundings<'_>) {

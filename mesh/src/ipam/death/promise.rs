@@ -3,6 +3,7 @@
 //! ```text
 //!   Ask ──► promised, durable ──► Consent, in parts        from here on no grant of the dead one is believed
 //!           promised to another ──► Occupied, to both
+//!   Approve, by another who came too late to be asked ──► promised, if the heir has published
 //!   a promise ends   the heir published its take-over │ withdrew that asking │ is certified dead
 //!                    │ the dead one is back, and has been for a minute
 //! ```
@@ -55,11 +56,8 @@ impl Ipam {
             self.spread(&[], std::slice::from_ref(certificate), None);
         }
         let (dead, own) = (certificate.dead, near.card.key);
-        // Who seems alive here may be, and a daemon that does not know its own containers yet cannot speak for them.
-        let is_doubtful = dead == own || near.is_reachable(&dead) || !self.is_resumed;
         // An asker that is dead itself would never end the promise.
-        let is_in_vain = self.certificates.contains_key(&from);
-        if is_doubtful || is_in_vain || !self.certificates.contains_key(&dead) {
+        if !self.may_promise(&dead, near) || self.certificates.contains_key(&from) {
             return;
         }
         match self.promises.get(&dead).map(|promise| promise.heir) {
@@ -74,6 +72,26 @@ impl Ipam {
             self.persist();
         }
         self.consent(from, dead, id, theirs, near);
+    }
+
+    /// Who seems alive here may be, and a daemon that does not know its own containers yet cannot speak for them.
+    fn may_promise(&self, dead: &PeerKey, near: &Surroundings<'_>) -> bool {
+        let is_doubtful = *dead == near.card.key || near.is_reachable(dead) || !self.is_resumed;
+        !is_doubtful && self.certificates.contains_key(dead)
+    }
+
+    /// Whether we promised that asking. Who came when it was answered by all others promises it when its heir has published:
+    /// two who came then would wait for each other's approval.
+    pub(super) fn promise_late(&mut self, estate: &Estate, near: &Surroundings<'_>) -> bool {
+        if let Some(promise) = self.promises.get(&estate.dead) {
+            return promise.is_for(estate);
+        }
+        let may_promise = !self.is_done(estate) && self.is_published(estate) && self.may_promise(&estate.dead, near);
+        if may_promise {
+            self.promises.insert(estate.dead, Promise { heir: estate.heir, id: estate.id });
+            self.persist();
+        }
+        may_promise
     }
 
     /// `from` asks for what is promised to another: both hear so, since the other may have given up and its letter got lost.

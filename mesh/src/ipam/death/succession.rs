@@ -32,9 +32,13 @@ const APPROVALS_KEPT_MAX: usize = 65_536;
 impl Ipam {
     /// All that something in the ring rests on, in parts.
     pub(in crate::ipam) fn told_successions(&self) -> Vec<Succession> {
+        self.succeeded().flat_map(|(estate, approvals)| parts(*estate, approvals)).collect()
+    }
+
+    /// The estates that were taken over, as far as that is kept, and who approved.
+    pub(super) fn succeeded(&self) -> impl Iterator<Item = (&Estate, &Approvals)> {
         let estates = self.ring.iter().flat_map(Ring::estates);
-        let kept = estates.filter_map(|estate| Some((*estate, self.successions.get(estate)?)));
-        kept.flat_map(|(estate, approvals)| parts(estate, approvals)).collect()
+        estates.filter_map(|estate| Some((estate, self.successions.get(estate)?)))
     }
 
     /// Tells all neighbours what an estate rests on.
@@ -66,6 +70,16 @@ impl Ipam {
     /// Whether it was taken over, as far as that is kept.
     pub(in crate::ipam) fn is_done(&self, estate: &Estate) -> bool {
         self.ring.as_ref().is_some_and(|ring| ring.estates().contains(estate))
+    }
+
+    /// Whether its heir has taken it over, as it says, in what we cannot follow yet. What a dead one says, others have to bear out.
+    pub(super) fn is_published(&self, estate: &Estate) -> bool {
+        let is_borne_out = || {
+            let approvals = self.successions.get(estate);
+            approvals.is_some_and(|approvals| approvals.keys().any(|by| *by != estate.heir))
+        };
+        let is_ahead = self.ahead.transfers().any(|transfer| transfer.estate().as_ref() == Some(estate));
+        is_ahead && (!self.certificates.contains_key(&estate.heir) || is_borne_out())
     }
 
     /// Whether it may be: we believe that it is dead, or are called dead ourselves and were not there.
@@ -178,7 +192,7 @@ impl Ipam {
         }
     }
 
-    /// `from` misses our approval. It gets it if we promised that asking, or see it in our ring.
+    /// `from` misses our approval. It gets it if we promised that asking, or do now, or see it in our ring.
     pub(in crate::ipam) fn handle_approve(
         &mut self,
         from: PeerKey,
@@ -190,7 +204,7 @@ impl Ipam {
         if let Some(certificate) = certificate.filter(|certificate| self.hear(from, certificate, near)) {
             self.spread(&[], std::slice::from_ref(certificate), None);
         }
-        let is_promised = self.promises.get(&estate.dead).is_some_and(|promise| promise.is_for(&estate));
+        let is_promised = self.promise_late(&estate, near);
         let is_done = self.is_done(&estate);
         // Who came to this ring when it was done has never heard of the dead one.
         let is_stranger = is_done && !self.is_known(&estate.dead, near);
