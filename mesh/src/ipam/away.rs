@@ -57,7 +57,7 @@ struct Candidate {
 }
 
 impl Away {
-    pub(super) fn since(now: Instant, is_silent: bool) -> Self {
+    fn since(now: Instant, is_silent: bool) -> Self {
         let round_ends = now + if is_silent { FIRST_ROUND } else { ROUND };
         Self { is_silent, differing: None, round_ends, told: BTreeMap::new(), candidate: None }
     }
@@ -101,7 +101,14 @@ impl Ipam {
     }
 
     pub(super) fn may_be_outdated(&self) -> bool {
-        self.away.as_ref().is_some_and(|away| away.is_silent || away.differing.is_some())
+        (self.is_newcomer() && self.ring.is_some())
+            || self.away.as_ref().is_some_and(|away| away.is_silent || away.differing.is_some())
+    }
+
+    /// What we have may not be all of it: others are asked.
+    pub(super) fn doubt(&mut self, near: &Surroundings<'_>) {
+        self.away = Some(Away { round_ends: near.now + FIRST_ROUND, ..Away::since(near.now, false) });
+        self.tell_state_to_all(near);
     }
 
     /// Our state as neighbours are told it, unless it may be an old one.

@@ -252,6 +252,7 @@ impl Ipam {
         if self.ring.is_none() {
             self.adopt(first, near);
             self.newcomer = None;
+            self.is_changed = true;
             self.spread_all(near);
         }
     }

@@ -8,13 +8,13 @@
 //! Invariants:
 //! - while there is a guide nobody else is asked, so that the ring comes once, however many neighbours there are;
 //! - a guide is a neighbour, and only what it tells is believed without a reason;
-//! - who has not been told all of a ring tells nobody of it, so that no other newcomer takes a part for the whole.
+//! - who has not been told all of a ring tells nobody of it, so that no other newcomer takes a part for the whole; gives out
+//!   nothing of it, since what it owned once may be another's; and writes nothing of it down.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::away::Away;
 use super::{Action, FirstRing, Ipam, RingState, Surroundings};
 use crate::connector::ConnectionId;
 use crate::identity::{Hash, PeerKey};
@@ -62,11 +62,19 @@ impl Ipam {
 
     /// A neighbour has a ring, and we have none, or not all of it.
     pub(super) fn hear_of_ring(&mut self, from: ConnectionId, state: Hash, near: &Surroundings<'_>) {
+        let has_all = self.has_ring_in(state);
         let Some(newcomer) = &mut self.newcomer else { return };
         newcomer.told.insert(from, state);
-        if newcomer.guide(near).is_none() {
+        if has_all {
+            self.end_as_newcomer(near);
+        } else if newcomer.guide(near).is_none() {
             self.ask_for_ring(from, near);
         }
+    }
+
+    /// Whether that is our state, so that whoever has it has nothing more to tell.
+    fn has_ring_in(&self, state: Hash) -> bool {
+        self.ring.is_some() && self.state().state == state
     }
 
     fn ask_for_ring(&mut self, connection: ConnectionId, near: &Surroundings<'_>) {
@@ -115,10 +123,9 @@ impl Ipam {
     pub(super) fn handle_newcomer_timeout(&mut self, near: &Surroundings<'_>) {
         let Some(newcomer) = &mut self.newcomer else { return };
         if newcomer.until.is_some_and(|until| until <= near.now) {
-            self.end_as_newcomer(near);
             // It may be a part of what others have.
-            self.away = Some(Away::since(near.now, false));
-            return;
+            self.newcomer = None;
+            return self.doubt(near);
         }
         let Some(guide) = newcomer.guide.take_if(|guide| guide.until <= near.now) else { return };
         newcomer.told.remove(&guide.connection);
@@ -127,9 +134,9 @@ impl Ipam {
         next.into_iter().for_each(|next| self.ask_for_ring(next, near));
     }
 
-    /// All of it is told by `peer`, if that is the guide.
-    pub(super) fn leave_guide(&mut self, peer: PeerKey, near: &Surroundings<'_>) {
-        if self.is_guided_by(peer, near) {
+    /// `peer` has told all that it has, in this state: all of it, if that is the guide, or no more than we have.
+    pub(super) fn leave_guide(&mut self, peer: PeerKey, state: Hash, near: &Surroundings<'_>) {
+        if self.is_guided_by(peer, near) || self.has_ring_in(state) {
             self.end_as_newcomer(near);
         }
     }
@@ -143,5 +150,7 @@ impl Ipam {
         let silent = near.links.live().map(|(id, _)| id).filter(|id| Some(*id) != guide && !told.contains_key(id));
         let other = told.iter().find(|(_, state)| **state != ours.state).map(|(id, _)| *id);
         self.actions.extend(silent.chain(other).map(|to| Action::TellState(to, ours)));
+        self.is_changed = true;
+        self.persist_later(near);
     }
 }

@@ -87,7 +87,9 @@ impl Ipam {
             self.note_told(peer, theirs.ring, theirs.state, near);
         }
         if self.state() != *theirs {
-            self.tell_all(from, Some(self.state().state), near);
+            // What may be a part nobody is to take for the whole.
+            let compare = (!self.may_be_outdated()).then(|| self.state().state);
+            self.tell_all(from, compare, near);
         }
     }
 
@@ -173,8 +175,8 @@ impl Ipam {
                 self.spread(&fresh, &[], Some(from));
             }
             // The last part of all that there is comes with a comparison.
-            if news.compare.is_some() {
-                self.leave_guide(peer, near);
+            if let Some(theirs) = news.compare {
+                self.leave_guide(peer, theirs, near);
             }
         }
         if let Some(theirs) = news.compare {

@@ -67,10 +67,12 @@ impl Ipam {
     }
 
     pub(super) fn image(&self) -> Vec<u8> {
+        // A part of a ring would be taken for the whole in our next life.
+        let ring = self.ring.as_ref().filter(|_| !self.is_newcomer());
         let image = Image {
-            first: self.ring.as_ref().map(|ring| Arc::clone(ring.first())),
-            transfers: self.ring.as_ref().map(Ring::transfers).unwrap_or_default(),
-            links: self.ring.iter().flat_map(Ring::links).cloned().collect(),
+            first: ring.map(|ring| Arc::clone(ring.first())),
+            transfers: ring.map(Ring::transfers).unwrap_or_default(),
+            links: ring.into_iter().flat_map(Ring::links).cloned().collect(),
             successions: self.successions.clone(),
             voter: self.formation.voter.clone(),
             certificates: self.certificates.values().cloned().collect(),

@@ -154,6 +154,53 @@ fn nobody_hears_of_a_ring_before_all_of_it_is_known() {
 }
 
 #[test]
+fn who_has_what_others_have_waits_for_nobody() {
+    let mut arrival = Arrival::new();
+    arrival.tell_state(GUIDE);
+    arrival.tell_part(GUIDE, 0);
+    let missing = arrival.piece(1);
+    arrival.hear(GUIDE, &missing);
+    arrival.said();
+
+    arrival.tell_state(OTHER);
+    arrival.be_asked_by(OTHER);
+    assert_eq!(arrival.said(), (vec![], vec![OTHER]), "it is a newcomer no more");
+}
+
+#[test]
+fn of_a_part_nothing_is_given_out_or_written_down() {
+    let mut arrival = Arrival::new();
+    arrival.tell_state(GUIDE);
+    arrival.tell_part(GUIDE, 0);
+
+    let restored = arrival.host.stored();
+    assert!(restored.ring.is_some());
+    let again = Alone::with(arrival.host.ipam.config.clone(), &restored);
+    assert!(again.ipam.ring.is_none());
+    assert_eq!(arrival.host.allocate("a", RANGE), None);
+    let pending = arrival.host.ipam.view(&arrival.host.place.near()).pending;
+    assert_eq!(pending.into_iter().map(|pending| pending.wait).collect::<Vec<_>>(), [Wait::Comparison]);
+}
+
+#[test]
+fn who_is_left_with_a_part_does_not_call_it_the_whole() {
+    let mut arrival = Arrival::new();
+    arrival.tell_state(GUIDE);
+    arrival.tell_part(GUIDE, 0);
+    arrival.wait(Duration::from_secs(61));
+    arrival.tell_state(GUIDE);
+    arrival.said();
+
+    arrival.be_asked_by(OTHER);
+    let told: Vec<_> = std::iter::from_fn(|| arrival.host.ipam.poll_action()).collect();
+    let compared = told.into_iter().filter_map(|action| match action {
+        Action::Tell(_, news) => Some(news.compare),
+        _ => None,
+    });
+    assert_eq!(compared.collect::<Vec<_>>(), [None]);
+}
+
+#[test]
 fn who_is_left_with_a_part_takes_what_all_others_have() {
     let mut arrival = Arrival::new();
     arrival.tell_state(GUIDE);
