@@ -148,7 +148,9 @@ fn replace_one(seed: u64, boots: Duration) -> (World, Option<Duration>) {
     world.run_for(10 * SECOND);
     assert_one_ring(&mut world, seed);
     let start = world.now();
-    (0..=dice.below(3)).for_each(|_| drop(world.launch(boots)));
+    for _ in 0..=dice.below(3) {
+        world.launch(boots);
+    }
     let gone = world.terminate(HostId(0));
     let at = world.run_until(5 * MINUTE, |world| world.now() >= gone && world.is_all_space_usable());
     (world, at.map(|at| at.since(start)))
