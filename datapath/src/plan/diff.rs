@@ -261,9 +261,6 @@ impl Diff<'_> {
                 announcements.push(Step::Announce { bridge: bridge.clone(), address, mac });
             }
         }
-        if self.plan.ports.is_empty() {
-            announcements.clear();
-        }
         self.steps.append(&mut announcements);
         for (&address, entry) in &self.observed.neighbours {
             if entry.permanent && !self.plan.neighbours.contains_key(&address) {

@@ -107,13 +107,18 @@ impl Ipam {
 
     /// What we have may not be all of it: others are asked.
     pub(super) fn doubt(&mut self, near: &Surroundings<'_>) {
-        self.away = Some(Away { round_ends: near.now + FIRST_ROUND, ..Away::since(near.now, false) });
+        self.away = Some(Away::since(near.now, true));
         self.tell_state_to_all(near);
+    }
+
+    /// Whether others are told nothing that they could take for all of a ring.
+    pub(super) fn is_silent(&self) -> bool {
+        self.away.as_ref().is_some_and(|away| away.is_silent)
     }
 
     /// Our state as neighbours are told it, unless it may be an old one.
     pub(crate) fn told_state(&self) -> Option<RingState> {
-        self.away.as_ref().is_none_or(|away| !away.is_silent).then(|| self.state())
+        (!self.is_silent()).then(|| self.shown_state())
     }
 
     pub(super) fn away_timeout(&self) -> Option<Instant> {

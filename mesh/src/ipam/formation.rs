@@ -252,7 +252,6 @@ impl Ipam {
         if self.ring.is_none() {
             self.adopt(first, near);
             self.newcomer = None;
-            self.is_changed = true;
             self.spread_all(near);
         }
     }

@@ -72,7 +72,7 @@ impl Ipam {
         transfers: &[Arc<Transfer>],
         near: &Surroundings<'_>,
     ) {
-        if self.ring.is_none() {
+        if self.ring.is_none() || self.is_newcomer() {
             return;
         }
         let fresh = self.learn(from, transfers, near);

@@ -79,8 +79,13 @@ impl Ipam {
 
     fn ask_for_ring(&mut self, connection: ConnectionId, near: &Surroundings<'_>) {
         if self.be_guided(connection, near) {
-            self.actions.push_back(Action::TellState(connection, self.state()));
+            self.actions.push_back(Action::TellState(connection, self.shown_state()));
         }
+    }
+
+    /// Our state; of a newcomer without the ring, so that nobody with the same part of it takes that for the whole.
+    pub(super) fn shown_state(&self) -> RingState {
+        RingState { ring: self.state().ring.filter(|_| !self.is_newcomer()), ..self.state() }
     }
 
     /// From now on this neighbour is the guide.
@@ -151,6 +156,6 @@ impl Ipam {
         let other = told.iter().find(|(_, state)| **state != ours.state).map(|(id, _)| *id);
         self.actions.extend(silent.chain(other).map(|to| Action::TellState(to, ours)));
         self.is_changed = true;
-        self.persist_later(near);
+        self.persist();
     }
 }

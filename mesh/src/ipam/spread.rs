@@ -87,8 +87,7 @@ impl Ipam {
             self.note_told(peer, theirs.ring, theirs.state, near);
         }
         if self.state() != *theirs {
-            // What may be a part nobody is to take for the whole.
-            let compare = (!self.may_be_outdated()).then(|| self.state().state);
+            let compare = (!self.is_silent()).then(|| self.state().state);
             self.tell_all(from, compare, near);
         }
     }

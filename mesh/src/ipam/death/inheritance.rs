@@ -15,7 +15,7 @@ use rand_core::RngCore;
 use super::super::note::{Consent, Note};
 use super::super::ring::Ring;
 use super::super::rules::Rule;
-use super::super::{Action, Ipam, Surroundings, Transfer};
+use super::super::{Action, Ipam, Surroundings};
 use super::accusation::told;
 use super::estate::{Approval, Estate, Succession};
 use super::members_hash;
@@ -107,20 +107,16 @@ impl Ipam {
         let empty: Vec<PeerKey> = self.promises.iter().filter(is_empty).map(|(dead, _)| *dead).collect();
         empty.into_iter().for_each(|dead| self.withdraw(dead, near));
         let open: Vec<PeerKey> = self.dead_owners().filter(|dead| !self.deaths.withdrawn.contains_key(dead)).collect();
+        // Who has followed another heir consents to nobody else.
+        let taken: BTreeSet<PeerKey> = self.published(near).into_iter().map(|estate| estate.dead).collect();
         for dead in open {
-            let is_asking = self.deaths.askings.contains_key(&dead);
-            match self.is_taken(&dead) {
-                true if is_asking => self.withdraw(dead, near),
+            let is_ours = self.promises.get(&dead).is_some_and(|promise| promise.heir == own);
+            match taken.contains(&dead) {
+                true if is_ours => self.withdraw(dead, near),
                 false if self.heir(dead, near) == own => self.pursue_inheritance(dead, near),
                 _ => {}
             }
         }
-    }
-
-    /// Whether another has taken over what it owned, which we cannot follow yet: who followed consents to nobody else.
-    fn is_taken(&self, dead: &PeerKey) -> bool {
-        let estates: BTreeSet<Estate> = self.ahead.transfers().filter_map(Transfer::estate).collect();
-        estates.iter().any(|estate| estate.dead == *dead && self.is_published(estate))
     }
 
     fn pursue_inheritance(&mut self, dead: PeerKey, near: &Surroundings<'_>) {

@@ -86,7 +86,8 @@ impl Ipam {
         if let Some(promise) = self.promises.get(&estate.dead) {
             return promise.is_for(estate);
         }
-        let may_promise = !self.is_done(estate) && self.is_published(estate) && self.may_promise(&estate.dead, near);
+        let is_published = !self.is_done(estate) && self.published(near).contains(estate);
+        let may_promise = is_published && self.may_promise(&estate.dead, near);
         if may_promise {
             self.promises.insert(estate.dead, Promise { heir: estate.heir, id: estate.id });
             self.persist();
@@ -143,10 +144,11 @@ impl Ipam {
         }
     }
 
-    /// The heir gave up that asking.
+    /// The heir gave up that asking, or it is over. What it has published, we are yet to follow.
     pub(in crate::ipam) fn handle_withdraw(&mut self, from: PeerKey, dead: PeerKey, id: u64, near: &Surroundings<'_>) {
         let void = Promise { heir: from, id };
-        if from != near.card.key && self.promises.get(&dead) == Some(&void) {
+        let is_published = || self.published(near).contains(&Estate { dead, heir: from, id });
+        if from != near.card.key && self.promises.get(&dead) == Some(&void) && !is_published() {
             self.promises.remove(&dead);
             self.persist();
             self.is_changed = true;

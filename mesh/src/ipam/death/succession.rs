@@ -72,14 +72,12 @@ impl Ipam {
         self.ring.as_ref().is_some_and(|ring| ring.estates().contains(estate))
     }
 
-    /// Whether its heir has taken it over, as it says, in what we cannot follow yet. What a dead one says, others have to bear out.
-    pub(super) fn is_published(&self, estate: &Estate) -> bool {
-        let is_borne_out = || {
-            let approvals = self.successions.get(estate);
-            approvals.is_some_and(|approvals| approvals.keys().any(|by| *by != estate.heir))
-        };
-        let is_ahead = self.ahead.transfers().any(|transfer| transfer.estate().as_ref() == Some(estate));
-        is_ahead && (!self.certificates.contains_key(&estate.heir) || is_borne_out())
+    /// The estates that their heirs have taken over, as they say, and that we cannot follow yet: of heirs that live, so that
+    /// whoever says so and lies can be removed.
+    pub(super) fn published(&self, near: &Surroundings<'_>) -> BTreeSet<Estate> {
+        let mut estates: BTreeSet<Estate> = self.ahead.transfers().filter_map(Transfer::estate).collect();
+        estates.retain(|estate| self.is_alive(&estate.heir, near));
+        estates
     }
 
     /// Whether it may be: we believe that it is dead, or are called dead ourselves and were not there.

@@ -183,6 +183,32 @@ fn of_a_part_nothing_is_given_out_or_written_down() {
 }
 
 #[test]
+fn two_that_have_the_same_part_do_not_take_it_for_the_whole() {
+    let mut arrival = Arrival::new();
+    arrival.tell_state(GUIDE);
+    arrival.tell_part(GUIDE, 0);
+    arrival.said();
+    // What the other, with the same part, tells now and then.
+    let told = arrival.host.ipam.told_state().unwrap();
+
+    arrival.host.run(|ipam, _, near| ipam.handle_state(OTHER, &told, near));
+    arrival.be_asked_by(OTHER);
+    assert_eq!(arrival.said(), (vec![], vec![]));
+}
+
+#[test]
+fn what_is_handed_over_before_all_is_known_is_not_called_heard() {
+    let mut arrival = Arrival::new();
+    arrival.tell_state(GUIDE);
+    arrival.tell_part(GUIDE, 0);
+    arrival.said();
+
+    let known = arrival.parts[0].clone();
+    arrival.host.run(|ipam, _, near| ipam.handle_hand_over(key_of(OTHER), 1, &known, near));
+    assert!(arrival.host.ipam.poll_action().is_none());
+}
+
+#[test]
 fn who_is_left_with_a_part_does_not_call_it_the_whole() {
     let mut arrival = Arrival::new();
     arrival.tell_state(GUIDE);

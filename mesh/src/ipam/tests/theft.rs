@@ -147,6 +147,38 @@ fn what_a_dead_peer_owned_goes_to_whom_everybody_approves() {
 }
 
 #[test]
+fn a_take_over_by_one_whom_nobody_knows_keeps_no_heir_from_asking() {
+    let mut robbed = Robbed::new(8, Duration::ZERO);
+    let own = robbed.own();
+    // We are the heir of the one before us, the last key if we are the first.
+    let order = |number: &usize| (robbed.others[*number].key() < own, robbed.others[*number].key());
+    let last = (0..robbed.others.len()).max_by_key(order).unwrap();
+    let dead = robbed.others[last].key();
+    robbed.alone.run(|ipam, _, near| ipam.grant(&[cidr("10.40.0.0/16").range()], dead, near));
+    let publish = |robbed: &mut Robbed, heir: &Fixture| {
+        let estate = Estate { dead, heir: heir.key(), id: 1 };
+        let transfers = robbed.ring().clone().inherit(&estate, &heir.identity);
+        robbed.tell(transfers, None);
+    };
+    publish(&mut robbed, &Fixture::new(99));
+    robbed.lose(last);
+    robbed.alone.place.now += HOLD;
+    robbed.alone.run(|ipam, ticket, near| ipam.take_over(ticket, dead, near));
+    assert!(robbed.alone.ipam.deaths.is_about(&dead));
+
+    // A member that lies so holds it up as long as it is one.
+    let liar = Fixture::new(2);
+    publish(&mut robbed, &liar);
+    assert!(!robbed.alone.ipam.deaths.is_about(&dead));
+    robbed.lose(0);
+    robbed.alone.place.now += HOLD;
+    robbed.alone.run(|ipam, ticket, near| ipam.take_over(ticket, liar.key(), near));
+    robbed.alone.place.now += Duration::from_secs(10);
+    robbed.alone.run(|_, _, _| ());
+    assert!(robbed.alone.ipam.deaths.is_about(&dead));
+}
+
+#[test]
 fn hundreds_of_invented_successions_take_nobodys_place() {
     let mut robbed = Robbed::new(4, Duration::ZERO);
     let dead = robbed.others[3].key();
