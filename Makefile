@@ -11,7 +11,7 @@ export CARGO_TERM_COLOR ?= auto
 # What the binary runs (ip is for the tests; the daemon speaks netlink), and what the tests look with.
 BUILD_PACKAGES := gcc libc6-dev
 DEMO_PACKAGES := $(BUILD_PACKAGES) iproute2 nftables iptables iputils-ping procps
-TEST_PACKAGES := $(DEMO_PACKAGES) ethtool docker.io busybox-static bind9-dnsutils
+TEST_PACKAGES := $(DEMO_PACKAGES) ethtool docker.io busybox-static bind9-dnsutils python3-venv
 DEPLOY_PACKAGES := $(BUILD_PACKAGES) binutils shellcheck python3-venv systemd
 BENCH_PACKAGES := $(DEMO_PACKAGES) iperf3 ethtool linux-perf valgrind dnsperf
 RIVAL_PACKAGES := $(BUILD_PACKAGES) tinc fastd wireguard-go wireguard-tools
@@ -40,6 +40,7 @@ demo: ## three hosts in namespaces, both data paths, explained as it happens (ab
 test: ## everything that must hold before a change lands
 	@$(call install,$(TEST_PACKAGES))
 	$(call lint)
+	$(MAKE) --no-print-directory test-clients
 	set -x
 	# In one command, so that everything is compiled once: by itself, a package's dependencies have other features.
 	$(CARGO) test --locked --workspace --no-fail-fast
@@ -49,16 +50,18 @@ test: ## everything that must hold before a change lands
 	$(MAKE) --no-print-directory test-deploy
 	echo "not checked here: licences by cargo-deny (make deny), advisories (their database is outside the registry)"
 
+.PHONY: test-clients
+test-clients: ## what the tests with Docker need of PyPI: Compose and docker-py, in target/clients
+	@$(call install,$(TEST_PACKAGES))
+	clients="$(TARGET)/clients"
+	$(call python,$$clients,netns-tests/clients/requirements.txt)
+
 .PHONY: test-deploy
 test-deploy: ecs-archive ## the scripts, units, templates and guide for Amazon ECS, against a stand-in for AWS (half a GB in target/deploy)
 	@$(call install,$(DEPLOY_PACKAGES))
 	target=$$(realpath "$(TARGET)")
 	tools="$$target/deploy/tools"
-	if ! cmp -s deploy/tests/requirements.txt "$$tools/installed"; then
-	  python3 -m venv --clear "$$tools"
-	  "$$tools/bin/pip" install --quiet --disable-pip-version-check --requirement deploy/tests/requirements.txt
-	  cp deploy/tests/requirements.txt "$$tools/installed"
-	fi
+	$(call python,$$tools,deploy/tests/requirements.txt)
 	shellcheck -x -a -P deploy/ecs deploy/ecs/setup.sh deploy/ecs/cleanup.sh
 	shellcheck deploy/ecs/pack.sh deploy/ecs/data/*.sh deploy/packer/*.sh deploy/tests/*.sh deploy/tests/bin/aws
 	deploy/tests/units.sh
@@ -76,7 +79,7 @@ ecs-archive: ## what hosts of Amazon ECS install: target/weave-rs-ecs.tar.gz (do
 	deploy/ecs/pack.sh "$(TARGET)"
 
 .PHONY: test-engines
-test-engines: ## the tests with Docker, against engines of newer Debian releases (ENGINES="trixie sid", STARTS=200; a GB in target/engines)
+test-engines: test-clients ## the tests with Docker, against engines of newer Debian releases (ENGINES="trixie sid", STARTS=200; a GB in target/engines)
 	@$(call install,$(TEST_PACKAGES) debootstrap)
 	$(CARGO) test --locked --workspace --features weave-netns-tests/engines --no-run
 	for suite in $(ENGINES); do
@@ -88,7 +91,7 @@ test-engines: ## the tests with Docker, against engines of newer Debian releases
 	  fi
 	  echo "$$suite: $$(chroot "$$root" dockerd --version), $$(chroot "$$root" runc --version | head -n 1)"
 	  STARTS=$(STARTS) WEAVE_ENGINE_ROOT="$$root" $(CARGO) test --locked --workspace --features weave-netns-tests/engines \
-	    --no-fail-fast --test docker --test docker_engines --test docker_names --test docker_network --test docker_start
+	    --no-fail-fast --test docker --test docker_clients --test docker_engines --test docker_names --test docker_network --test docker_start
 	done
 
 .PHONY: check
@@ -161,6 +164,15 @@ if $(CARGO) fmt --version > /dev/null 2>&1 && $(CARGO) clippy --version > /dev/n
   { set +x; } 2> /dev/null
 else
   echo "NOT CHECKED: format and lints, since this toolchain has no rustfmt and clippy" >&2
+fi
+endef
+
+# python,DIRECTORY,FILE: an environment of Python there, with what the file says.
+define python
+if ! cmp -s $(2) "$(1)/installed"; then
+  python3 -m venv --clear "$(1)"
+  "$(1)/bin/pip" install --quiet --disable-pip-version-check --requirement $(2)
+  cp $(2) "$(1)/installed"
 fi
 endef
 
