@@ -13,7 +13,7 @@ BUILD_PACKAGES := gcc libc6-dev
 DEMO_PACKAGES := $(BUILD_PACKAGES) iproute2 nftables iptables iputils-ping procps
 TEST_PACKAGES := $(DEMO_PACKAGES) ethtool docker.io busybox-static bind9-dnsutils python3-venv
 DEPLOY_PACKAGES := $(BUILD_PACKAGES) binutils shellcheck python3-venv systemd
-BENCH_PACKAGES := $(DEMO_PACKAGES) iperf3 ethtool linux-perf valgrind dnsperf
+BENCH_PACKAGES := $(DEMO_PACKAGES) iperf3 ethtool linux-perf valgrind dnsperf docker.io busybox-static
 RIVAL_PACKAGES := $(BUILD_PACKAGES) tinc fastd wireguard-go wireguard-tools
 RIVAL_CRATES := boringtun-cli@0.7.1 vpncloud@2.3.0
 
@@ -107,7 +107,7 @@ check: ## what needs no root: format, lints, documents, and the tests without na
 bench: ## throughput, latency, cost, and the thousand-peer simulation, with raw output; beside it what `rivals` installed
 	@$(call install,$(BENCH_PACKAGES))
 	set -x
-	$(CARGO) build --locked --release -p weave-cli -p weave-bench
+	$(CARGO) build --locked --release -p weave-cli -p weave-shim -p weave-bench
 	# Not by cargo run, which selects features of its own and builds much of it again.
 	"$(TARGET)/release/weave-bench"
 

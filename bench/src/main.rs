@@ -25,6 +25,7 @@ mod control;
 mod crowd;
 mod daemon;
 mod datagrams;
+mod docker;
 mod ground;
 mod idle;
 mod iperf;

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::contender::WAYS;
 use crate::paths::Plan;
 use crate::programs::Programs;
-use crate::{addresses, bound, canary, crowd, idle, micro, names, paths, profile, restart, sim, start};
+use crate::{addresses, bound, canary, crowd, docker, idle, micro, names, paths, profile, restart, sim, start};
 
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -34,7 +34,7 @@ pub(crate) struct Part {
     measure: fn(&Settings) -> Result<String>,
 }
 
-static PARTS: [Part; 12] = [
+static PARTS: [Part; 13] = [
     Part { name: "paths", measure: |settings| paths::measure(&settings.plan, &settings.programs) },
     Part { name: "canary", measure: |_| canary::measure() },
     Part { name: "crowd", measure: |_| crowd::measure() },
@@ -45,6 +45,7 @@ static PARTS: [Part; 12] = [
     Part { name: "names", measure: |_| names::measure() },
     Part { name: "start", measure: |_| start::measure() },
     Part { name: "restart", measure: |_| restart::measure() },
+    Part { name: "docker", measure: |_| docker::measure() },
     Part { name: "idle", measure: |_| idle::measure() },
     Part { name: "sim", measure: |settings| sim::measure(settings.peers) },
 ];
