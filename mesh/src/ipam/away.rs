@@ -40,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Away {
     /// Whether others are told nothing, since this host has not run since it last heard of them.
     is_silent: bool,
+    /// Whether what we have may be a part, and not an old whole.
+    is_part: bool,
     /// Since when another ring has been heard of.
     differing: Option<Instant>,
     round_ends: Instant,
@@ -59,7 +61,7 @@ struct Candidate {
 impl Away {
     fn since(now: Instant, is_silent: bool) -> Self {
         let round_ends = now + if is_silent { FIRST_ROUND } else { ROUND };
-        Self { is_silent, differing: None, round_ends, told: BTreeMap::new(), candidate: None }
+        Self { is_silent, is_part: false, differing: None, round_ends, told: BTreeMap::new(), candidate: None }
     }
 
     /// The state that all have told, if it is one.
@@ -107,18 +109,18 @@ impl Ipam {
 
     /// What we have may not be all of it: others are asked.
     pub(super) fn doubt(&mut self, near: &Surroundings<'_>) {
-        self.away = Some(Away::since(near.now, true));
+        self.away = Some(Away { is_part: true, ..Away::since(near.now, true) });
         self.tell_state_to_all(near);
     }
 
-    /// Whether others are told nothing that they could take for all of a ring.
-    pub(super) fn is_silent(&self) -> bool {
-        self.away.as_ref().is_some_and(|away| away.is_silent)
+    /// Whether one that has this state may be told that ours is all there is: a newcomer believes it, others compare.
+    pub(super) fn may_be_the_whole(&self, theirs: &RingState) -> bool {
+        self.away.as_ref().is_none_or(|away| !away.is_part && (!away.is_silent || theirs.ring.is_some()))
     }
 
     /// Our state as neighbours are told it, unless it may be an old one.
     pub(crate) fn told_state(&self) -> Option<RingState> {
-        (!self.is_silent()).then(|| self.shown_state())
+        self.away.as_ref().is_none_or(|away| !away.is_silent).then(|| self.shown_state())
     }
 
     pub(super) fn away_timeout(&self) -> Option<Instant> {

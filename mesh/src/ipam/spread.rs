@@ -87,7 +87,7 @@ impl Ipam {
             self.note_told(peer, theirs.ring, theirs.state, near);
         }
         if self.state() != *theirs {
-            let compare = (!self.is_silent()).then(|| self.state().state);
+            let compare = self.may_be_the_whole(theirs).then(|| self.state().state);
             self.tell_all(from, compare, near);
         }
     }

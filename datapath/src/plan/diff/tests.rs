@@ -172,7 +172,8 @@ fn a_fresh_host_is_guarded_before_a_port_is_plugged_and_comes_up_last() {
         Step::SetVxlanFdb { link: vxlan.clone(), mac: mac(9), remote: remote(9) },
         Step::SetBridgeFdb { mac: mac(9), port: vxlan.clone() },
         Step::AddFlood { link: vxlan, remote: remote(9) },
-        Step::SetNeighbour { bridge, address: inner(9), mac: mac(9) },
+        Step::SetNeighbour { bridge: bridge.clone(), address: inner(9), mac: mac(9) },
+        Step::Announce { bridge, address: inner(9), mac: mac(9) },
     ];
     assert_eq!(steps, expected);
 }
