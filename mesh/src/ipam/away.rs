@@ -103,8 +103,7 @@ impl Ipam {
     }
 
     pub(super) fn may_be_outdated(&self) -> bool {
-        (self.is_newcomer() && self.ring.is_some())
-            || self.away.as_ref().is_some_and(|away| away.is_silent || away.differing.is_some())
+        self.has_a_part() || self.away.as_ref().is_some_and(|away| away.is_silent || away.differing.is_some())
     }
 
     /// What we have may not be all of it: others are asked.

@@ -55,6 +55,11 @@ impl Ipam {
         self.newcomer.is_some()
     }
 
+    /// Whether all of a ring is yet to be told.
+    pub(super) const fn has_a_part(&self) -> bool {
+        self.is_newcomer() && self.ring.is_some()
+    }
+
     /// Our state as a new neighbour is told it: of a newcomer it says nothing.
     pub(crate) fn opening_state(&self) -> Option<RingState> {
         self.told_state().filter(|_| !self.is_newcomer())
@@ -62,7 +67,7 @@ impl Ipam {
 
     /// A neighbour has a ring, and we have none, or not all of it.
     pub(super) fn hear_of_ring(&mut self, from: ConnectionId, state: Hash, near: &Surroundings<'_>) {
-        let has_all = self.has_ring_in(state);
+        let has_all = self.has_all_in(state);
         let Some(newcomer) = &mut self.newcomer else { return };
         newcomer.told.insert(from, state);
         if has_all {
@@ -72,9 +77,9 @@ impl Ipam {
         }
     }
 
-    /// Whether that is our state, so that whoever has it has nothing more to tell.
-    fn has_ring_in(&self, state: Hash) -> bool {
-        self.ring.is_some() && self.state().state == state
+    /// Whether what we take for a part is in that state, so that whoever has it has nothing more to tell.
+    fn has_all_in(&self, state: Hash) -> bool {
+        self.has_a_part() && self.state().state == state
     }
 
     fn ask_for_ring(&mut self, connection: ConnectionId, near: &Surroundings<'_>) {
@@ -85,7 +90,8 @@ impl Ipam {
 
     /// Our state; of a newcomer without the ring, so that nobody with the same part of it takes that for the whole.
     pub(super) fn shown_state(&self) -> RingState {
-        RingState { ring: self.state().ring.filter(|_| !self.is_newcomer()), ..self.state() }
+        let state = self.state();
+        RingState { ring: state.ring.filter(|_| !self.is_newcomer()), ..state }
     }
 
     /// From now on this neighbour is the guide.
@@ -141,7 +147,7 @@ impl Ipam {
 
     /// `peer` has told all that it has, in this state: all of it, if that is the guide, or no more than we have.
     pub(super) fn leave_guide(&mut self, peer: PeerKey, state: Hash, near: &Surroundings<'_>) {
-        if self.is_guided_by(peer, near) || self.has_ring_in(state) {
+        if self.is_guided_by(peer, near) || self.has_all_in(state) {
             self.end_as_newcomer(near);
         }
     }

@@ -107,14 +107,17 @@ impl Ipam {
         let empty: Vec<PeerKey> = self.promises.iter().filter(is_empty).map(|(dead, _)| *dead).collect();
         empty.into_iter().for_each(|dead| self.withdraw(dead, near));
         let open: Vec<PeerKey> = self.dead_owners().filter(|dead| !self.deaths.withdrawn.contains_key(dead)).collect();
+        if open.is_empty() {
+            return;
+        }
         // Who has followed another heir consents to nobody else.
         let taken: BTreeSet<PeerKey> = self.published(near).into_iter().map(|estate| estate.dead).collect();
         for dead in open {
             let is_ours = self.promises.get(&dead).is_some_and(|promise| promise.heir == own);
-            match taken.contains(&dead) {
-                true if is_ours => self.withdraw(dead, near),
-                false if self.heir(dead, near) == own => self.pursue_inheritance(dead, near),
-                _ => {}
+            if !taken.contains(&dead) && self.heir(dead, near) == own {
+                self.pursue_inheritance(dead, near);
+            } else if taken.contains(&dead) && is_ours {
+                self.withdraw(dead, near);
             }
         }
     }

@@ -35,6 +35,14 @@ impl Arrival {
         Self { host, first, ring, parts }
     }
 
+    /// It has been told the first part of all.
+    fn midway() -> Self {
+        let mut arrival = Self::new();
+        arrival.tell_state(GUIDE);
+        arrival.tell_part(GUIDE, 0);
+        arrival
+    }
+
     /// A neighbour says that it has the ring.
     fn tell_state(&mut self, from: ConnectionId) {
         let state = RingState { ring: Some(*self.ring.id()), state: self.host.ipam.state_of(&self.ring) };
@@ -126,9 +134,7 @@ fn a_guide_that_falls_silent_is_followed_by_another() {
 
 #[test]
 fn who_passes_on_a_piece_does_not_become_the_guide() {
-    let mut arrival = Arrival::new();
-    arrival.tell_state(GUIDE);
-    arrival.tell_part(GUIDE, 0);
+    let mut arrival = Arrival::midway();
     arrival.wait(Duration::from_secs(3));
 
     arrival.hear(OTHER, &arrival.piece(1));
@@ -141,9 +147,7 @@ fn who_passes_on_a_piece_does_not_become_the_guide() {
 
 #[test]
 fn nobody_hears_of_a_ring_before_all_of_it_is_known() {
-    let mut arrival = Arrival::new();
-    arrival.tell_state(GUIDE);
-    arrival.tell_part(GUIDE, 0);
+    let mut arrival = Arrival::midway();
     arrival.be_asked_by(OTHER);
     assert_eq!(arrival.said(), (vec![GUIDE], vec![]), "a part would be taken for the whole");
 
@@ -155,9 +159,7 @@ fn nobody_hears_of_a_ring_before_all_of_it_is_known() {
 
 #[test]
 fn who_has_what_others_have_waits_for_nobody() {
-    let mut arrival = Arrival::new();
-    arrival.tell_state(GUIDE);
-    arrival.tell_part(GUIDE, 0);
+    let mut arrival = Arrival::midway();
     let missing = arrival.piece(1);
     arrival.hear(GUIDE, &missing);
     arrival.said();
@@ -169,9 +171,7 @@ fn who_has_what_others_have_waits_for_nobody() {
 
 #[test]
 fn of_a_part_nothing_is_given_out_or_written_down() {
-    let mut arrival = Arrival::new();
-    arrival.tell_state(GUIDE);
-    arrival.tell_part(GUIDE, 0);
+    let mut arrival = Arrival::midway();
 
     let restored = arrival.host.stored();
     assert!(restored.ring.is_some());
@@ -184,9 +184,7 @@ fn of_a_part_nothing_is_given_out_or_written_down() {
 
 #[test]
 fn two_that_have_the_same_part_do_not_take_it_for_the_whole() {
-    let mut arrival = Arrival::new();
-    arrival.tell_state(GUIDE);
-    arrival.tell_part(GUIDE, 0);
+    let mut arrival = Arrival::midway();
     arrival.said();
     // What the other, with the same part, tells now and then.
     let told = arrival.host.ipam.told_state().unwrap();
@@ -198,9 +196,7 @@ fn two_that_have_the_same_part_do_not_take_it_for_the_whole() {
 
 #[test]
 fn what_is_handed_over_before_all_is_known_is_not_called_heard() {
-    let mut arrival = Arrival::new();
-    arrival.tell_state(GUIDE);
-    arrival.tell_part(GUIDE, 0);
+    let mut arrival = Arrival::midway();
     arrival.said();
 
     let known = arrival.parts[0].clone();
@@ -210,9 +206,7 @@ fn what_is_handed_over_before_all_is_known_is_not_called_heard() {
 
 #[test]
 fn who_is_left_with_a_part_does_not_call_it_the_whole() {
-    let mut arrival = Arrival::new();
-    arrival.tell_state(GUIDE);
-    arrival.tell_part(GUIDE, 0);
+    let mut arrival = Arrival::midway();
     arrival.wait(Duration::from_secs(61));
     arrival.tell_state(GUIDE);
     arrival.said();
@@ -228,9 +222,7 @@ fn who_is_left_with_a_part_does_not_call_it_the_whole() {
 
 #[test]
 fn who_is_left_with_a_part_takes_what_all_others_have() {
-    let mut arrival = Arrival::new();
-    arrival.tell_state(GUIDE);
-    arrival.tell_part(GUIDE, 0);
+    let mut arrival = Arrival::midway();
     arrival.wait(Duration::from_secs(61));
     arrival.wait(Duration::from_secs(1));
 
