@@ -11,12 +11,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::OwnedFd;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::SocketFlags;
 use weave_mesh::name::MacAddr;
 
-use super::packet_socket::link_address;
+use super::packet_socket::{link_address, unbound};
 
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -32,10 +31,7 @@ impl Announcer {
     /// # Errors
     /// Without CAP_NET_RAW.
     pub fn open() -> io::Result<Self> {
-        // Protocol 0: it sends, and receives nothing.
-        let socket: OwnedFd =
-            rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-        Ok(Self(socket.into()))
+        Ok(Self(unbound(SocketFlags::empty())?))
     }
 
     /// Tells everybody on `link` that `address` is at `mac`.

@@ -42,14 +42,8 @@ impl PacketSocket {
     /// # Errors
     /// Without CAP_NET_RAW.
     pub fn open(bridge: LinkName, vxlan: LinkName) -> io::Result<Self> {
-        // Protocol 0 until bound: otherwise frames of every device of the host would arrive.
-        let socket: OwnedFd = rustix::net::socket_with(
-            AddressFamily::PACKET,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-            None,
-        )?;
-        let mut this = Self { socket: socket.into(), bridge, vxlan, bound: None };
+        // Frames of every device of the host would arrive otherwise.
+        let mut this = Self { socket: unbound(SocketFlags::NONBLOCK)?, bridge, vxlan, bound: None };
         this.follow_bridge()?;
         Ok(this)
     }
@@ -105,6 +99,13 @@ impl AsFd for PacketSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// A raw socket that receives nothing until it is bound: of protocol 0.
+pub(super) fn unbound(flags: SocketFlags) -> io::Result<socket2::Socket> {
+    let flags = flags | SocketFlags::CLOEXEC;
+    let socket: OwnedFd = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?;
+    Ok(socket.into())
 }
 
 /// The address of a device for frames of one ethertype.
