@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use weave_netns_tests::scene::Scene;
 use weave_netns_tests::topology::Topology;
 use weave_netns_tests::weave::{Launch, Weave};
@@ -17,7 +17,7 @@ use weave_netns_tests::weave::{Launch, Weave};
 use crate::control::Session;
 use crate::limits::Bound::{AtLeast, AtMost};
 use crate::limits::{self, Limit};
-use crate::process::memory_kib;
+use crate::process::resident_kib;
 use crate::progress;
 use crate::statistics::{median, percentile};
 
@@ -95,7 +95,7 @@ fn allocate() -> Result<(Vec<Allocation>, f64)> {
         Ok::<_, anyhow::Error>(joined.collect::<Result<Vec<_>>>()?.concat())
     })?;
     all.sort_by_key(|allocation| allocation.done);
-    let kib = memory_kib(daemon.pid().context("the daemon ended")?, "VmRSS")?;
+    let kib = resident_kib(&daemon)?;
     Ok((all, kib as f64 / 1024.0))
 }
 

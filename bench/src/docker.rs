@@ -7,17 +7,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use weave_netns_tests::docker::Docker;
+use anyhow::{Result, ensure};
+use weave_netns_tests::docker::Site;
 use weave_netns_tests::probe::{at_once, eventually};
-use weave_netns_tests::topology::{Host, Topology};
-use weave_netns_tests::weave::{Launch, Weave};
+use weave_netns_tests::topology::Topology;
+use weave_netns_tests::weave::Launch;
 
-use crate::process::memory_kib;
+use crate::process::resident_kib;
 use crate::progress;
 use crate::statistics::{median, percentile};
 
@@ -36,16 +35,6 @@ const OPENING: Duration = Duration::from_secs(120);
 /// A start waits so long for the daemon, seconds.
 const START_TIMEOUT: u32 = 30;
 
-/// One host with an engine.
-struct Site {
-    // In the order in which they end.
-    docker: Docker,
-    weave: Weave,
-    proxy: PathBuf,
-    _host: Host,
-    _net: Topology,
-}
-
 /// By which runtime, and whether by way of the proxy.
 #[derive(Clone, Copy)]
 struct Way {
@@ -58,24 +47,24 @@ const PLAIN: Way = Way { name: "runc", runtime: "runc", is_through: false };
 const OURS: Way = Way { name: "weave-rs-runc", runtime: "weave-rs", is_through: false };
 const THROUGH: Way = Way { name: "the same over the proxy", runtime: "weave-rs", is_through: true };
 
-impl Site {
+/// One host with an engine.
+struct Ground {
+    // In the order in which they end.
+    site: Site,
+    _net: Topology,
+}
+
+impl Ground {
     fn new() -> Result<Self> {
         let net = Topology::new()?;
-        let host = net.host()?;
-        let mut docker = Docker::prepare(&host)?;
-        let proxy = host.directory().join("docker.sock");
-        let launch = Launch::new().environment("DOCKER_HOST", &docker.socket());
-        let weave = Weave::launch(&host, launch.argument(&format!("--docker-proxy={}", proxy.display())))?;
-        docker.use_our_runtime(&weave.socket(), START_TIMEOUT)?;
-        docker.start()?;
-        Ok(Self { docker, weave, proxy, _host: host, _net: net })
+        Ok(Self { site: Site::new(net.host()?, Launch::new(), START_TIMEOUT)?, _net: net })
     }
 
     /// `docker run` of busybox with these options; nobody looks at its output.
     fn command(&self, way: Way, options: &[&str], words: &[&str]) -> Command {
         let mut command = Command::new("docker");
-        let socket = format!("unix://{}", self.proxy.display());
-        command.env("DOCKER_HOST", if way.is_through { socket } else { self.docker.socket() });
+        let socket = format!("unix://{}", self.site.proxy.display());
+        command.env("DOCKER_HOST", if way.is_through { socket } else { self.site.docker.socket() });
         command.args(["run", "--network", "none", "--runtime", way.runtime]).args(options);
         command.args(["busybox", "/bin/busybox"]).args(words).stdout(Stdio::null());
         command
@@ -86,7 +75,7 @@ impl Site {
         let mut command = self.command(way, options, words);
         let begin = Instant::now();
         let status = command.status()?;
-        ensure!(status.success(), "{command:?}: {status}\n{}", self.weave.log());
+        ensure!(status.success(), "{command:?}: {status}\n{}", self.site.weave.log());
         Ok(begin.elapsed().as_secs_f64())
     }
 
@@ -98,18 +87,13 @@ impl Site {
         })?;
         let time = begin.elapsed().as_secs_f64();
         if way.runtime == OURS.runtime {
-            let shown = self.weave.run(&["ps"])?;
+            let shown = self.site.weave.run(&["ps"])?;
             let addresses: BTreeSet<_> = shown.split_whitespace().filter(|word| word.contains('/')).collect();
             ensure!(addresses.len() == TOGETHER, "{} addresses:\n{shown}", addresses.len());
         }
         let names: Vec<String> = (0..TOGETHER).map(|number| format!("crowd{number}")).collect();
-        let words: Vec<&str> = ["rm", "--force"].into_iter().chain(names.iter().map(String::as_str)).collect();
-        self.docker.run(&words)?;
+        self.site.docker.remove(&names)?;
         Ok(time)
-    }
-
-    fn resident_kib(&self) -> Result<u64> {
-        memory_kib(self.weave.pid().context("the daemon ended")?, "VmRSS")
     }
 }
 
@@ -127,16 +111,16 @@ impl Drop for Streams {
 
 /// The section of the report.
 pub(crate) fn measure() -> Result<String> {
-    let site = Site::new()?;
-    Ok([starts(&site)?, crowds(&site)?, streams(&site)?, open_streams(&site)?].concat())
+    let ground = Ground::new()?;
+    Ok([starts(&ground)?, crowds(&ground)?, streams(&ground)?, open_streams(&ground)?].concat())
 }
 
-fn starts(site: &Site) -> Result<String> {
+fn starts(ground: &Ground) -> Result<String> {
     let mut times = [PLAIN, OURS, THROUGH].map(|way| (way, Vec::new()));
     for round in 0..=STARTS {
         progress(&format!("docker run, {round} of {STARTS}"));
         for (way, times) in &mut times {
-            let time = site.time(*way, &["--rm"], &["true"])?;
+            let time = ground.time(*way, &["--rm"], &["true"])?;
             // The first of each finds nothing in memory.
             if round > 0 {
                 times.push(time * 1e3);
@@ -155,20 +139,20 @@ fn starts(site: &Site) -> Result<String> {
     Ok(text)
 }
 
-fn crowds(site: &Site) -> Result<String> {
+fn crowds(ground: &Ground) -> Result<String> {
     let mut text = format!(
         "\n{TOGETHER} `docker run --detach` at the same time, until all have answered, in turns; each of ours has an \
          address that no other has:\n\n| plain s | ours s | ratio |\n|---|---|---|\n"
     );
     for round in 1..=CROWDS {
         progress(&format!("{TOGETHER} containers at the same time, {round} of {CROWDS}"));
-        let (plain, ours) = (site.crowd(PLAIN)?, site.crowd(OURS)?);
+        let (plain, ours) = (ground.crowd(PLAIN)?, ground.crowd(OURS)?);
         writeln!(text, "| {plain:.1} | {ours:.1} | {:.2} |", ours / plain)?;
     }
     Ok(text)
 }
 
-fn streams(site: &Site) -> Result<String> {
+fn streams(ground: &Ground) -> Result<String> {
     let count = format!("count={STREAM_MIB}");
     let words = ["dd", "if=/dev/zero", "bs=1M", &count, "status=none"];
     let mut text = format!(
@@ -178,21 +162,21 @@ fn streams(site: &Site) -> Result<String> {
     for round in 1..=STREAMS {
         progress(&format!("{STREAM_MIB} MiB, {round} of {STREAMS}"));
         let options = ["--rm", "--log-driver", "none"];
-        let rate = |way| Ok::<_, anyhow::Error>((STREAM_MIB << 20) as f64 / 1e6 / site.time(way, &options, &words)?);
+        let rate = |way| Ok::<_, anyhow::Error>((STREAM_MIB << 20) as f64 / 1e6 / ground.time(way, &options, &words)?);
         let (direct, through) = (rate(OURS)?, rate(THROUGH)?);
-        let peak = site.weave.peak_kib()? as f64 / 1024.0;
+        let peak = ground.site.weave.peak_kib()? as f64 / 1024.0;
         writeln!(text, "| {direct:.0} | {through:.0} | {:.2} | {peak:.1} MiB |", through / direct)?;
     }
     Ok(text)
 }
 
-fn open_streams(site: &Site) -> Result<String> {
+fn open_streams(ground: &Ground) -> Result<String> {
     progress(&format!("{OPEN} open streams"));
-    let before = site.resident_kib()?;
-    let hold = |_| site.command(THROUGH, &["--rm", "--interactive"], &["cat"]).stdin(Stdio::piped()).spawn();
+    let before = resident_kib(&ground.site.weave)?;
+    let hold = |_| ground.command(THROUGH, &["--rm", "--interactive"], &["cat"]).stdin(Stdio::piped()).spawn();
     let streams = Streams((0..OPEN).map(hold).collect::<std::io::Result<_>>()?);
-    eventually(OPENING, "all of them run", || Ok(site.docker.run(&["ps", "--quiet"])?.lines().count() == OPEN))?;
-    let after = site.resident_kib()?;
+    eventually(OPENING, "all of them run", || Ok(ground.site.docker.run(&["ps", "--quiet"])?.lines().count() == OPEN))?;
+    let after = resident_kib(&ground.site.weave)?;
     drop(streams);
     let more = after.saturating_sub(before) as f64 / 1024.0;
     Ok(format!(

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
+use weave_netns_tests::weave::Weave;
 
 /// Processor time of all threads, in user space and in system calls.
 pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
@@ -35,6 +36,11 @@ fn sum<'a>(fields: impl Iterator<Item = &'a str>) -> u64 {
 
 fn duration(ticks: u64) -> Duration {
     Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// What a daemon has in memory now.
+pub(crate) fn resident_kib(daemon: &Weave) -> Result<u64> {
+    memory_kib(daemon.pid().context("the daemon ended")?, "VmRSS")
 }
 
 /// A line of `/proc/PID/status` in KiB: `VmRSS` is resident now, `VmHWM` at most so far.

@@ -10,7 +10,7 @@ use weave_netns_tests::topology::Topology;
 use weave_netns_tests::weave::{Launch, Weave};
 
 use crate::control;
-use crate::process::memory_kib;
+use crate::process::resident_kib;
 use crate::{PASSWORD, progress};
 
 const DAEMONS: usize = 30;
@@ -68,9 +68,9 @@ fn start() -> Result<Start> {
     }
     let known = begin.elapsed();
     let wire_bytes = net.bytes_on_the_wire()? - bytes_before;
-    let mut resident_kib = 0;
+    let mut most = 0;
     for daemon in &daemons {
-        resident_kib = resident_kib.max(memory_kib(daemon.pid().context("a daemon ended")?, "VmRSS")?);
+        most = most.max(resident_kib(daemon)?);
     }
-    Ok(Start { spawned, known, wire_bytes, resident_kib })
+    Ok(Start { spawned, known, wire_bytes, resident_kib: most })
 }

@@ -18,6 +18,10 @@ use crate::probe::eventually;
 use crate::topology::{Host, Scratch, run};
 use crate::weave::Weave;
 
+mod site;
+
+pub use site::Site;
+
 /// How long dockerd may take to start or to stop on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -199,6 +203,12 @@ impl Docker {
         let sleep = ["busybox", "/bin/busybox", "sleep", "600"];
         self.run(&[&none[..], &sleep].concat())?;
         Ok(())
+    }
+
+    /// Removes containers, running or not.
+    pub fn remove(&self, names: &[String]) -> Result<()> {
+        let names = names.iter().map(String::as_str);
+        self.run(&["rm", "--force"].into_iter().chain(names).collect::<Vec<_>>()).map(drop)
     }
 
     /// Runs a command in a container.

@@ -33,6 +33,7 @@ pub mod frame;
 pub mod member;
 pub mod probe;
 pub mod scene;
+pub mod source;
 #[cfg(feature = "wire")]
 pub mod stranger;
 pub mod topology;

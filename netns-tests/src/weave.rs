@@ -232,18 +232,22 @@ impl Weave {
 
     /// Lets the daemon do nothing until it is told to go on; its kernel does all that it did.
     pub fn halt(&self) -> Result<()> {
-        Ok(kill_process(Pid::from_child(self.child.as_ref().context("not running")?), Signal::STOP)?)
+        self.signal(Signal::STOP)
     }
 
     /// Ends a halt.
     pub fn go_on(&self) -> Result<()> {
-        Ok(kill_process(Pid::from_child(self.child.as_ref().context("not running")?), Signal::CONT)?)
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(Pid::from_child(self.child.as_ref().context("not running")?), signal)?)
     }
 
     /// SIGTERM, and how it ended.
     pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
         let mut child = self.child.take().context("not running")?;
-        kill_process(Pid::from_child(&child), Signal::TERM)?;
         let mut status = None;
         let stopped = eventually(STOP_TIMEOUT, "the daemon stops on SIGTERM", || {
             status = child.try_wait()?;
@@ -365,6 +369,12 @@ impl Weave {
             Ok(connections.lines().any(|line| words.iter().all(|word| line.contains(word))))
         })
         .with_context(|| self.run(&["status", "connections"]).unwrap_or_default())
+    }
+
+    /// Waits until no address is in use on this host.
+    pub fn wait_unused(&self, deadline: Duration) -> Result<Duration> {
+        let free = || Ok(self.run(&["status", "ipam"])?.contains("(0 active)"));
+        eventually(deadline, &format!("{self}: no address is in use"), free)
     }
 
     /// Waits until the log holds a text.

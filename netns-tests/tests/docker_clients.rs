@@ -10,70 +10,47 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use weave_netns_tests::docker::{Docker, Driver};
+use weave_netns_tests::docker::Site;
 use weave_netns_tests::probe::eventually;
 use weave_netns_tests::scene::SETTLED;
-use weave_netns_tests::topology::{Host, Topology, run};
-use weave_netns_tests::weave::{Launch, Weave, program};
+use weave_netns_tests::topology::{Topology, run};
+use weave_netns_tests::weave::{Launch, program};
 
 /// So long a start waits for the daemon, seconds.
 const START_TIMEOUT: u32 = 10;
 /// What docker-py's users do, each of it checked.
 const BASICS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/basics.py");
 
-/// A host with an engine, whose containers run by our runtime, and with a proxy and a driver of ours.
-struct Site {
-    // In the order in which they end.
-    docker: Docker,
-    weave: Weave,
-    driver: Driver,
-    proxy: PathBuf,
-    host: Host,
-}
-
-impl Site {
-    fn new(host: Host, launch: Launch) -> Result<Self> {
-        let (driver, mut docker) = (Driver::of(&host), Docker::prepare(&host)?);
-        let proxy = host.directory().join("docker.sock");
-        let launch = launch.environment("DOCKER_HOST", &docker.socket()).argument(&driver.argument());
-        let weave = Weave::launch(&host, launch.argument(&format!("--docker-proxy={}", proxy.display())))?;
-        docker.use_our_runtime(&weave.socket(), START_TIMEOUT)?;
-        docker.start()?;
-        Ok(Self { docker, weave, driver, proxy, host })
-    }
-
-    /// A project of Compose in a directory of its own.
-    fn project(&self, name: &str, text: &str) -> Result<Project<'_>> {
-        let directory = self.host.directory().join(name);
-        std::fs::create_dir(&directory)?;
-        std::fs::write(directory.join("compose.yaml"), text)?;
-        Ok(Project { directory, site: self })
-    }
-
-    /// A project of one service of this name, on a network of our driver.
-    fn project_on_ours(&self, name: &str) -> Result<Project<'_>> {
-        let driver = self.driver.name();
-        let networks = format!("networks:\n  default:\n    driver: {driver}\n    ipam:\n      driver: {driver}\n");
-        let resolves = ["dns: 169.254.65.53", "dns_search: weave.local"];
-        self.project(name, &services(&[name], &resolves, &networks))
-    }
-
-    fn wait_unused(&self) -> Result<()> {
-        eventually(SETTLED, "no address is in use", || {
-            Ok(self.weave.run(&["status", "ipam"])?.contains("(0 active)")
-                && self.weave.run(&["ps"])?.lines().count() == 1)
-        })
-        .with_context(|| self.weave.run(&["ps"]).unwrap_or_default())
+/// No container of a site is on the network.
+fn wait_unused(site: &Site) -> Result<()> {
+    site.weave.wait_unused(SETTLED)?;
+    eventually(SETTLED, "no container is shown", || Ok(site.weave.run(&["ps"])?.lines().count() == 1))
+        .with_context(|| site.weave.run(&["ps"]).unwrap_or_default())
         .map(drop)
-    }
 }
 
+/// A project of Compose in a directory of its own.
 struct Project<'a> {
     directory: PathBuf,
     site: &'a Site,
 }
 
-impl Project<'_> {
+impl<'a> Project<'a> {
+    fn new(site: &'a Site, name: &str, text: &str) -> Result<Self> {
+        let directory = site.host.directory().join(name);
+        std::fs::create_dir(&directory)?;
+        std::fs::write(directory.join("compose.yaml"), text)?;
+        Ok(Self { directory, site })
+    }
+
+    /// Of one service of this name, on a network of our driver.
+    fn on_ours(site: &'a Site, name: &str) -> Result<Self> {
+        let driver = site.driver.name();
+        let networks = format!("networks:\n  default:\n    driver: {driver}\n    ipam:\n      driver: {driver}\n");
+        let resolves = ["dns: 169.254.65.53", "dns_search: weave.local"];
+        Self::new(site, name, &services(&[name], &resolves, &networks))
+    }
+
     fn compose(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new(installed("docker-compose")?);
         command.current_dir(&self.directory).env("DOCKER_HOST", self.site.docker.socket()).args(words);
@@ -109,8 +86,8 @@ fn services(names: &[&str], settings: &[&str], networks: &str) -> String {
 #[test]
 fn a_project_that_knows_nothing_of_us_keeps_dockers_names() -> Result<()> {
     let net = Topology::new()?;
-    let site = Site::new(net.host()?, Launch::new())?;
-    let project = site.project("plain", &services(&["web", "db"], &[], ""))?;
+    let site = Site::new(net.host()?, Launch::new(), START_TIMEOUT)?;
+    let project = Project::new(&site, "plain", &services(&["web", "db"], &[], ""))?;
 
     project.compose(&["up", "--detach"])?;
     project.succeeds("web", "ping -c1 -W2 db && ! ip link show ethwe")?;
@@ -118,13 +95,13 @@ fn a_project_that_knows_nothing_of_us_keeps_dockers_names() -> Result<()> {
 
     // Who asks for an address has it beside the project's own network.
     let asks = ["environment: {WEAVE_CIDR: 10.32.0.77/12}"];
-    let asking = site.project("asking", &services(&["web"], &asks, ""))?;
+    let asking = Project::new(&site, "asking", &services(&["web"], &asks, ""))?;
     asking.compose(&["up", "--detach"])?;
     asking.succeeds("web", "ip address show ethwe | grep 'inet 10.32.0.77/12' && ip link show eth0")?;
     asking.compose(&["restart"])?;
     asking.succeeds("web", "ip address show ethwe | grep 'inet 10.32.0.77/12'")?;
     asking.compose(&["down"])?;
-    site.wait_unused()
+    wait_unused(&site)
 }
 
 #[test]
@@ -133,8 +110,9 @@ fn projects_of_two_hosts_meet_on_a_network_of_our_driver() -> Result<()> {
     let hosts = [net.host()?, net.host()?];
     let second = Launch::new().peer(&hosts[0]);
     let [first_host, second_host] = hosts;
-    let (one, two) = (Site::new(first_host, Launch::new())?, Site::new(second_host, second)?);
-    let (front, back) = (one.project_on_ours("front")?, two.project_on_ours("back")?);
+    let (one, two) =
+        (Site::new(first_host, Launch::new(), START_TIMEOUT)?, Site::new(second_host, second, START_TIMEOUT)?);
+    let (front, back) = (Project::on_ours(&one, "front")?, Project::on_ours(&two, "back")?);
     let addresses =
         |site: &Site, name: &str| -> Result<usize> { Ok(site.weave.run(&["dns-lookup", name])?.lines().count()) };
     let wait_addresses = |name: &str, count: usize| {
@@ -154,7 +132,7 @@ fn projects_of_two_hosts_meet_on_a_network_of_our_driver() -> Result<()> {
     front.compose(&["down"])?;
     back.compose(&["down"])?;
     for (site, name) in [(&one, "front"), (&two, "back")] {
-        site.wait_unused()?;
+        wait_unused(site)?;
         wait_addresses(name, 0)?;
     }
     Ok(())
@@ -163,12 +141,12 @@ fn projects_of_two_hosts_meet_on_a_network_of_our_driver() -> Result<()> {
 #[test]
 fn what_docker_py_does_goes_through_the_proxy() -> Result<()> {
     let net = Topology::new()?;
-    let site = Site::new(net.host()?, Launch::new())?;
+    let site = Site::new(net.host()?, Launch::new(), START_TIMEOUT)?;
 
     let mut command = Command::new(installed("python")?);
     command.arg(BASICS).env("DOCKER_HOST", format!("unix://{}", site.proxy.display()));
     let said = run(&mut command).with_context(|| site.weave.log())?;
 
     ensure!(said.trim() == "all of it works", "{said}");
-    site.wait_unused()
+    wait_unused(&site)
 }

@@ -8,11 +8,11 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use weave_netns_tests::docker::Docker;
+use weave_netns_tests::docker::Site;
 use weave_netns_tests::probe::{at_once, eventually, obtain};
 use weave_netns_tests::scene::SETTLED;
-use weave_netns_tests::topology::{Host, Topology};
-use weave_netns_tests::weave::{Launch, Weave};
+use weave_netns_tests::topology::Topology;
+use weave_netns_tests::weave::Launch;
 
 /// So long a start waits for the daemon, seconds.
 const START_TIMEOUT: u32 = 10;
@@ -24,36 +24,28 @@ const ROOM: usize = 14;
 const ASKING: usize = 17;
 const STREAM_BYTES: usize = 32 << 20;
 
-/// One host with Docker and a proxy for it.
+/// One host with Docker.
 struct Stage {
     // In the order in which they end.
-    docker: Docker,
-    weave: Weave,
-    host: Host,
+    site: Site,
     _net: Topology,
 }
 
 impl Stage {
     fn new(range: &str) -> Result<Self> {
         let net = Topology::new()?;
-        let host = net.host()?;
-        let mut docker = Docker::prepare(&host)?;
-        let proxy = format!("--docker-proxy={}", host.directory().join("docker.sock").display());
-        let launch = Launch::new().environment("DOCKER_HOST", &docker.socket());
-        let weave = Weave::launch(&host, launch.argument(&proxy).argument("--ipalloc-range").argument(range))?;
-        docker.use_our_runtime(&weave.socket(), START_TIMEOUT)?;
-        docker.start()?;
-        Ok(Self { docker, weave, host, _net: net })
+        let launch = Launch::new().argument("--ipalloc-range").argument(range);
+        Ok(Self { site: Site::new(net.host()?, launch, START_TIMEOUT)?, _net: net })
     }
 
     /// Whether a container that stays found an address, and what it printed.
     fn detached(&self, name: &str) -> Result<(bool, String)> {
         let looks = "ip -4 -o address show ethwe | grep -o '10.32.0.[0-9]*/'; exec sleep 600";
         let shell = ["busybox", "/bin/busybox", "sh", "-c", looks];
-        self.docker.run(&[&["run", "--detach", "--network", "none", "--name", name][..], &shell].concat())?;
-        let state = || self.docker.run(&["inspect", "--format", "{{.State.Running}}", name]);
+        self.site.docker.run(&[&["run", "--detach", "--network", "none", "--name", name][..], &shell].concat())?;
+        let state = || self.site.docker.run(&["inspect", "--format", "{{.State.Running}}", name]);
         let said = obtain(SETTLED, "it says what it found", || {
-            let (_, output, errors) = self.docker.ask(&["logs", name])?;
+            let (_, output, errors) = self.site.docker.ask(&["logs", name])?;
             ensure!(!output.is_empty() || !errors.is_empty(), "nothing yet");
             Ok(output + &errors)
         })?;
@@ -75,12 +67,10 @@ fn containers_that_start_together_have_an_address_each() -> Result<()> {
     let looks = ["busybox", "/bin/busybox", "sh", "-c", "ip -4 -o address show ethwe | grep -o '10.32.[0-9.]*/'"];
 
     let found =
-        some_at_once(RUNS, |_| stage.docker.run(&[&["run", "--rm", "--network", "none"][..], &looks].concat()))?;
+        some_at_once(RUNS, |_| stage.site.docker.run(&[&["run", "--rm", "--network", "none"][..], &looks].concat()))?;
 
     assert!(found.iter().all(|address| address.starts_with("10.32.")), "{found:?}");
-    eventually(SETTLED, "what was removed has no address", || {
-        Ok(stage.weave.run(&["status", "ipam"])?.contains("(0 active)"))
-    })?;
+    stage.site.weave.wait_unused(SETTLED)?;
     Ok(())
 }
 
@@ -96,8 +86,7 @@ fn of_more_than_there_are_addresses_for_the_rest_is_told() -> Result<()> {
     assert!(answers.iter().all(|(has, said)| *has || told(said)), "{answers:?}");
     // What those leave others get.
     let gone: Vec<String> = (0..ASKING).map(|number| format!("web{number}")).collect();
-    let remove: Vec<&str> = ["rm", "--force"].into_iter().chain(gone.iter().map(String::as_str)).collect();
-    stage.docker.run(&remove)?;
+    stage.site.docker.remove(&gone)?;
     let again = some_at_once(ROOM, |number| stage.detached(&format!("db{number}")))?;
     assert!(again.iter().all(|(has, _)| *has), "{again:?}");
     Ok(())
@@ -106,12 +95,11 @@ fn of_more_than_there_are_addresses_for_the_rest_is_told() -> Result<()> {
 #[test]
 fn long_streams_through_the_proxy_are_whole() -> Result<()> {
     let stage = Stage::new("10.32.0.0/20")?;
-    let through = stage.docker.through(&stage.host.directory().join("docker.sock"));
     let mut sent: String = (0..STREAM_BYTES / 8).map(|number| format!("{number:07}\n")).collect();
     sent.push_str("the end");
 
     let cat = ["run", "--rm", "-i", "--network", "none", "busybox", "/bin/busybox", "cat"];
-    let (code, received, errors) = through.ask_with_input(&cat, sent.as_bytes())?;
+    let (code, received, errors) = stage.site.through_proxy().ask_with_input(&cat, sent.as_bytes())?;
 
     assert!(code == 0, "{errors}");
     assert!(received == sent, "{} of {} bytes", received.len(), sent.len());

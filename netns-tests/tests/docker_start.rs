@@ -62,9 +62,7 @@ fn everything_is_there_before_the_first_instruction() -> Result<()> {
         stage
             .run(&["--rm", "--network", "none", "--name", &name, "--hostname", &format!("{name}.weave.local")], LOOK)?;
     }
-    eventually(SETTLED, "what was removed has no address", || {
-        Ok(stage.weaves[0].run(&["status", "ipam"])?.contains("(0 active)"))
-    })?;
+    stage.weaves[0].wait_unused(SETTLED)?;
     // A port is opened by the plan that is answered for, and not by a later look for what others have changed; that finds
     // the chain of a port that is gone, one step.
     let log = stage.weaves[0].log();
@@ -163,9 +161,7 @@ fn a_start_that_fails_leaves_nothing_behind() -> Result<()> {
     let failed = stage.docker.run(&["run", "--network", "none", "--name", "bad", "busybox", "/no/such/program"]);
     ensure!(failed.is_err(), "there is no such program");
     stage.docker.run(&["rm", "--force", "bad"])?;
-    eventually(SETTLED, "its address is free", || {
-        Ok(stage.weaves[0].run(&["status", "ipam"])?.contains("(0 active)"))
-    })?;
+    stage.weaves[0].wait_unused(SETTLED)?;
     let left = stage.docker.run(&["ps", "--all", "--quiet"])?;
     assert_eq!(left, "");
     assert_eq!(stage.weaves[0].run(&["ps"])?.lines().count(), 1, "the bridge alone");
