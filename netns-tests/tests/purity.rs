@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
+use weave_netns_tests::source::files_under;
 
 /// Crates that touch the world outside the process.
 const WORLDLY: [&str; 14] = [
@@ -85,18 +86,11 @@ fn every_dependency_is_used() -> Result<()> {
     Ok(())
 }
 
-/// The text of all Rust files under a folder.
+/// The text of all Rust files under a folder, but for fuzz targets, which are packages of their own.
 fn sources_under(folder: &Path) -> Result<String> {
-    let mut text = String::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() && !path.ends_with("target") && !path.ends_with("fuzz") {
-            text += &sources_under(&path)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            text += &std::fs::read_to_string(&path)?;
-        }
-    }
-    Ok(text)
+    let files = files_under(folder, &["rs"])?.into_iter();
+    let own = files.filter(|path| path.components().all(|part| part.as_os_str() != "fuzz"));
+    own.map(|path| Ok(std::fs::read_to_string(path)?)).collect()
 }
 
 fn is_acceptable(package: &serde_json::Value) -> bool {

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use weave_netns_tests::source::files_under;
 
 /// Lines of a file that are not tests.
 const FILE_LINES_MAX: usize = 600;
@@ -177,23 +178,8 @@ fn complain(what: &str, is_bad: impl Fn(&Source) -> bool) -> Result<()> {
 
 /// Files with one of these extensions, as paths from the top of the repository.
 fn walk(extensions: &[&str]) -> Result<Vec<PathBuf>> {
-    let mut pending = vec![PathBuf::new()];
-    let mut found = Vec::new();
-    while let Some(folder) = pending.pop() {
-        let entries = fs::read_dir(repository().join(&folder)).with_context(|| folder.display().to_string())?;
-        for entry in entries {
-            let entry = entry?;
-            let path = folder.join(entry.file_name());
-            let hidden = entry.file_name().to_string_lossy().starts_with('.');
-            if entry.file_type()?.is_dir() && !hidden && !path.ends_with("target") {
-                pending.push(path);
-            } else if path.extension().is_some_and(|extension| extensions.iter().any(|wanted| extension == *wanted)) {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
+    let (top, files) = (repository(), files_under(&repository(), extensions)?);
+    files.into_iter().map(|path| Ok(path.strip_prefix(&top)?.to_owned())).collect()
 }
 
 fn repository() -> PathBuf {

@@ -1,15 +1,15 @@
 //! What a crate's source looks like, by numbers.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use proc_macro2::Span;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Block, ExprMethodCall, ImplItemFn, ItemFn, ItemMod, Macro, TraitItemFn};
+use weave_netns_tests::source::files_under;
 
 use super::modules::{Graph, uses};
 
@@ -34,7 +34,7 @@ impl Shape {
     /// Of the crate whose `src` this is.
     pub(crate) fn of(source: &Path) -> Result<Self> {
         let mut shape = Self::default();
-        for path in walk(source)? {
+        for path in files_under(source, &["rs"])? {
             let text = fs::read_to_string(&path)?;
             let inside = path.strip_prefix(source)?;
             if is_test(inside) {
@@ -44,7 +44,7 @@ impl Shape {
             }
         }
         // Integration tests of the crate.
-        for path in walk(&source.join("../tests")).unwrap_or_default() {
+        for path in files_under(&source.join("../tests"), &["rs"]).unwrap_or_default() {
             shape.test_lines += fs::read_to_string(path)?.lines().count();
         }
         shape.files.sort_unstable();
@@ -160,20 +160,4 @@ pub(crate) fn is_for_tests(attributes: &[Attribute]) -> bool {
 /// Whether a whole file is, as far as its name says.
 fn is_test(path: &Path) -> bool {
     path.with_extension("").components().any(|part| ["tests", "fixtures"].iter().any(|name| part.as_os_str() == *name))
-}
-
-fn walk(folder: &Path) -> Result<BTreeSet<PathBuf>> {
-    let mut files = BTreeSet::new();
-    let mut pending = vec![folder.to_owned()];
-    while let Some(folder) = pending.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                pending.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.insert(path);
-            }
-        }
-    }
-    Ok(files)
 }
